@@ -1,0 +1,6 @@
+from engine.cli import main
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Reading the broker's order book into the books of an account.
+
+Of a row is believed: that the broker has the order, and what has filled as far as the trades of it are
+in the books. What a row shows beyond that is looked for in the trade book first.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from engine.actors.order_desk import OrderDesk
+from engine.actors.order_index import ENDED_SHORT
+from engine.broker.values import BrokerOrder
+from engine.clock import trading_day
+from engine.domain.enums import OrderStatus
+from engine.domain.order import Order, OrderReport
+
+_log = structlog.get_logger(__name__)
+
+_LOOKS_FOR_TRADES = 5
+_LOOKS_FOR_PRICE = 20
+_LOOKS_FOR_YESTERDAY = 3
+
+
+class BookNews(msgspec.Struct, frozen=True, kw_only=True):
+    """What a read of the order book showed beyond the orders' own progress.
+
+    ``found`` are orders seen in it, whatever their state. ``excess`` are rows that work at the broker and
+    must not: their order was given up, or has been placed already.
+    """
+
+    found: frozenset[UUID]
+    excess: Sequence[tuple[Order, BrokerOrder]] = ()
+
+
+class BookReader:
+    """Folds reads of the order book into an `OrderDesk`; remembers what was strange in earlier ones."""
+
+    def __init__(self, desk: OrderDesk) -> None:
+        self._desk = desk
+        self._index = desk.index
+        self._holdings = desk.holdings
+        self._strange: set[str] = set()
+        self._lacking: dict[str, int] = {}
+        self._absent: dict[UUID, int] = {}
+        self._day: date | None = None
+
+    @property
+    def lacks_trades(self) -> bool:
+        """Whether something has filled that the trade book did not show yet."""
+        return bool(self._lacking)
+
+    def shows_new_fills(self, book: Sequence[BrokerOrder]) -> bool:
+        """Whether *book* has more filled than the books hold; then the trades must be read first."""
+        return bool(self._missing(book))
+
+    def _missing(self, book: Sequence[BrokerOrder]) -> list[tuple[Order, BrokerOrder]]:
+        found: list[tuple[Order, BrokerOrder]] = []
+        for row in book:
+            if row.filled_quantity and row.filled_quantity > self._holdings.booked(row.broker_order_id)[0]:
+                order = self._index.find(row)
+                if order is not None:
+                    found.append((order, row))
+        return found
+
+    def take(self, book: Sequence[BrokerOrder]) -> BookNews:
+        """Fold the order book in; the trades that its fills are of have been taken, as far as there are any."""
+        self._turn_day()
+        self._stand_in(book)
+        found: set[UUID] = set()
+        excess: list[tuple[Order, BrokerOrder]] = []
+        for row in book:
+            order = self._index.find(row)
+            if order is not None or self._is_of_today(row):
+                self._desk.known_broker_ids.add(row.broker_order_id)
+            if order is None:
+                continue
+            found.add(order.id)
+            if order.broker_order_id not in (None, row.broker_order_id):
+                excess += self._second(order, row)
+                continue
+            was_given_up = order.id in self._index.given_up
+            self._desk.report(order, self._believed(row))
+            if row.status.is_working and order.status in ENDED_SHORT and (was_given_up or self._again(row)):
+                excess.append((self._index.orders[order.id], row))
+        self._end_yesterday(found)
+        return BookNews(found=frozenset(found), excess=excess)
+
+    def _believed(self, row: BrokerOrder) -> OrderReport:
+        report = row.as_report()
+        if report.status is OrderStatus.UNKNOWN:
+            # words that say nothing of the state say that the broker has it
+            report = msgspec.structs.replace(report, status=OrderStatus.SUBMITTED)
+        if not report.filled_quantity:
+            return report
+        quantity, average = self._holdings.booked(row.broker_order_id)
+        if quantity >= report.filled_quantity:
+            return report
+        status = OrderStatus.OPEN if report.status.is_terminal else report.status
+        return msgspec.structs.replace(report, status=status, filled_quantity=quantity, average_price=average)
+
+    def _stand_in(self, book: Sequence[BrokerOrder]) -> None:
+        """Book a synthetic fill for what no trade has shown in several looks."""
+        missing = self._missing(book)
+        looks = {row.broker_order_id: self._lacking.get(row.broker_order_id, 0) + 1 for _, row in missing}
+        for order, row in missing:
+            tries = looks[row.broker_order_id]
+            price = row.average_price
+            if not price and tries >= _LOOKS_FOR_PRICE:
+                price = order.price or order.trigger_price or Decimal(0)
+            if tries >= _LOOKS_FOR_TRADES and price:
+                self._holdings.stand_in(order, row.broker_order_id, row.filled_quantity, price)
+                del looks[row.broker_order_id]
+        self._lacking = looks
+
+    def _second(self, order: Order, row: BrokerOrder) -> list[tuple[Order, BrokerOrder]]:
+        """A second row of one order: a slice that the broker made of it, or one order too many."""
+        if row.broker_order_id not in self._strange:
+            self._strange.add(row.broker_order_id)
+            self._desk.note(order, f"SECOND_AT_BROKER: also {row.broker_order_id}, {row.quantity} units", anomaly=True)
+        return [(order, row)] if row.status.is_working and row.quantity >= order.quantity else []
+
+    def _again(self, row: BrokerOrder) -> bool:
+        # a book that comes from a cache may show once more what is over; twice it is no echo
+        if row.broker_order_id in self._strange:
+            return True
+        self._strange.add(row.broker_order_id)
+        return False
+
+    def _end_yesterday(self, found: set[UUID]) -> None:
+        """End orders of an earlier day that the book of today does not have: they were good for their day."""
+        day = self._desk.day
+        gone = [
+            order
+            for order_id in self._index.open
+            if (order := self._index.orders[order_id]).status.is_working
+            and order_id not in found
+            and day is not None
+            and order.trading_day < day
+        ]
+        self._absent = {order.id: self._absent.get(order.id, 0) + 1 for order in gone}
+        for order in gone:
+            if self._absent[order.id] >= _LOOKS_FOR_YESTERDAY:
+                text = f"DAY_ENDED: the order book of {day} does not have it any more"
+                self._desk.move(order, OrderStatus.EXPIRED, message=text)
+
+    def _turn_day(self) -> None:
+        if self._day != self._desk.day:
+            self._day = self._desk.day
+            self._strange.clear()
+            self._lacking.clear()
+
+    def _is_of_today(self, row: BrokerOrder) -> bool:
+        # yesterday's rows stand in the book until the broker clears it, and must not be missed after that
+        return row.order_timestamp is not None and trading_day(row.order_timestamp) == self._desk.day

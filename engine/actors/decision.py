@@ -1,0 +1,261 @@
+"""What becomes of an intent: the orders it causes and the reasons against those it does not.
+
+A pure function of the directory, the risk state, the prices and now; the risk actor acts on it.
+"""
+
+from collections.abc import Mapping
+from datetime import date, datetime, tzinfo
+from decimal import Decimal
+from uuid import UUID
+
+import msgspec
+
+from engine.clock import IST
+from engine.domain.calendar import is_open
+from engine.domain.denial import Denial
+from engine.domain.directory import Account, Directory, Strategy, Target
+from engine.domain.enums import AccountStatus, OrderType
+from engine.domain.instruments import Instrument, InstrumentBook, check_order
+from engine.domain.intent import Intent
+from engine.domain.killswitch import KillSwitches
+from engine.domain.limits import OrderRequest, RiskLimits
+from engine.domain.risk import check
+from engine.domain.risk_state import RiskState
+from engine.domain.signal import Signal
+from engine.domain.sizing import Sized, size
+
+
+class Approved(msgspec.Struct, frozen=True, kw_only=True):
+    """An order for one account that every rule lets pass."""
+
+    account: Account
+    request: OrderRequest
+
+
+class Denied(msgspec.Struct, frozen=True, kw_only=True):
+    """Every reason against the order of one account."""
+
+    account_id: UUID
+    label: str
+    denials: tuple[Denial, ...]
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """The verdict on an intent; ``against`` speaks of the intent as a whole."""
+
+    approved: tuple[Approved, ...] = ()
+    denied: tuple[Denied, ...] = ()
+    against: tuple[Denial, ...] = ()
+
+    @property
+    def reason(self) -> str | None:
+        """Why nothing was approved: every distinct reason, ``CODE: text; CODE: text``."""
+        if self.approved:
+            return None
+        reasons = [*self.against, *(denial for denied in self.denied for denial in denied.denials)]
+        texts = list(dict.fromkeys(str(denial) for denial in reasons))
+        return "; ".join(texts) or "NO_ACCOUNTS: the strategy trades no account; give it one"
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """What stays the same from one decision to the next."""
+
+    enforce_hours: bool
+    max_age_s: float
+    timezone: tzinfo = IST
+    holidays: frozenset[date] = frozenset()
+
+
+def limits_for(
+    directory: Directory, defaults: RiskLimits, user_id: UUID, account_id: UUID
+) -> tuple[RiskLimits, RiskLimits | None]:
+    """Return the limits of the user (the defaults when never set) and those of the account, if any."""
+    user = directory.limits.get((user_id, None))
+    account = directory.limits.get((user_id, account_id))
+    return (defaults if user is None else user.limits), (None if account is None else account.limits)
+
+
+def decide(
+    intent: Intent,
+    *,
+    directory: Directory,
+    state: RiskState,
+    instruments: InstrumentBook,
+    kill: KillSwitches,
+    defaults: RiskLimits,
+    rules: Rules,
+    now: datetime,
+) -> Decision:
+    """Decide about *intent* for every account of its strategy; reserves nothing.
+
+    Each account is judged against the state as it stands: the caller reserves what is approved before
+    it decides about anything else.
+    """
+    signal = intent.signal
+    strategy = directory.strategies.get(intent.strategy_id)
+    instrument = instruments.get(signal.exchange, signal.symbol)
+    against = _against(signal, strategy, instrument, instruments, rules, now)
+    if against or strategy is None or instrument is None:
+        return Decision(against=tuple(against))
+    targets = _targets(strategy, signal, directory.accounts)
+    if isinstance(targets, Denial):
+        return Decision(against=(targets,))
+    approved: list[Approved] = []
+    denied: list[Denied] = []
+    capital = sum((a.capital for a in directory.accounts_of(intent.user_id)), Decimal(0))
+    for target, account in targets:
+        verdict = _account(
+            intent,
+            target,
+            account,
+            instrument,
+            state=state,
+            kill=kill,
+            limits=limits_for(directory, defaults, intent.user_id, account.id),
+            user_capital=capital,
+            rules=rules,
+            now=now,
+        )
+        if isinstance(verdict, Approved):
+            approved.append(verdict)
+        else:
+            denied.append(verdict)
+    return Decision(approved=tuple(approved), denied=tuple(denied))
+
+
+def _against(
+    signal: Signal,
+    strategy: Strategy | None,
+    instrument: Instrument | None,
+    instruments: InstrumentBook,
+    rules: Rules,
+    now: datetime,
+) -> list[Denial]:
+    found: list[Denial] = []
+    if strategy is None:
+        found.append(Denial(code="STRATEGY_GONE", text="the strategy of this source was deleted"))
+    elif not strategy.enabled:
+        found.append(Denial(code="STRATEGY_DISABLED", text=f"the strategy {strategy.name} is switched off"))
+    elif strategy.allowed_symbols is not None and signal.symbol not in strategy.allowed_symbols:
+        found.append(
+            Denial(code="ALLOWED_SYMBOLS", text=f"{signal.symbol} is not among the symbols of {strategy.name}")
+        )
+    if instrument is None:
+        text = f"{signal.exchange}:{signal.symbol} is not in the instrument master; check symbol and exchange"
+        if not len(instruments):
+            text = "the instrument master has not been loaded yet; try again in a moment"
+        found.append(Denial(code="UNKNOWN_SYMBOL" if len(instruments) else "INSTRUMENTS_NOT_LOADED", text=text))
+    if rules.enforce_hours and not is_open(signal.exchange, now, rules.holidays):
+        found.append(Denial(code="MARKET_CLOSED", text=f"{signal.exchange} takes no orders now"))
+    return found
+
+
+def _targets(
+    strategy: Strategy, signal: Signal, accounts: Mapping[UUID, Account]
+) -> list[tuple[Target, Account]] | Denial:
+    # each account once: a second order of the same signal on it would be the same order
+    once = {target.account_id: target for target in strategy.targets}
+    found = [
+        (target, account)
+        for target in once.values()
+        if (account := accounts.get(target.account_id)) is not None and account.user_id == strategy.user_id
+    ]
+    if signal.account is None:
+        return found
+    named = [pair for pair in found if pair[1].label.casefold() == signal.account.casefold()]
+    if not named:
+        return Denial(code="ACCOUNT_NOT_FOUND", text=f"the strategy {strategy.name} has no account {signal.account}")
+    return named
+
+
+def _account(
+    intent: Intent,
+    target: Target,
+    account: Account,
+    instrument: Instrument,
+    *,
+    state: RiskState,
+    kill: KillSwitches,
+    limits: tuple[RiskLimits, RiskLimits | None],
+    user_capital: Decimal,
+    rules: Rules,
+    now: datetime,
+) -> Approved | Denied:
+    def no(*denials: Denial) -> Denied:
+        return Denied(account_id=account.id, label=account.label, denials=denials)
+
+    signal = intent.signal
+    killed = kill.covering(user_id=intent.user_id, account_id=account.id, strategy_id=intent.strategy_id)
+    if killed is not None:
+        return no(Denial(code="KILL_SWITCH", text=f"{killed.scope} is blocked: {killed.reason}"))
+    if account.status is not AccountStatus.ACTIVE:
+        text = f"account {account.label}: {account.status_reason or 'log in to the broker first'}"
+        return no(Denial(code=account.status.value, text=text))
+    price = reference_price(signal, instrument, state)
+    sized = size(
+        mode=target.mode,
+        value=target.value,
+        signal_quantity=signal.quantity,
+        lot_size=instrument.lot_size,
+        capital=account.capital,
+        price=price,
+        multiplier=instrument.multiplier,
+    )
+    if not isinstance(sized, Sized):
+        return no(sized)
+    static = check_order(
+        instrument,
+        quantity=sized.quantity,
+        price=signal.price,
+        trigger_price=signal.trigger_price,
+        order_type=signal.order_type,
+        product_type=signal.product_type,
+        variety=signal.variety,
+        transaction_type=signal.transaction_type,
+    )
+    request = OrderRequest(
+        intent_id=intent.id,
+        account_id=account.id,
+        strategy_id=intent.strategy_id,
+        exchange=signal.exchange,
+        symbol=signal.symbol,
+        product_type=signal.product_type,
+        transaction_type=signal.transaction_type,
+        quantity=sized.quantity,
+        reference_price=price,
+        multiplier=instrument.multiplier,
+        at=now,
+    )
+    user_limits, account_limits = limits
+    denials = [
+        *static,
+        *check(
+            request,
+            state,
+            user_limits,
+            capital=user_capital,
+            now=now,
+            scope_account=None,
+            timezone=rules.timezone,
+        ),
+    ]
+    if account_limits is not None:
+        denials += check(
+            request,
+            state,
+            account_limits,
+            capital=account.capital,
+            now=now,
+            scope_account=account.id,
+            timezone=rules.timezone,
+        )
+    return no(*dict.fromkeys(denials)) if denials else Approved(account=account, request=request)
+
+
+def reference_price(signal: Signal, instrument: Instrument, state: RiskState) -> Decimal | None:
+    """Return the price that an order is valued at: its own, its trigger, or the last one known."""
+    if signal.order_type in (OrderType.LIMIT, OrderType.SL):
+        return signal.price
+    if signal.order_type is OrderType.SL_M:
+        return signal.trigger_price
+    return state.last_price(signal.exchange, signal.symbol) or (instrument.last_price or None)

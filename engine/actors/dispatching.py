@@ -1,0 +1,129 @@
+"""Whose turn it is on one account: queue, call budget, and what ends before its turn comes."""
+
+from math import inf
+
+import msgspec
+import trio
+
+from engine.actors.executor_context import ExecutorContext
+from engine.actors.order_desk import OrderDesk
+from engine.actors.order_queue import OrderQueue
+from engine.actors.sending import Sender
+from engine.clock import Clock, trading_day
+from engine.domain.enums import OrderStatus
+from engine.domain.order import Order
+from engine.domain.pacing import Pacer
+
+_QUEUE_LOOK_S = 1.0
+# Calls of every window that entries leave to cancels.
+_RESERVE = 2
+_RESERVE_FROM = 5
+
+
+class Dispatcher:
+    """Lets orders go in accepted order for each instrument, within the account's call budget."""
+
+    def __init__(self, context: ExecutorContext, desk: OrderDesk, pacer: Pacer) -> None:
+        self._context = context
+        self._clock: Clock = context.clock
+        self._desk = desk
+        self._pacer = pacer
+        self._reserve = _RESERVE if context.orders_per_second >= _RESERVE_FROM else 0
+        self._has_lived = False
+        self._sweep = True
+        self._wake = trio.Event()
+        self.queue = OrderQueue()
+
+    def restart(self, sent_today: int) -> None:
+        """Begin with an empty queue; *sent_today* is what the ledger knows of the day's calls."""
+        self.queue = OrderQueue()
+        if not self._has_lived:
+            # later lives go on with the budget they have: what was sent a moment ago counts
+            self._has_lived = True
+            self._pacer.restore(trading_day(self._clock.now()), sent_today)
+        self.wake(sweep=True)
+
+    def wake(self, *, sweep: bool = False) -> None:
+        """Look at the queue again; with *sweep* at everything in it, behind busy instruments too."""
+        self._sweep = self._sweep or sweep
+        self._wake.set()
+
+    def take_at_once(self, order: Order) -> Order | None:
+        """Hold the order's instrument and return it in SUBMITTING, or None when it has to queue."""
+        # what waits for the call budget goes first
+        if not self.queue.is_free(order.key) or self.queue.next() is not None or not self.take_slot():
+            return None
+        self.queue.hold(order.key, order.id)
+        return msgspec.structs.replace(order, status=OrderStatus.SUBMITTING, submitting_at=self._clock.now())
+
+    def take_slot(self, *, urgent: bool = False) -> bool:
+        """Take one call of the budget; an urgent one may take what entries leave over."""
+        reserve = 0 if urgent else self._reserve
+        return self._pacer.try_take(trio.current_time(), trading_day(self._clock.now()), reserve=reserve)
+
+    def free(self, order: Order) -> None:
+        """The order does not hold its instrument any more."""
+        self.queue.free(order.key, order.id)
+        self._wake.set()
+
+    async def run(self, sender: Sender) -> None:
+        """Dispatch until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            delay = self._dispatch(sender)
+            if delay is not None:
+                with trio.move_on_after(delay):
+                    await self._wake.wait()
+                self._wake.set()
+
+    def _dispatch(self, sender: Sender) -> float | None:
+        """Write ahead what may go now; return the seconds to the next try, None when nothing waits."""
+        self._desk.roll_day(trading_day(self._clock.now()))
+        if sender.is_draining:
+            return None
+        if not self._context.holds_lease():
+            # nothing may go, and nothing is ended either: it may be another engine's by now
+            return _QUEUE_LOOK_S
+        self._end_what_may_not_go(sender)
+        while (head := self.queue.next()) is not None:
+            key, order_id = head
+            order = self._desk.orders.get(order_id)
+            if order is None or order.status is not OrderStatus.PENDING:
+                self.queue.remove(key, order_id)
+            elif (stop := sender.against(order)) is not None:
+                self._end(order, stop, sender)
+            elif self.take_slot():
+                self.queue.remove(key, order_id)
+                self.queue.hold(key, order_id)
+                sender.write_ahead(order, attempt=order.attempt)
+            else:
+                now = trio.current_time()
+                at = self._pacer.next_at(now, reserve=self._reserve)
+                if at < inf:
+                    return max(0.005, min(at - now, _QUEUE_LOOK_S))
+                limit = self._context.orders_per_day
+                self._end(order, f"ORDERS_PER_DAY: the account's {limit} order calls of today are used", sender)
+        return _QUEUE_LOOK_S if len(self.queue) else None
+
+    def _end_what_may_not_go(self, sender: Sender) -> None:
+        """End what is too old, or covered by a kill switch, behind busy instruments too."""
+        late = self.queue.expired(self._clock.now())
+        if self._sweep:
+            self._sweep = False
+            late = self.queue.waiting()
+        for _, order_id in late:
+            order: Order | None = self._desk.orders.get(order_id)
+            stop = None if order is None else sender.against(order)
+            if order is not None and stop is not None and order.status is OrderStatus.PENDING:
+                self._end(order, stop, sender)
+
+    def _end(self, order: Order, reason: str, sender: Sender) -> None:
+        self.queue.remove(order.key, order.id)
+        sender.end_unsent(order, reason)
+
+    def forget(self, order: Order) -> bool:
+        """Take an order out of the queue; False when it does not wait."""
+        removed = self.queue.remove(order.key, order.id)
+        self._wake.set()
+        return removed

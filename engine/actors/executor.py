@@ -1,0 +1,266 @@
+"""The executor of one account: takes approved orders in, lets each go in its turn, follows it to its end.
+
+Owns the account's books (`OrderDesk`), its queue, its call budget and its broker session; sending is
+`Sender`, looking is `OrderWatch`. Asked by the user's risk actor in the same step that approved
+(`admit`), told by the ledger what is on disk (`committed`), asked by HTTP to cancel. Mailbox: bounded;
+what is told here is one message for each order, whose number is bounded upstream, so a full one is a
+fault. Restart: permanent; the books are rebuilt from the ledger and what was on the wire becomes
+UNKNOWN, never sent again.
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import msgspec
+import structlog
+import trio
+
+from engine.actors.account_session import AccountSession
+from engine.actors.audit_writer import AuditWriter
+from engine.actors.cancelling import Canceller
+from engine.actors.dispatching import Dispatcher
+from engine.actors.executor_context import ExecutorContext, Send
+from engine.actors.order_desk import AccountHistory, OrderDesk
+from engine.actors.order_queue import OrderQueue
+from engine.actors.order_watch import OrderWatch
+from engine.actors.sending import Sender
+from engine.broker.values import BrokerOrder
+from engine.clock import Clock, trading_day
+from engine.domain.enums import OrderStatus
+from engine.domain.order import Order
+from engine.domain.pacing import Pacer
+from engine.errors import (
+    BrokerUnavailable,
+    ConflictError,
+    MailboxFull,
+    NotFoundError,
+    StoreUnavailable,
+    UnavailableError,
+)
+from engine.runtime.mailbox import Mailbox, Overflow
+
+__all__ = ["Executor", "ExecutorContext", "Send"]
+
+_log = structlog.get_logger(__name__)
+
+_MAILBOX = 100_000
+_BARRIER_S = 30.0
+_REBUILD_RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+class _Admitted(msgspec.Struct, frozen=True, kw_only=True):
+    incarnation: int
+    written_ns: int
+
+
+class Executor:
+    """Executes for one account."""
+
+    def __init__(self, account_id: UUID, user_id: UUID, context: ExecutorContext) -> None:
+        self.account_id = account_id
+        self.user_id = user_id
+        self.mailbox: Mailbox[Send] = Mailbox(f"execution:{account_id}", capacity=_MAILBOX, overflow=Overflow.REFUSE)
+        self._context = context
+        self._clock: Clock = context.clock
+        self._ledger: AuditWriter = context.ledger
+        self.desk = OrderDesk(
+            account_id,
+            clock=self._clock,
+            ledger=self._ledger,
+            tell=lambda message: context.tell_risk(user_id, message),
+            multiplier=context.multiplier,
+        )
+        self._session = AccountSession(account_id, context)
+        pacer = Pacer(context.orders_per_second, context.orders_per_minute, context.orders_per_day)
+        self._turns = Dispatcher(context, self.desk, pacer)
+        self._watch = OrderWatch(
+            context, self.desk, self._session, free=self._turns.free, cancel_excess=self._cancel_excess
+        )
+        self._sender = Sender(
+            context,
+            self.desk,
+            self._session,
+            settled=self._turns.free,
+            doubted=self._watch.doubt,
+            committed=self._send_soon,
+            placed=self._watch.look_soon,
+            hold_calls=pacer.hold,
+        )
+        self._canceller = Canceller(context, self.desk, self._session, self._watch, take_slot=self._turns.take_slot)
+        # admitted, and not yet known to be in the ledger
+        self._unrecorded: dict[UUID, _Admitted] = {}
+        # admitted while the books were not ready, perhaps too late for what was read of the ledger
+        self._unready: dict[UUID, Order] = {}
+        self._incarnation = 0
+        self._ready = False
+        self._nursery: trio.Nursery | None = None
+
+    # the public face
+
+    @property
+    def queue(self) -> OrderQueue:
+        """The orders that wait for their turn."""
+        return self._turns.queue
+
+    @property
+    def in_flight(self) -> int:
+        """Orders that are written ahead or on the wire and whose answer is not known yet."""
+        return len(self.desk.index.submitting)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the books are rebuilt and orders go out."""
+        return self._ready
+
+    def admit(self, order: Order) -> Order:
+        """Take an approved order in: SUBMITTING when it may go as soon as it is on disk, else PENDING."""
+        if order.id in self._unrecorded or order.id in self.desk.orders or order.id in self._unready:
+            # the ledger has this order, and refuses it a second time; what is here of it stays as it is
+            return order
+        self._unrecorded[order.id] = _Admitted(incarnation=self._incarnation, written_ns=self._clock.boottime_ns())
+        may_go = self._ready and not self._sender.is_draining
+        admitted = self._turns.take_at_once(order) if may_go else None
+        if admitted is None:
+            admitted = order
+            self.queue.push(order.key, order.id, order.deadline, recorded=False)
+            if not self._ready:
+                self._unready[order.id] = order
+        self.desk.put(admitted)
+        return admitted
+
+    def committed(self, order: Order) -> None:
+        """The ledger has the order as `admit` returned it."""
+        admitted = self._unrecorded.pop(order.id, None)
+        if admitted is None:
+            return
+        if order.status is OrderStatus.SUBMITTING:
+            self._send_soon(order, admitted.incarnation, admitted.written_ns)
+            return
+        self.queue.record(order.key, order.id)
+        self._turns.wake(sweep=self._sender.against(order) is not None)
+
+    def withdraw(self, order: Order) -> None:
+        """The ledger never will have the order."""
+        if self._unrecorded.pop(order.id, None) is None:
+            return
+        self._unready.pop(order.id, None)
+        self._turns.forget(order)
+        self.desk.forget(order.id)
+        self._turns.free(order)
+
+    def wake(self) -> None:
+        """Look at everything that waits again: a kill switch, the day or the session changed."""
+        self._turns.wake(sweep=True)
+
+    def drain(self) -> None:
+        """Start no further order; what waits stays PENDING in the ledger."""
+        self._sender.is_draining = True
+
+    def reset_session(self) -> None:
+        """Use the account's new credentials from the next call on."""
+        broker = self._session.take()
+        if broker is not None and self._nursery is not None:
+            self._nursery.start_soon(self._session.close, broker)
+        self._turns.wake()
+        self._watch.look_soon()
+
+    async def cancel(self, order_id: UUID, *, by: str) -> Order:
+        """Cancel an order, wherever it is, and wait up to two seconds for the broker's word.
+
+        Raises NotFoundError, ConflictError, OrderExecutionError, UnavailableError.
+        """
+        nursery = self._nursery
+        if not self._ready or nursery is None:
+            raise UnavailableError("the account's orders are being read; try again", retry_after_s=2)
+        order = self.desk.orders.get(order_id)
+        if order is None:
+            raise NotFoundError("no live order of that id")
+        if order.status.is_terminal:
+            raise ConflictError(f"the order is {order.status} already", code="ORDER_FINISHED")
+        if order.status is OrderStatus.PENDING and self._turns.forget(order):
+            return self.desk.move(order, OrderStatus.CANCELLED, message=f"cancelled by {by} before it was sent")
+        return await self._canceller.cancel(order, by=by, nursery=nursery)
+
+    # the actor
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Rebuild the books as soon as the ledger can be read, then execute until cancelled."""
+        self._incarnation += 1
+        self._ready = False
+        task_status.started()
+        try:
+            self._restore(await self._history())
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._turns.run, self._sender)
+                nursery.start_soon(self._watch.run_looks)
+                nursery.start_soon(self._watch.run_marks)
+                nursery.start_soon(self._log_in)
+                async for message in self.mailbox:
+                    nursery.start_soon(self._sender.send, message)
+        finally:
+            self._ready = False
+            self._nursery = None
+            await self._session.aclose()
+
+    async def _history(self) -> AccountHistory:
+        """Read what the ledger knows, once it knows all that this account handed it."""
+        tries = 0
+        while True:
+            try:
+                if await self._ledger.barrier(timeout_s=_BARRIER_S):
+                    return await self._context.load(self.account_id, trading_day(self._clock.now()))
+                reason = "the ledger has not caught up"
+            except StoreUnavailable as error:
+                reason = str(error)
+            _log.warning("executor.waits_for_ledger", account=str(self.account_id), reason=reason)
+            await trio.sleep(_REBUILD_RETRY_S[min(tries, len(_REBUILD_RETRY_S) - 1)])
+            tries += 1
+
+    def _restore(self, history: AccountHistory) -> None:
+        self._turns.restart(history.sent_today)
+        self._sender.restart(self._incarnation)
+        self.desk.restore(history)
+        self._session.restore()
+        for order in history.live_orders:
+            if order.status is OrderStatus.PENDING:
+                recorded = order.id not in self._unrecorded
+                self.queue.push(order.key, order.id, order.deadline, recorded=recorded)
+            elif order.status.is_unresolved:
+                self.queue.hold(order.key, order.id)
+        self._watch.restore()
+        for order in self._unready.values():
+            if order.id not in self.desk.orders:
+                self.desk.put(order)
+                self.queue.push(order.key, order.id, order.deadline, recorded=order.id not in self._unrecorded)
+        self._unready.clear()
+        self._ready = True
+        self._watch.look_soon()
+
+    async def _log_in(self) -> None:
+        """Have a session before the first order needs one."""
+        try:
+            await self._session.broker()
+        except BrokerUnavailable as error:
+            _log.info("account.no_session", account=str(self.account_id), reason=str(error))
+            self._watch.look_soon()
+
+    def _cancel_excess(self, excess: Sequence[tuple[Order, BrokerOrder]]) -> None:
+        if self._nursery is not None:
+            self._canceller.start_excess(excess, self._nursery)
+
+    # between the parts
+
+    def _send_soon(self, order: Order, incarnation: int, written_ns: int) -> None:
+        message = Send(
+            order=order,
+            incarnation=incarnation,
+            written_ns=written_ns,
+            committed_ns=self._clock.boottime_ns(),
+        )
+        try:
+            self.mailbox.tell_nowait(message)
+        except MailboxFull as error:
+            if incarnation == self._incarnation:
+                self._sender.end_unsent(order, f"NOT_SENT: {error}")
+                self._turns.free(order)

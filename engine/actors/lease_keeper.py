@@ -1,0 +1,56 @@
+"""The lease keeper: renews this engine's lease and says whether it may still send.
+
+Owns one fact, `holds`, that every send gate reads. The lease is believed for as long as the last
+renewal that succeeded was asked for within its life on the boot-time clock: an engine that was
+suspended wakes up without it. A lease that another engine has taken escalates.
+"""
+
+import structlog
+import trio
+
+from engine.clock import Clock
+from engine.errors import Fenced, StoreUnavailable
+from engine.store import lease
+from engine.store.database import Database
+
+_log = structlog.get_logger(__name__)
+
+LIFE_S = 10.0
+_RENEW_S = 2.0
+
+
+class LeaseKeeper:
+    """Keeps the lease of one epoch."""
+
+    def __init__(self, database: Database, *, epoch: int, clock: Clock) -> None:
+        self._database = database
+        self.epoch = epoch
+        self._clock = clock
+        self._renewed_ns = clock.boottime_ns()
+        self._fenced = False
+
+    def holds(self) -> bool:
+        """Whether this engine may send: nobody took the lease, as far as can be known now.
+
+        While PostgreSQL is away no engine can take it either, and no order can be written ahead; what
+        this guards against is a process that slept through its lease.
+        """
+        return not self._fenced and self._clock.boottime_ns() - self._renewed_ns < LIFE_S * 1e9
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Renew until cancelled. Raises Fenced when the lease is gone."""
+        task_status.started()
+        while True:
+            asked_ns = self._clock.boottime_ns()
+            try:
+                await self._database.run(lambda c: lease.renew(c, epoch=self.epoch), timeout_s=3.0, reserved=True)
+            except StoreUnavailable as error:
+                _log.warning("lease.not_renewed", error=str(error))
+                await trio.sleep(0.5)
+                continue
+            except Fenced:
+                # for good: an epoch never comes back. Any other end of this task leaves the lease as it is
+                self._fenced = True
+                raise
+            self._renewed_ns = asked_ns
+            await trio.sleep(_RENEW_S)

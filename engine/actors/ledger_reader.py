@@ -1,0 +1,65 @@
+"""What actors read from the ledger when they start: each one unit of work, with a deadline."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from uuid import UUID
+
+from engine.actors.ingest import EarlierDeliveries
+from engine.actors.intake import Receipt
+from engine.actors.order_desk import AccountHistory
+from engine.actors.risk import UserHistory
+from engine.domain.delivery import Delivery
+from engine.domain.enums import IntentStatus
+from engine.store import history, lease
+from engine.store.database import Database
+
+_TIMEOUT_S = 30.0
+
+
+class LedgerReader:
+    """Reads histories."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def account(self, account_id: UUID, day: date) -> AccountHistory:
+        """Return what an executor starts from. Raises StoreUnavailable."""
+        found = await self._database.run(lambda c: history.account(c, account_id, day), timeout_s=_TIMEOUT_S)
+        return AccountHistory(**found)
+
+    async def user(self, user_id: UUID, day: date) -> UserHistory:
+        """Return what a risk actor starts from. Raises StoreUnavailable."""
+        found = await self._database.run(lambda c: history.user(c, user_id, day), timeout_s=_TIMEOUT_S)
+        return UserHistory(**found)
+
+    async def busy(self) -> tuple[list[UUID], list[UUID]]:
+        """Return the users and accounts that have something going on."""
+        return await self._database.run(history.busy, timeout_s=_TIMEOUT_S)
+
+    async def earlier(self, now: datetime, window_s: int) -> EarlierDeliveries:
+        """Return what ingest asks about deliveries that it no longer remembers."""
+        keys = await self._database.run(lambda c: history.delivered_since(c, now, window_s), timeout_s=_TIMEOUT_S)
+        return EarlierDeliveries(find=self._delivery, known=self._known, keys=keys)
+
+    async def _delivery(self, source_id: UUID, key: str) -> tuple[bytes, tuple[Receipt, ...]] | None:
+        rows = await self._database.run(lambda c: history.delivery(c, source_id, key), timeout_s=2.0)
+        if not rows:
+            return None
+        receipts = tuple(
+            Receipt(
+                intent_id=row["id"],
+                status=IntentStatus(row["status"]),
+                position=row["position"],
+                reason=row["reason"],
+            )
+            for row in rows
+        )
+        return rows[0]["body_sha256"], receipts
+
+    async def _known(self, deliveries: Sequence[Delivery]) -> set[tuple[UUID, str]]:
+        keys = [(delivery.source_id, delivery.idempotency_key) for delivery in deliveries]
+        return await self._database.run(lambda c: history.known_deliveries(c, keys), timeout_s=_TIMEOUT_S)
+
+    async def release_lease(self, epoch: int) -> None:
+        """Give the lease back."""
+        await self._database.run(lambda c: lease.release(c, epoch=epoch), timeout_s=1.0)

@@ -1,0 +1,230 @@
+"""The books of one account: its live orders, and every change of them.
+
+Owned by the account's executor. Each change is one ledger entry (row, event, audit record together)
+and is told to the user's risk actor, positions before orders: an order is believed to have filled only
+as far as its fills are in the books, so that its units never count nowhere.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from engine.actors.audit_writer import AuditWriter
+from engine.actors.ledger_entry import LedgerEntry
+from engine.actors.order_index import OrderIndex
+from engine.actors.position_desk import PositionDesk
+from engine.actors.risk import OrderChanged
+from engine.broker.values import BrokerTrade
+from engine.clock import Clock, trading_day
+from engine.domain.audit import AuditDraft
+from engine.domain.enums import Exchange, OrderStatus
+from engine.domain.fill import Fill
+from engine.domain.order import Order, OrderEvent, OrderReport, fold, move
+from engine.domain.position import Position
+from engine.errors import MailboxFull
+
+_log = structlog.get_logger(__name__)
+
+
+class AccountHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """What the ledger knows of an account: the start of its books."""
+
+    live_orders: Sequence[Order]
+    fills: Sequence[Fill]
+    positions: Sequence[tuple[Position, date]]
+    broker_ids_today: Sequence[str]
+    sent_today: int
+
+
+class OrderDesk:
+    """Orders of one account and every change of them; a single writer keeps them."""
+
+    def __init__(
+        self,
+        account_id: UUID,
+        *,
+        clock: Clock,
+        ledger: AuditWriter,
+        tell: Callable[[Any], None],
+        multiplier: Callable[[Exchange, str], Any],
+    ) -> None:
+        self.account_id = account_id
+        self._clock = clock
+        self._ledger = ledger
+        self._tell_risk = tell
+        self.holdings = PositionDesk(account_id, clock=clock, ledger=ledger, tell=self._tell, multiplier=multiplier)
+        self.index = OrderIndex()
+        self.known_broker_ids: set[str] = set()
+        self.day: date | None = None
+
+    # start and turn of the day
+
+    def restore(self, history: AccountHistory) -> None:
+        """Take over what the ledger holds."""
+        self.day = trading_day(self._clock.now())
+        self.index.restore(history.live_orders)
+        self.known_broker_ids = set(history.broker_ids_today)
+        self.holdings.restore(history.fills, history.positions, self.day)
+
+    def roll_day(self, day: date) -> None:
+        """Begin the IST *day*: a new order book at the broker, positions become overnight."""
+        if self.day is None or day <= self.day:
+            return
+        self.day = day
+        self.known_broker_ids.clear()
+        for order in [o for o in self.orders.values() if o.status.is_terminal]:
+            self._drop(order.id)
+        self.holdings.roll_day(day)
+
+    # orders
+
+    @property
+    def orders(self) -> dict[UUID, Order]:
+        """The orders by id: what can still change, and what ended short today."""
+        return self.index.orders
+
+    def put(self, order: Order) -> None:
+        """Take in an order that its maker has recorded already."""
+        self.index.put(order)
+
+    def forget(self, order_id: UUID) -> None:
+        """Drop an order that was never recorded."""
+        self._drop(order_id)
+
+    def move(
+        self,
+        order: Order,
+        to: OrderStatus,
+        *,
+        message: str | None = None,
+        on_commit: Callable[[Order], None] | None = None,
+        on_fail: Callable[[Order, Exception], None] | None = None,
+        **changes: Any,
+    ) -> Order:
+        """Move an order along its table and record it; return it as it is now."""
+        moved, event = move(order, to, at=self._clock.now(), message=message, **changes)
+        self._record(moved, event, on_commit=on_commit, on_fail=on_fail)
+        if order.status is OrderStatus.PENDING and to.is_terminal:
+            # nothing of it ever left: no late word can come
+            self._drop(moved.id)
+        return moved
+
+    def resubmit(
+        self,
+        order: Order,
+        detail: str,
+        *,
+        on_commit: Callable[[Order], None],
+        on_fail: Callable[[Order, Exception], None],
+    ) -> Order:
+        """Record a new attempt of an order of whose last attempt not one byte left."""
+        detail = f"attempt {order.attempt}, tag {order.tag}: {detail}"
+        self._record(order, self._note_event(order, detail), on_commit=on_commit, on_fail=on_fail)
+        return order
+
+    def note(self, order: Order, detail: str, *, anomaly: bool = False) -> None:
+        """Put something that does not change an order into its history."""
+        self._record(order, self._note_event(order, detail, anomaly=anomaly))
+
+    def _note_event(self, order: Order, detail: str, *, anomaly: bool = False) -> OrderEvent:
+        return OrderEvent(
+            order_id=order.id,
+            at=self._clock.now(),
+            from_status=order.status,
+            to_status=order.status,
+            filled_quantity=order.filled_quantity,
+            detail=detail,
+            anomaly=anomaly,
+        )
+
+    def report(self, order: Order, report: OrderReport) -> Order:
+        """Fold what the broker says into an order and record it if it is news."""
+        folded, event = fold(order, report, at=self._clock.now())
+        if event is not None:
+            self._record(folded, event)
+        return folded
+
+    def _record(
+        self,
+        order: Order,
+        event: OrderEvent,
+        *,
+        on_commit: Callable[[Order], None] | None = None,
+        on_fail: Callable[[Order, Exception], None] | None = None,
+    ) -> None:
+        entry = LedgerEntry(order_updates=(order,), order_events=(event,), audit=(_audit(order, event),))
+        if on_commit is not None:
+            entry.on_commit = lambda: on_commit(order)
+
+        def refused(error: Exception) -> None:
+            _log.error("ledger.refused_order", order=str(order.id), status=order.status.value, error=str(error))
+            if on_fail is not None:
+                on_fail(order, error)
+
+        entry.on_fail = refused
+        # first the ledger: an entry that finds no room leaves the books as they were
+        self._ledger.append(entry)
+        self.index.put(order)
+        if order.broker_order_id is not None:
+            self.known_broker_ids.add(order.broker_order_id)
+        self._tell(OrderChanged(order=order))
+        if event.anomaly:
+            _log.error("order.anomaly", order=str(order.id), detail=event.detail)
+
+    def _tell(self, message: Any) -> None:
+        try:
+            self._tell_risk(message)
+        except MailboxFull as error:
+            # the user is blocked when its risk actor is gone; orders must be followed to their end all the same
+            _log.error("risk.does_not_listen", account=str(self.account_id), error=str(error))
+
+    # what is in the books
+
+    @property
+    def has_open_orders(self) -> bool:
+        """Whether an order works at the broker, or may."""
+        return bool(self.index.open)
+
+    @property
+    def has_unplaced_orders(self) -> bool:
+        """Whether an order of today was given up because it is not at the broker: it must stay so."""
+        return bool(self.index.unplaced)
+
+    def drop_finished(self) -> None:
+        """Forget orders that are filled: their fills are in the books.
+
+        What ended otherwise stays for the day: a late fill of it must find its order.
+        """
+        for order_id in list(self.index.complete):
+            self._drop(order_id)
+
+    def _drop(self, order_id: UUID) -> None:
+        order = self.index.drop(order_id)
+        if order is not None and order.broker_order_id is not None:
+            self.holdings.forget(order.broker_order_id)
+
+    def take_trades(self, trades: Sequence[BrokerTrade]) -> None:
+        """Take the trades of our orders into fills and positions."""
+        self.holdings.take_trades(trades, self.index.by_broker_id.get)
+
+
+def _audit(order: Order, event: OrderEvent) -> AuditDraft:
+    return AuditDraft(
+        at=event.at,
+        actor="system",
+        action=f"ORDER_{order.status}",
+        subject=f"order:{order.id}",
+        content={
+            "from": event.from_status.value,
+            "filled": order.filled_quantity,
+            "brokerOrderId": order.broker_order_id,
+            "tag": order.tag,
+            "attempt": order.attempt,
+            "detail": event.detail,
+            "anomaly": event.anomaly,
+        },
+    )

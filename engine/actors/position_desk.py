@@ -1,0 +1,280 @@
+"""The fills and positions of one account, and their way into the ledger.
+
+What the trade book shows is believed. What the order book says has filled and the trade book does not
+show is booked after a while as a synthetic fill, priced so that the cash adds up, and gives way to the
+trades when they come.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from engine.actors.audit_writer import AuditWriter
+from engine.actors.ledger_entry import LedgerEntry
+from engine.actors.risk import PositionsChanged, PriceChanged
+from engine.broker.values import BrokerPositions, BrokerTrade
+from engine.clock import Clock, trading_day
+from engine.domain.audit import AuditDraft
+from engine.domain.enums import Exchange, ProductType, TransactionType
+from engine.domain.fill import Fill, incremental_price
+from engine.domain.order import Order
+from engine.domain.position import Position, PositionKey, apply_fill, roll_day, with_last_price
+from engine.errors import BrokerUnavailable
+from engine.store.ledger import Write
+
+_log = structlog.get_logger(__name__)
+
+_DROP_SYNTHETIC = "DELETE FROM fills WHERE order_id = $1 AND trade_id = $2 AND synthetic"
+
+
+class _Booked:
+    """The fills of one order at the broker."""
+
+    __slots__ = ("fills", "quantity", "value")
+
+    def __init__(self) -> None:
+        self.fills: dict[str, Fill] = {}
+        self.quantity = 0
+        self.value = Decimal(0)
+
+    def add(self, fill: Fill) -> None:
+        self.fills[fill.trade_id] = fill
+        self.quantity += fill.quantity
+        self.value += fill.quantity * fill.price
+
+    def remove(self, fill: Fill) -> None:
+        del self.fills[fill.trade_id]
+        self.quantity -= fill.quantity
+        self.value -= fill.quantity * fill.price
+
+
+class PositionDesk:
+    """Fills by the broker's order id, and the positions they add up to; a single writer keeps them."""
+
+    def __init__(
+        self,
+        account_id: UUID,
+        *,
+        clock: Clock,
+        ledger: AuditWriter,
+        tell: Callable[[Any], None],
+        multiplier: Callable[[Exchange, str], Decimal],
+    ) -> None:
+        self.account_id = account_id
+        self._clock = clock
+        self._ledger = ledger
+        self._tell = tell
+        self._multiplier = multiplier
+        self.positions: dict[PositionKey, Position] = {}
+        self._booked: dict[str, _Booked] = {}
+        self._day: date | None = None
+
+    def restore(self, fills: Iterable[Fill], positions: Iterable[tuple[Position, date]], day: date) -> None:
+        """Take over what the ledger holds; *day* is the IST date of now."""
+        self._day = day
+        self._booked = {}
+        for fill in fills:
+            self._booked.setdefault(fill.broker_order_id, _Booked()).add(fill)
+        self.positions = {}
+        for position, of in positions:
+            current = position if of == day else roll_day(position, position.last_price)
+            self.positions[current.key] = current
+
+    def roll_day(self, day: date) -> None:
+        """Begin the IST *day*: positions become overnight, flat ones go."""
+        self._day = day
+        rolled = [roll_day(position, position.last_price) for position in self.positions.values()]
+        self.positions = {position.key: position for position in rolled if position.quantity}
+        self._save(rolled)
+
+    @property
+    def has_open(self) -> bool:
+        """Whether anything is held."""
+        return any(position.quantity for position in self.positions.values())
+
+    def booked(self, broker_order_id: str) -> tuple[int, Decimal]:
+        """Return the units of the broker's order that are in the books, and their average price in rupees."""
+        held = self._booked.get(broker_order_id)
+        if held is None or not held.quantity:
+            return 0, Decimal(0)
+        return held.quantity, held.value / held.quantity
+
+    def forget(self, broker_order_id: str) -> None:
+        """Drop the fills of an order that is over; its position stays."""
+        self._booked.pop(broker_order_id, None)
+
+    # trades
+
+    def take_trades(self, trades: Iterable[BrokerTrade], order_of: Callable[[str], UUID | None]) -> None:
+        """Book the trades of our orders that are not in the books yet."""
+        fills: list[Fill] = []
+        dropped: list[Fill] = []
+        for trade in trades:
+            order_id = order_of(trade.broker_order_id)
+            if order_id is None:
+                continue
+            held = self._booked.setdefault(trade.broker_order_id, _Booked())
+            if trade.trade_id in held.fills:
+                continue
+            try:
+                fill = trade.as_fill(order_id=order_id, account_id=self.account_id)
+            except BrokerUnavailable as error:
+                _log.error("trade.unreadable", trade=trade.trade_id, error=str(error))
+                continue
+            for gone in (stand_ins := self._stand_ins(held)):
+                held.remove(gone)
+                if gone in fills:
+                    fills.remove(gone)
+                else:
+                    dropped.append(gone)
+            for booked in [fill, *_rest(fill, stand_ins, held.quantity)]:
+                held.add(booked)
+                fills.append(booked)
+        if fills:
+            self._book(fills, dropped)
+
+    def _stand_ins(self, held: _Booked) -> list[Fill]:
+        # of a day that is over nothing can be taken back: its position has been carried over
+        return [f for f in held.fills.values() if f.synthetic and trading_day(f.filled_at) == self._day]
+
+    def stand_in(self, order: Order, broker_order_id: str, filled: int, average: Decimal) -> None:
+        """Book what the order book says has filled, and no trade shows, as one synthetic fill."""
+        held = self._booked.setdefault(broker_order_id, _Booked())
+        if filled <= held.quantity:
+            return
+        before = held.value / held.quantity if held.quantity else Decimal(0)
+        fill = Fill(
+            trade_id=_synthetic_id(held.quantity, filled),
+            order_id=order.id,
+            account_id=self.account_id,
+            broker_order_id=broker_order_id,
+            exchange=order.exchange,
+            symbol=order.symbol,
+            product_type=order.product_type,
+            transaction_type=order.transaction_type,
+            quantity=filled - held.quantity,
+            price=incremental_price(held.quantity, before, filled, average),
+            filled_at=self._clock.now(),
+            synthetic=True,
+        )
+        held.add(fill)
+        _log.warning("fill.synthetic", order=str(order.id), quantity=fill.quantity, price=str(fill.price))
+        self._book([fill], [])
+
+    def _book(self, fills: Sequence[Fill], dropped: Sequence[Fill]) -> None:
+        changed: dict[PositionKey, Position] = {}
+        for fill, sign in [*((fill, -1) for fill in dropped), *((fill, 1) for fill in fills)]:
+            key = (self.account_id, fill.exchange, fill.symbol, fill.product_type)
+            before = self.positions.get(key) or Position(
+                account_id=self.account_id,
+                exchange=fill.exchange,
+                symbol=fill.symbol,
+                product_type=fill.product_type,
+                multiplier=self._multiplier(fill.exchange, fill.symbol),
+            )
+            after = apply_fill(before, fill) if sign > 0 else _undo_fill(before, fill)
+            self.positions[key] = changed[key] = with_last_price(after, fill.price)
+        now = self._clock.now()
+        self._ledger.append(
+            LedgerEntry(
+                fills=fills,
+                positions=[(position, trading_day(now), now) for position in changed.values()],
+                writes=[Write(sql=_DROP_SYNTHETIC, args=(fill.order_id, fill.trade_id)) for fill in dropped],
+                audit=[
+                    *(_fill_audit(fill, now, "FILL_REPLACED") for fill in dropped),
+                    *(_fill_audit(fill, now, "FILL_SYNTHETIC" if fill.synthetic else "FILL") for fill in fills),
+                ],
+                on_fail=_refused,
+            )
+        )
+        self._tell(PositionsChanged(positions=tuple(changed.values())))
+
+    # value
+
+    def mark(self, positions: BrokerPositions) -> None:
+        """Take last prices from the broker's positions: they value ours, nothing else is believed here."""
+        changed: list[Position] = []
+        for row in positions.net:
+            try:
+                key = (self.account_id, Exchange(row.exchange), row.symbol, ProductType(row.product))
+            except ValueError:
+                continue
+            held = self.positions.get(key)
+            if held is None or not row.last_price or held.last_price == row.last_price:
+                continue
+            self.positions[key] = with_last_price(held, row.last_price)
+            changed.append(self.positions[key])
+            self._tell(PriceChanged(exchange=key[1], symbol=row.symbol, price=row.last_price))
+        self._save(changed)
+
+    def _save(self, positions: Sequence[Position]) -> None:
+        if positions:
+            now = self._clock.now()
+            entry = LedgerEntry(positions=[(p, trading_day(now), now) for p in positions], on_fail=_refused)
+            self._ledger.append(entry)
+            self._tell(PositionsChanged(positions=tuple(positions)))
+
+
+def _rest(trade: Fill, stand_ins: Sequence[Fill], known: int) -> list[Fill]:
+    """Return what still stands in once *trade* has taken its part: the rest of the units, the cash the same."""
+    quantity = sum(fill.quantity for fill in stand_ins)
+    if quantity <= trade.quantity:
+        return []
+    worth = sum((fill.quantity * fill.price for fill in stand_ins), Decimal(0))
+    price = incremental_price(trade.quantity, trade.price, quantity, worth / quantity)
+    name = _synthetic_id(known + trade.quantity, known + quantity)
+    return [msgspec.structs.replace(stand_ins[0], trade_id=name, quantity=quantity - trade.quantity, price=price)]
+
+
+def _undo_fill(position: Position, fill: Fill) -> Position:
+    """Return *position* as it was before *fill*, which was of the same day."""
+    cash = fill.quantity * fill.price * position.multiplier
+    if fill.transaction_type is TransactionType.BUY:
+        return msgspec.structs.replace(
+            position,
+            quantity=position.quantity - fill.quantity,
+            buy_quantity=position.buy_quantity - fill.quantity,
+            buy_value=position.buy_value - cash,
+            day_buy_quantity=position.day_buy_quantity - fill.quantity,
+            day_buy_value=position.day_buy_value - cash,
+        )
+    return msgspec.structs.replace(
+        position,
+        quantity=position.quantity + fill.quantity,
+        sell_quantity=position.sell_quantity - fill.quantity,
+        sell_value=position.sell_value - cash,
+        day_sell_quantity=position.day_sell_quantity - fill.quantity,
+        day_sell_value=position.day_sell_value - cash,
+    )
+
+
+def _synthetic_id(known: int, filled: int) -> str:
+    """Return the name of what stands in for the trades between two filled quantities; Kite's ids are numbers."""
+    return f"SYNTHETIC-{known}-{filled}"
+
+
+def _refused(error: Exception) -> None:
+    # the next change of the position writes it whole; a fill that the store refuses stays in memory only
+    _log.error("ledger.refused_fills", error=str(error))
+
+
+def _fill_audit(fill: Fill, now: datetime, action: str) -> AuditDraft:
+    return AuditDraft(
+        at=now,
+        actor="system",
+        action=action,
+        subject=f"order:{fill.order_id}",
+        content={
+            "tradeId": fill.trade_id,
+            "accountId": fill.account_id,
+            "symbol": fill.symbol,
+            "quantity": fill.quantity,
+            "price": fill.price,
+            "filledAt": fill.filled_at,
+        },
+    )

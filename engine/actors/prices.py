@@ -1,0 +1,87 @@
+"""Last prices: what MARKET orders are valued at and price bands are measured from.
+
+Owns the price of every instrument that somebody asked for, and keeps them fresh with one quote call
+for all of them (Kite allows one a second, up to 1000 instruments). No mailbox: `watch` only marks.
+Restart: permanent; prices are asked for again.
+"""
+
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from uuid import UUID
+
+import structlog
+import trio
+
+from engine.broker.base import Broker
+from engine.errors import EngineError
+
+_log = structlog.get_logger(__name__)
+
+_REFRESH_S = 2.0
+_GAP_S = 1.1
+_WAIT_S = 3.0
+_FETCH_TIMEOUT_S = 5.0
+_MAX_KEYS = 1000
+
+
+class Prices:
+    """Prices by ``EXCHANGE:SYMBOL``, in rupees."""
+
+    def __init__(self, *, any_broker: Callable[[UUID | None], Awaitable[Broker | None]]) -> None:
+        self._any_broker = any_broker
+        self._prices: dict[str, Decimal] = {}
+        self._watched: dict[str, None] = {}
+        self._wanted = trio.Event()
+        self._fetched = trio.Event()
+
+    def get(self, key: str) -> Decimal | None:
+        """Return the last price known of *key*, or None."""
+        return self._prices.get(key)
+
+    def watch(self, key: str) -> None:
+        """Keep the price of *key* fresh from now on."""
+        if key in self._watched:
+            return
+        if len(self._watched) >= _MAX_KEYS:
+            # the one asked for longest ago makes room
+            self._watched.pop(next(iter(self._watched)))
+        self._watched[key] = None
+        self._wanted.set()
+
+    async def ensure(self, key: str) -> Decimal | None:
+        """Return the price of *key*, waiting for the next quote call when it is not known.
+
+        None when the broker does not say within three seconds: the caller decides what that means.
+        """
+        self.watch(key)
+        with trio.move_on_after(_WAIT_S):
+            # the call under way may have been made without the key
+            for _ in range(2):
+                if key in self._prices:
+                    break
+                await self._fetched.wait()
+        return self._prices.get(key)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the watched prices fresh until cancelled: one call for all of them, no two within a second."""
+        task_status.started()
+        while True:
+            if not self._watched:
+                await self._wanted.wait()
+            self._wanted = trio.Event()
+            with trio.move_on_after(_FETCH_TIMEOUT_S):
+                await self._fetch(list(self._watched))
+            self._fetched.set()
+            self._fetched = trio.Event()
+            await trio.sleep(_GAP_S)
+            with trio.move_on_after(_REFRESH_S - _GAP_S):
+                await self._wanted.wait()
+
+    async def _fetch(self, keys: list[str]) -> None:
+        try:
+            broker = await self._any_broker(None)
+            if broker is not None:
+                found = await broker.last_prices(keys)
+                self._prices.update((key, price) for key, price in found.items() if price > 0)
+        except EngineError as error:
+            _log.debug("prices.unavailable", error=str(error))

@@ -1,0 +1,152 @@
+"""What the ledger is told of a decision: timeline, order events, audit records; and of an intent's end."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from engine.actors.decision import Decision
+from engine.actors.ledger_entry import LedgerEntry
+from engine.clock import trading_day
+from engine.domain.audit import AuditDraft
+from engine.domain.enums import IntentStatus, OrderStatus, OrderType
+from engine.domain.intent import Intent, IntentEvent
+from engine.domain.limits import OrderRequest
+from engine.domain.order import Order, OrderEvent
+from engine.ids import order_id
+
+_AUTO_PROTECTION = Decimal(-1)
+
+
+def order_of(
+    intent: Intent,
+    request: OrderRequest,
+    *,
+    tag: Callable[[UUID, int], str],
+    epoch: int,
+    max_age_s: float,
+    at: datetime,
+) -> Order:
+    """Return the order that an approved request becomes, in PENDING."""
+    signal = intent.signal
+    new_id = order_id(intent.id, request.account_id)
+    is_market = signal.order_type in (OrderType.MARKET, OrderType.SL_M)
+    return Order(
+        id=new_id,
+        intent_id=intent.id,
+        account_id=request.account_id,
+        user_id=intent.user_id,
+        strategy_id=intent.strategy_id,
+        exchange=signal.exchange,
+        symbol=signal.symbol,
+        transaction_type=signal.transaction_type,
+        quantity=request.quantity,
+        order_type=signal.order_type,
+        product_type=signal.product_type,
+        price=signal.price,
+        trigger_price=signal.trigger_price,
+        market_protection=_AUTO_PROTECTION if is_market else None,
+        validity=signal.validity,
+        variety=signal.variety,
+        status=OrderStatus.PENDING,
+        tag=tag(new_id, 1),
+        attempt=1,
+        epoch=epoch,
+        trading_day=trading_day(at),
+        deadline=intent.received_at + timedelta(seconds=max_age_s),
+        created_at=at,
+        updated_at=at,
+    )
+
+
+def timeline(intent: Intent, orders: list[Order], reasons: list[str], now: datetime) -> list[IntentEvent]:
+    """Return the timeline of an intent up to its decision; *reasons* are those against accounts left out."""
+
+    def event(name: str, detail: str = "", at: datetime = now) -> IntentEvent:
+        return IntentEvent(intent_id=intent.id, at=at, event=name, detail=detail)
+
+    events = [event("RECEIVED", at=intent.received_at)]
+    if orders:
+        events.append(event("APPROVED", f"{len(orders)} order(s)" if len(orders) > 1 else ""))
+        events += [event("ACCOUNT_LEFT_OUT", reason) for reason in reasons]
+    events.append(event(intent.status.value, intent.reason or ""))
+    return events
+
+
+def audit_of(intent: Intent, orders: list[Order], now: datetime) -> list[AuditDraft]:
+    """Return the audit records of a decision and of the orders that it made."""
+    signal = intent.signal
+    drafts = [
+        AuditDraft(
+            at=now,
+            actor=f"source:{intent.source_id}",
+            action=f"INTENT_{intent.status}",
+            subject=f"intent:{intent.id}",
+            content={
+                "symbol": signal.symbol,
+                "exchange": signal.exchange.value,
+                "transactionType": signal.transaction_type.value,
+                "quantity": signal.quantity,
+                "price": signal.price,
+                "orderType": signal.order_type.value,
+                "productType": signal.product_type.value,
+                "receivedAt": intent.received_at,
+                "bodySha256": intent.body_sha256.hex(),
+                "requestId": intent.request_id,
+                "reason": intent.reason,
+            },
+        )
+    ]
+    drafts += [
+        AuditDraft(
+            at=now,
+            actor="system",
+            action=f"ORDER_{order.status}",
+            subject=f"order:{order.id}",
+            content={
+                "intentId": intent.id,
+                "accountId": order.account_id,
+                "quantity": order.quantity,
+                "tag": order.tag,
+            },
+        )
+        for order in orders
+    ]
+    return drafts
+
+
+def left_out(decision: Decision) -> list[str]:
+    """Return why accounts were left out, ``label: reasons`` each."""
+    return [f"{denied.label}: {'; '.join(map(str, denied.denials))}" for denied in decision.denied]
+
+
+def created(order: Order, now: datetime) -> OrderEvent:
+    """Return the first event of an order."""
+    return OrderEvent(
+        order_id=order.id,
+        at=now,
+        from_status=OrderStatus.PENDING,
+        to_status=order.status,
+        filled_quantity=0,
+        detail=f"attempt 1, tag {order.tag}",
+    )
+
+
+def conclusion(intent: Intent, now: datetime) -> LedgerEntry:
+    """Return the entry that ends an intent which is in the ledger already."""
+    detail = intent.reason or ""
+    if intent.status is IntentStatus.EXPIRED:
+        detail = f"{detail} ({(now - intent.received_at).total_seconds():.1f} s old)".strip()
+    return LedgerEntry(
+        intent_updates=(intent,),
+        intent_events=(IntentEvent(intent_id=intent.id, at=now, event=intent.status.value, detail=detail),),
+        audit=(
+            AuditDraft(
+                at=now,
+                actor="system",
+                action=f"INTENT_{intent.status}",
+                subject=f"intent:{intent.id}",
+                content={"reason": intent.reason},
+            ),
+        ),
+    )

@@ -1,0 +1,250 @@
+"""Sending an order, once: the row written ahead, the gate, the wire, and what came of it.
+
+The only caller of `Broker.place`, and it hands over the row that the ledger committed. Whatever is
+not proven is doubt, and doubt is for the order book to settle.
+"""
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import structlog
+import trio
+
+from engine.actors.account_session import AccountSession
+from engine.actors.executor_context import ExecutorContext, Send
+from engine.actors.order_desk import OrderDesk
+from engine.broker.base import Accepted, BrokerAuthError, NotSent, PlaceOutcome, Refused, Unknown
+from engine.clock import Clock, trading_day
+from engine.domain.enums import AccountStatus, OrderStatus
+from engine.domain.killswitch import KillSwitches
+from engine.domain.order import Order, OrderReport
+from engine.errors import BrokerUnavailable
+
+_log = structlog.get_logger(__name__)
+
+_SEND_WINDOW_NS = 1_000_000_000
+# A row that took the ledger long is written again: when exactly it came on disk is not known then.
+_WRITE_WINDOW_NS = 5_000_000_000
+_MAX_ATTEMPTS = 6
+_RETRY_S = (0.2, 0.4, 0.8, 1.6, 3.2)
+_COOL_DOWN_S = 10.0
+_PLACE_TIMEOUT_S = 30.0
+
+
+class Sender:
+    """Sends for one account.
+
+    *settled* is told when an order does not hold its instrument any more, *doubted* when nobody knows what
+    became of it, *committed* when its row is on disk, *hold_calls* until when (monotonic seconds) the
+    broker wants to see nothing.
+    """
+
+    def __init__(
+        self,
+        context: ExecutorContext,
+        desk: OrderDesk,
+        session: AccountSession,
+        *,
+        settled: Callable[[Order], None],
+        doubted: Callable[[Order, str], None],
+        committed: Callable[[Order, int, int], None],
+        placed: Callable[[], None],
+        hold_calls: Callable[[float], None],
+    ) -> None:
+        self._context = context
+        self._clock: Clock = context.clock
+        self._kill: KillSwitches = context.kill
+        self._desk = desk
+        self._session = session
+        self._settled = settled
+        self._doubted = doubted
+        self._committed = committed
+        self._placed = placed
+        self._hold_calls = hold_calls
+        self._handed: dict[UUID, int] = {}
+        self._incarnation = 0
+        self.is_draining = False
+
+    def restart(self, incarnation: int) -> None:
+        """Begin a new life: nothing that an earlier one wrote ahead may go any more."""
+        self._incarnation = incarnation
+        self._handed.clear()
+
+    @property
+    def on_wire(self) -> int:
+        """Orders handed to the broker whose answer has not been settled."""
+        return len(self._handed)
+
+    def against(self, order: Order) -> str | None:
+        """Return why an order must not go to the wire now, or None."""
+        if not self._context.holds_lease():
+            return "FENCED: the lease is not held"
+        killed = self._kill.covering(user_id=order.user_id, account_id=order.account_id, strategy_id=order.strategy_id)
+        if killed is not None:
+            return f"KILL_SWITCH: {killed.scope} is blocked: {killed.reason}"
+        now = self._clock.now()
+        if now >= order.deadline:
+            age_s = (now - order.created_at).total_seconds()
+            return (
+                f"SIGNAL_TOO_OLD: {(now - order.deadline).total_seconds():.1f} s past its deadline, {age_s:.1f} s old"
+            )
+        return None
+
+    def end_unsent(self, order: Order, reason: str) -> None:
+        """End an order of which not one byte left, in the state that the reason names."""
+        if reason.startswith("KILL_SWITCH"):
+            status = OrderStatus.CANCELLED
+        elif reason.startswith("SIGNAL_TOO_OLD"):
+            status = OrderStatus.EXPIRED
+        else:
+            status = OrderStatus.FAILED
+        self._desk.move(order, status, message=reason)
+
+    # writing ahead
+
+    def write_ahead(self, order: Order, *, attempt: int, detail: str = "") -> None:
+        """Have the ledger record that *order* goes now, under a tag of its own for each attempt."""
+        now, incarnation, written_ns = self._clock.now(), self._incarnation, self._clock.boottime_ns()
+        epoch = self._context.epoch
+        same = attempt == order.attempt and epoch == order.epoch
+        changes: dict[str, Any] = {
+            "tag": order.tag if same else self._context.tag(order.id, attempt),
+            "attempt": attempt,
+            "epoch": epoch,
+            "submitting_at": now,
+            "trading_day": trading_day(now),
+        }
+
+        def on_commit(row: Order) -> None:
+            self._committed(row, incarnation, written_ns)
+
+        def on_fail(row: Order, error: Exception) -> None:
+            self._not_recorded(row, incarnation, error)
+
+        if order.status is OrderStatus.SUBMITTING:
+            ready = msgspec.structs.replace(order, updated_at=now, **changes)
+            self._desk.resubmit(ready, detail, on_commit=on_commit, on_fail=on_fail)
+        else:
+            self._desk.move(order, OrderStatus.SUBMITTING, on_commit=on_commit, on_fail=on_fail, **changes)
+
+    def _not_recorded(self, row: Order, incarnation: int, error: Exception) -> None:
+        """The ledger refused the write-ahead row: nothing has left, and nothing will."""
+        order = self._desk.orders.get(row.id)
+        if incarnation != self._incarnation or order is None or not _is_same(order, row):
+            return
+        self.end_unsent(order, f"NOT_RECORDED: the ledger refused the order: {error}")
+        self._settled(order)
+
+    # the wire
+
+    async def send(self, message: Send) -> None:
+        """Send a committed row, if it still is to go, and settle what comes of it."""
+        row = message.order
+        order = self._desk.orders.get(row.id)
+        if message.incarnation != self._incarnation or order is None or not _is_same(order, row):
+            return  # written ahead by an earlier life, taken back, or overtaken
+        if row.id in self._handed:
+            _log.error("order.send_repeated", order=str(row.id), attempt=row.attempt)
+            return
+        self._handed[row.id] = row.attempt
+
+        def gate() -> str | None:
+            now_ns = self._clock.boottime_ns()
+            stop = self.against(row)
+            if stop is None and now_ns - message.committed_ns > _SEND_WINDOW_NS:
+                stop = "LATE: more than 1 s since the write-ahead"
+            if stop is None and now_ns - message.written_ns > _WRITE_WINDOW_NS:
+                stop = "LATE: the ledger took more than 5 s"
+            return stop
+
+        try:
+            outcome = await self._place(row, gate)
+        finally:
+            # also when cancelled: a new life of the executor makes it UNKNOWN from the ledger's row
+            self._handed.pop(row.id, None)
+        await self._settle(row, outcome)
+
+    async def _place(self, order: Order, gate: Callable[[], str | None]) -> PlaceOutcome:
+        try:
+            broker = await self._session.broker()
+        except BrokerAuthError as error:
+            return NotSent(reason=f"LOGIN_REQUIRED: {error}", gated=True)
+        except BrokerUnavailable as error:
+            return NotSent(reason=str(error))
+        try:
+            with trio.fail_after(_PLACE_TIMEOUT_S):
+                outcome = await broker.place(order, gate)
+        except Exception as fault:
+            # whatever it was, it does not prove that nothing left
+            _log.exception("order.send_fault", order=str(order.id))
+            return Unknown(reason=f"{type(fault).__name__} while sending")
+        if isinstance(outcome, Refused):
+            if outcome.rate_limited:
+                self._hold_calls(trio.current_time() + _COOL_DOWN_S)
+            if outcome.auth_blocked:
+                self._session.died(broker, outcome.message)
+            elif outcome.orders_blocked:
+                self._context.account_status(order.account_id, AccountStatus.ORDERS_BLOCKED, outcome.message)
+        return outcome
+
+    async def _settle(self, sent: Order, outcome: PlaceOutcome) -> None:
+        order = self._desk.orders.get(sent.id)
+        if order is None:
+            # the order book overtook the answer, and has closed the order
+            return self._settled(sent)
+        overtaken = not _is_same(order, sent) or order.broker_order_id is not None
+        match outcome:
+            case Accepted(broker_order_id=broker_order_id):
+                self._accepted(order, broker_order_id)
+            case _ if overtaken:
+                # the book has the order, so it was placed, whatever the answer says
+                self._desk.note(order, f"the answer was {outcome}, the order book has the order", anomaly=True)
+            case Refused():
+                self._desk.move(order, OrderStatus.REJECTED, message=f"{outcome.code}: {outcome.message}")
+            case Unknown():
+                return self._doubted(order, outcome.reason)
+            case NotSent():
+                if await self._again(order, outcome):
+                    return None
+        return self._settled(sent)
+
+    def _accepted(self, order: Order, broker_order_id: str) -> None:
+        if order.broker_order_id not in (None, broker_order_id):
+            text = f"SECOND_AT_BROKER: answered as {broker_order_id}, found as {order.broker_order_id}"
+            self._desk.note(order, text, anomaly=True)
+            self._context.alert(f"order:{order.id}", text)
+        else:
+            report = OrderReport(
+                broker_order_id=broker_order_id,
+                status=OrderStatus.SUBMITTED,
+                filled_quantity=0,
+                average_price=Decimal(0),
+            )
+            self._desk.report(order, report)
+        self._placed()
+
+    async def _again(self, order: Order, outcome: NotSent) -> bool:
+        """Zero bytes left: write a new attempt ahead and return True, or end the order."""
+        late = outcome.reason.startswith(("LATE", "FENCED"))
+        if (late or not outcome.gated) and order.attempt < _MAX_ATTEMPTS:
+            if not outcome.reason.startswith("LATE"):
+                await trio.sleep(_RETRY_S[min(order.attempt, len(_RETRY_S)) - 1])
+            now = self._desk.orders.get(order.id)
+            if now is None or not _is_same(now, order):
+                return False
+            stop = self.against(order)
+            if not self.is_draining and (stop is None or stop.startswith("FENCED")):
+                # the ledger checks the lease itself: without it nothing is written, so nothing goes
+                self.write_ahead(order, attempt=order.attempt + 1, detail=f"not sent: {outcome.reason}")
+                return True
+            self.end_unsent(order, stop or f"NOT_SENT: {outcome.reason}")
+            return False
+        self.end_unsent(order, outcome.reason if outcome.gated else f"NOT_SENT: {outcome.reason}")
+        return False
+
+
+def _is_same(order: Order, row: Order) -> bool:
+    return order.status is OrderStatus.SUBMITTING and (order.attempt, order.tag) == (row.attempt, row.tag)

@@ -1,0 +1,119 @@
+"""Broker sessions: from an account to a `Broker` that can be called.
+
+One wire and one pool of reads for each broker address, shared by all accounts on it. Paper accounts
+log in by themselves; for kite accounts a person does, and the token stands in the directory.
+"""
+
+from collections.abc import Callable
+from uuid import UUID
+
+import trio
+
+from engine.broker.base import Broker, BrokerAuthError
+from engine.broker.kite.adapter import KiteBroker
+from engine.broker.kite.origin import Origin
+from engine.broker.kite.reads import KiteReads
+from engine.broker.kite.session import paper_login
+from engine.broker.kite.wire import OrderWire
+from engine.clock import Clock
+from engine.domain.directory import Account, Directory
+from engine.domain.enums import AccountStatus
+from engine.errors import BrokerUnavailable
+
+
+class Sessions:
+    """Opens brokers for accounts; *paper_url* says where the paper exchange listens, once it does."""
+
+    def __init__(
+        self,
+        *,
+        directory: Directory,
+        clock: Clock,
+        kite_url: str,
+        timeout_s: float,
+        paper_url: Callable[[], str | None],
+    ) -> None:
+        self._directory = directory
+        self._clock = clock
+        self._kite_url = kite_url
+        self._timeout_s = timeout_s
+        self._paper_url = paper_url
+        self._pools: dict[str, tuple[OrderWire, KiteReads]] = {}
+        self._brokers: dict[UUID, Broker] = {}
+        self._opening: dict[UUID, trio.Lock] = {}
+
+    async def open(self, account_id: UUID) -> Broker:
+        """Return the account's broker, the same for all who ask: a second login would end the first's session.
+
+        Raises BrokerAuthError when somebody must log in first, BrokerUnavailable when the broker does
+        not answer.
+        """
+        broker = self._brokers.get(account_id)
+        if broker is not None:
+            return broker
+        async with self._opening.setdefault(account_id, trio.Lock()):
+            if account_id not in self._brokers:
+                self._brokers[account_id] = await self._log_in(account_id)
+            return self._brokers[account_id]
+
+    async def _log_in(self, account_id: UUID) -> Broker:
+        account = self._directory.accounts.get(account_id)
+        if account is None:
+            raise BrokerUnavailable("the account was deleted")
+        root = self._root(account)
+        wire, reads = self._pool(root)
+        token = None if account.access_token is None else account.access_token.reveal()
+        if account.broker == "paper" and account.api_secret is not None:
+            session = await paper_login(root, api_key=account.api_key, api_secret=account.api_secret.reveal())
+            token = session.access_token
+        if not token:
+            raise BrokerAuthError(f"account {account.label}: nobody has logged in to the broker")
+        return KiteBroker(root, account.api_key, token, self._clock, self._timeout_s, wire=wire, reads=reads)
+
+    @property
+    def can_read(self) -> bool:
+        """Whether some account should be able to read from its broker now."""
+        return any(a.status is not AccountStatus.LOGIN_REQUIRED for a in self._directory.accounts.values())
+
+    async def any(self, preferred: UUID | None) -> Broker | None:
+        """Return a broker for reads that belong to no account: quotes and instruments.
+
+        Prefers the given account, then one that is logged in already; None when no account can read now.
+        """
+        candidates = [a for a in self._directory.accounts.values() if a.status is not AccountStatus.LOGIN_REQUIRED]
+        candidates.sort(key=lambda account: (account.id != preferred, account.id not in self._brokers))
+        for account in candidates[:3]:
+            try:
+                return await self.open(account.id)
+            except BrokerUnavailable:
+                continue
+        return None
+
+    def forget(self, account_id: UUID) -> None:
+        """Use new credentials of the account from the next `open` on."""
+        self._brokers.pop(account_id, None)
+
+    def _root(self, account: Account) -> str:
+        if account.broker != "paper":
+            return self._kite_url
+        url = self._paper_url()
+        if url is None:
+            raise BrokerUnavailable("the paper exchange is not up")
+        return url
+
+    def _pool(self, root: str) -> tuple[OrderWire, KiteReads]:
+        pool = self._pools.get(root)
+        if pool is None:
+            origin = Origin.parse(root)
+            wire = OrderWire(origin, timeout_s=self._timeout_s)
+            pool = self._pools[root] = (wire, KiteReads(origin, timeout_s=self._timeout_s))
+        return pool
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        self._brokers.clear()
+        pools, self._pools = self._pools, {}
+        for wire, reads in pools.values():
+            with trio.move_on_after(1, shield=True):
+                await wire.aclose()
+                await reads.aclose()

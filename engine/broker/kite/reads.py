@@ -1,0 +1,153 @@
+"""The broker's reads, and the token exchange: one httpx client per origin, shared by the accounts.
+
+Apart from the order wire, so that a slow read never stands in an order's way. A limiter as large as
+the pool stands in front of it: without one, cancelling under contention leaks the pool's slots
+(encode/httpcore#1093).
+"""
+
+import ssl
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+import msgspec
+import trio
+
+from engine.broker.base import BrokerAuthError
+from engine.broker.kite.origin import Origin
+from engine.errors import BrokerUnavailable
+
+_MAX_BODY = 64 << 20
+# Above this a body takes milliseconds to unpack, which is for a worker thread.
+_THREAD_FROM_BYTES = 16 * 1024
+
+Params = Sequence[tuple[str, str]]
+
+
+class _Error(msgspec.Struct):
+    message: Any = None
+    error_type: Any = None
+
+
+_error = msgspec.json.Decoder(_Error)
+
+
+class KiteReads:
+    """Reads from *origin*. *timeout_s* bounds each phase of a request, *total_s* the whole of it."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        *,
+        timeout_s: float = 7.0,
+        total_s: float = 30.0,
+        max_connections: int = 16,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        # Loading the certificate store takes some 20 ms: not for plain HTTP.
+        verify = (
+            (ssl_context or ssl.create_default_context()) if origin.is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        )
+        self._total_s = total_s
+        self._limiter = trio.CapacityLimiter(max_connections)
+        self._client = httpx.AsyncClient(
+            base_url=str(origin),
+            verify=verify,
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx.Timeout(timeout_s),
+            limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
+        )
+
+    async def get(self, path: str, *, headers: Mapping[str, str], params: Params = ()) -> bytes:
+        """Return the body of a 200 answer. Raises BrokerUnavailable, BrokerAuthError for a dead session."""
+        status, _, body = await self.request("GET", path, headers=headers, params=params)
+        return checked(path, status, body)
+
+    async def post(self, path: str, form: Mapping[str, str], *, headers: Mapping[str, str]) -> bytes:
+        """Return the body of a 200 answer to a form. Raises BrokerUnavailable or BrokerAuthError."""
+        status, _, body = await self.request("POST", path, headers=headers, form=form)
+        return checked(path, status, body)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        params: Params = (),
+        form: Mapping[str, str] | None = None,
+    ) -> tuple[int, httpx.Headers, bytes]:
+        """Return status, headers and body of any answer. Raises BrokerUnavailable when there is none."""
+        if self._client.is_closed:
+            raise BrokerUnavailable(f"{path}: the client is closed")
+        try:
+            with trio.fail_after(self._total_s):
+                async with (
+                    self._limiter,
+                    self._client.stream(
+                        method,
+                        path,
+                        headers={**headers, "Accept-Encoding": "gzip"},
+                        params=list(params) or None,
+                        data=form,
+                    ) as response,
+                ):
+                    raw = await _drain(path, response)
+                    if response.headers.get("content-encoding", "").lower() == "gzip":
+                        raw = await _unpacked(path, raw)
+                    return response.status_code, response.headers, raw
+        except trio.TooSlowError as exc:
+            raise BrokerUnavailable(f"{path}: no answer within {self._total_s:g} s") from exc
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as exc:
+            raise BrokerUnavailable(f"{path}: {type(exc).__name__}: {exc}") from exc
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+
+async def _drain(path: str, response: httpx.Response) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    # To the end even when it is too long, for the deadline stands anyway: leaving httpx's nested
+    # generators half-way would leave their clean-up to the garbage collector.
+    async for chunk in response.aiter_raw():
+        size += len(chunk)
+        if size <= _MAX_BODY:
+            chunks.append(chunk)
+    if size > _MAX_BODY:
+        raise BrokerUnavailable(f"{path}: the answer is over {_MAX_BODY} bytes")
+    return b"".join(chunks)
+
+
+async def _unpacked(path: str, raw: bytes) -> bytes:
+    if len(raw) < _THREAD_FROM_BYTES:
+        return _gunzip(path, raw)
+    return await trio.to_thread.run_sync(_gunzip, path, raw)
+
+
+def _gunzip(path: str, raw: bytes) -> bytes:
+    unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    try:
+        body = unpacker.decompress(raw, _MAX_BODY + 1)
+    except zlib.error as exc:
+        raise BrokerUnavailable(f"{path}: the answer is no gzip: {exc}") from exc
+    if len(body) > _MAX_BODY or not unpacker.eof:
+        raise BrokerUnavailable(f"{path}: the unpacked answer is cut or over {_MAX_BODY} bytes")
+    return body
+
+
+def checked(path: str, status: int, body: bytes) -> bytes:
+    """Return *body* if *status* is 200. Raises BrokerAuthError for a dead session, else BrokerUnavailable."""
+    if status == 200:
+        return body
+    try:
+        found = _error.decode(body)
+    except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError):
+        found = _Error(message=body[:120].decode("utf-8", "replace"))
+    message = f"{path}: HTTP {status}: {str(found.message)[:300]}"
+    if status == 403 and found.error_type == "TokenException":
+        raise BrokerAuthError(message)
+    raise BrokerUnavailable(message)

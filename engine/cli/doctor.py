@@ -1,0 +1,157 @@
+"""``engine doctor``: what is wrong with this box, each with its mend."""
+
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+import typer
+
+from engine.cli.places import (
+    ConfigOption,
+    DataDirOption,
+    JsonOption,
+    config_of,
+    data_dir_of,
+    open_stores,
+    say,
+    say_json,
+)
+from engine.clock import SystemClock
+from engine.config import Config
+from engine.errors import EngineError
+from engine.journal.store import JournalStore
+from engine.security.keys import load_or_create
+from engine.store import lease
+from engine.store.checks import database_settings
+from engine.store.database import Database
+from engine.store.migrate import applied, latest_version
+
+_LEAST_FREE = 1 << 30
+_OLDEST_SANE_YEAR = 2025
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One check: ``detail`` says what was seen, or, when it is not ok, the mend."""
+
+    check: str
+    ok: bool
+    detail: str
+
+
+def doctor(config: ConfigOption = None, data_dir: DataDirOption = None, json: JsonOption = False) -> None:
+    """Check keys, stores, migrations, journal durability, clock and disk; exit 1 on any failure."""
+    settings, folder = config_of(config), data_dir_of(data_dir)
+    findings = trio.run(_examine, settings, folder)
+    if json:
+        say_json(findings)
+    else:
+        for finding in findings:
+            say(f"{'ok  ' if finding.ok else 'FAIL'} {finding.check}: {finding.detail}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+async def _examine(settings: Config, folder: Path) -> list[Finding]:
+    findings = [
+        await _check("keys", lambda: trio.to_thread.run_sync(_keys, settings, folder)),
+        await _check("clock", _clock),
+        await _check("disk", lambda: trio.to_thread.run_sync(_disk, folder)),
+    ]
+    try:
+        async with open_stores(settings, folder) as stores:
+            findings.append(await _check("database", lambda: _database(stores.database_url)))
+            findings.append(await _check("migrations", lambda: _migrations(stores.database_url)))
+            findings.append(await _check("journal", lambda: _journal(stores.redis_url)))
+            findings.append(await _check("lease", lambda: _lease(stores.database_url)))
+    except EngineError as error:
+        findings.append(Finding(check="stores", ok=False, detail=str(error)))
+    return findings
+
+
+async def _check(name: str, look: Callable[[], Awaitable[str]]) -> Finding:
+    try:
+        return Finding(check=name, ok=True, detail=await look())
+    except (EngineError, OSError) as error:
+        return Finding(check=name, ok=False, detail=" ".join(str(error).split()))
+
+
+def _keys(settings: Config, folder: Path) -> str:
+    security = settings.security
+    if security.master_key is None and not (folder / "keys").exists():
+        return "none yet; the first start makes them"
+    load_or_create(master_key=security.master_key, jwt_secret=security.jwt_secret, data_dir=folder)
+    return "present, readable by you alone"
+
+
+async def _clock() -> str:
+    now = SystemClock().now()
+    if now.year < _OLDEST_SANE_YEAR:
+        raise EngineError(f"the clock says {now:%Y-%m-%d}; set it (timedatectl set-ntp true)")
+    return f"{now:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _disk(folder: Path) -> str:
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < _LEAST_FREE:
+        raise EngineError(f"{free >> 20} MiB free at {existing}; make room, 1 GiB at least")
+    if not os.access(existing, os.W_OK):
+        raise EngineError(f"{existing} cannot be written; use --data-dir DIR or change its owner")
+    return f"{free >> 30} GiB free"
+
+
+async def _with_database(url: str, unit: Callable[[Any], Awaitable[Any]]) -> Any:
+    database = Database(url, max_connections=1)
+    await database.open(timeout_s=5)
+    try:
+        return await database.run(unit)
+    finally:
+        await database.close()
+
+
+async def _database(url: str) -> str:
+    if not await applied(url):
+        return "reachable, empty; the first start makes the schema"
+    settings = await _with_database(url, database_settings)
+    problems = settings.problems()
+    if problems:
+        raise EngineError("; ".join(problems))
+    role = (
+        ""
+        if settings.has_role
+        else "; the login may not create roles, so the audit log is guarded by its trigger alone"
+    )
+    return f"PostgreSQL {settings.version_number // 10000}, fsync on{role}"
+
+
+async def _migrations(url: str) -> str:
+    have, want = len(await applied(url)), latest_version()
+    if have > want:
+        raise EngineError(f"the schema is {have}, this engine knows {want}: start the newer engine")
+    if have < want and have:
+        raise EngineError(f"the schema is {have} of {want}: run `engine migrate`")
+    return f"schema {have} of {want}"
+
+
+async def _journal(url: str) -> str:
+    settings = await JournalStore(url).settings()
+    problems = settings.problems()
+    if problems:
+        raise EngineError("; ".join(problems))
+    return f"{settings.server} {settings.version}, appendfsync {settings.appendfsync}, {settings.maxmemory_policy}"
+
+
+async def _lease(url: str) -> str:
+    if not await applied(url):
+        return "nobody yet"
+    held = await _with_database(url, lease.read)
+    if held is None or held.released:
+        return "free"
+    host, _, rest = held.holder.partition("|")
+    return f"epoch {held.epoch}, held by process {rest.split('|')[1]} on {host}, renewed {held.age_s:.1f} s ago"

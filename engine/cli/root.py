@@ -1,0 +1,81 @@
+"""The program ``engine``: its commands, its exit codes, and how its errors look.
+
+Exit 0 success, 1 failure, 2 usage. An error is one line on stderr that names the mend; a traceback is
+shown only with ``--debug``.
+"""
+
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from engine.cli import audit, doctor, exchange, init, killswitch, migrate, run, user, version
+from engine.errors import EngineError
+
+app = typer.Typer(
+    name="engine",
+    help="Turns trading signals into risk-checked, audited orders on Zerodha, exactly once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Turn trading signals into risk-checked, audited orders on Zerodha, exactly once."""
+
+
+app.command("run")(run.run)
+app.command("init")(init.init)
+app.command("migrate")(migrate.migrate)
+app.command("doctor")(doctor.doctor)
+app.command("exchange")(exchange.exchange)
+app.command("version")(version.version)
+app.add_typer(user.app, name="user")
+app.add_typer(killswitch.app, name="killswitch")
+app.add_typer(audit.app, name="audit")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    words = sys.argv[1:] if arguments is None else arguments
+    is_debug = "--debug" in words
+    # --debug is understood wherever it stands
+    words = [word for word in words if word != "--debug"]
+    try:
+        app(args=words, prog_name="engine", standalone_mode=True)
+    except Exception as error:
+        _fail(error, is_debug=is_debug)
+    except BaseExceptionGroup as group:
+        _fail(group, is_debug=is_debug)
+
+
+def _fail(error: BaseException, *, is_debug: bool) -> None:
+    if is_debug:
+        traceback.print_exception(error)
+        sys.exit(1)
+    leaves = list(_leaves(error))
+    known = [leaf for leaf in leaves if isinstance(leaf, EngineError | OSError)]
+    interrupted = [leaf for leaf in leaves if isinstance(leaf, KeyboardInterrupt)]
+    if known:
+        line = " ".join(str(known[0]).split())
+    elif interrupted:
+        line = "interrupted"
+    else:
+        line = f"unexpected {type(leaves[0]).__name__}: {' '.join(str(leaves[0]).split())}; --debug shows where"
+    print(f"engine: {line}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

@@ -1,0 +1,47 @@
+"""``engine run``: the engine in the foreground."""
+
+import gc
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import trio
+import typer
+
+from engine.app import Engine
+from engine.cli.places import ConfigOption, DataDirOption, config_of, data_dir_of
+from engine.observability.logs import configure
+
+
+def run(
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    port: Annotated[int | None, typer.Option("--port", min=0, max=65535, help="Port; 0 picks a free one.")] = None,
+) -> None:
+    """Run the engine until Ctrl-C or SIGTERM."""
+    settings = config_of(config)
+    if port is not None:
+        settings = msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, port=port))
+    folder = data_dir_of(data_dir)
+    log_dir = Path(settings.logging.dir)
+    log = configure(
+        log_dir if log_dir.is_absolute() else folder / log_dir,
+        settings.logging.level,
+        settings.logging.retention_days,
+        stderr=sys.stderr.isatty(),
+    )
+    engine = Engine(settings, folder, environ=dict(os.environ), announce=announce)
+    os.environ.pop("ENGINE_ADMIN_PASSWORD", None)
+    gc.freeze()
+    try:
+        trio.run(engine.run)
+    finally:
+        log.close()
+
+
+def announce(line: str) -> None:
+    """Print a line for the operator, flushed, so that whoever waits for it sees it."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

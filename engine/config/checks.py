@@ -1,0 +1,177 @@
+"""What a value of the configuration must be beyond its type.
+
+Each check returns what was expected, in plain words, or None when the value is fine. None of them
+quotes the value: it may be a secret, or hold one.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from ipaddress import ip_address, ip_network
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+from zoneinfo import ZoneInfo
+
+from engine.config.secret_values import decode_key, is_placeholder
+from engine.config.sections import EMBEDDED, WindowConfig
+from engine.errors import ConfigError
+from engine.secret import Secret
+
+Check = Callable[[Any], str | None]
+
+_CLOCK_TIME = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
+_HEADER_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,256}")
+_VISIBLE = re.compile(r"[!-~]+")
+_DATABASE_SCHEMES = ("postgresql", "postgres")
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host*, a name or an address as it stands in a URL, can only be this machine."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _split(url: str) -> SplitResult | None:
+    # Only what every URL reader understands the same way: no white space, no backslash, no user in front
+    # of the host, a port that is a number.
+    if not _VISIBLE.fullmatch(url) or "\\" in url:
+        return None
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts if parts.hostname and "@" not in parts.netloc and not parts.query and not parts.fragment else None
+
+
+def _secure_url(secure: str, plain: str) -> Check:
+    def check(url: str) -> str | None:
+        parts = _split(url)
+        if parts and (parts.scheme == secure or (parts.scheme == plain and is_loopback(parts.hostname or ""))):
+            return None
+        return f"a {secure}:// address without user, query or fragment ({plain}:// only for this machine)"
+
+    return check
+
+
+def _public_url(url: str) -> str | None:
+    parts = _split(url) if url else None
+    if not url or (parts and parts.scheme in ("https", "http") and parts.path in ("", "/")):
+        return None
+    return "an address like https://engine.example.com, or an empty text"
+
+
+def _store_url(schemes: tuple[str, ...], shown: str) -> Check:
+    def check(url: str) -> str | None:
+        scheme, mark, rest = url.partition("://")
+        if url == EMBEDDED or (mark and scheme in schemes and rest and not re.search(r"\s", url)):
+            return None
+        return f'"{EMBEDDED}", or an address beginning with {shown}'
+
+    return check
+
+
+def _host(host: str) -> str | None:
+    return None if _VISIBLE.fullmatch(host) and "/" not in host else "a host name or an IP address"
+
+
+def _networks(networks: tuple[str, ...]) -> str | None:
+    for network in networks:
+        try:
+            ip_network(network)
+        except ValueError:
+            return "a list of IP addresses and networks such as 10.0.0.0/8, without bits set after the prefix"
+    return None
+
+
+def _timezone(name: str) -> str | None:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, LookupError):
+        return "the name of a time zone, such as Asia/Kolkata"
+    return None
+
+
+def _clock_time(text: str) -> str | None:
+    return None if _CLOCK_TIME.fullmatch(text) else "a clock time HH:MM from 00:00 to 23:59"
+
+
+def _window(window: WindowConfig | None) -> str | None:
+    if window is None or (_is_time(window.start) and _is_time(window.end) and window.start < window.end):
+        return None
+    return '{start = "HH:MM", end = "HH:MM"} with the start before the end'
+
+
+def _is_time(text: str) -> bool:
+    return _clock_time(text) is None
+
+
+def _amount(most: int) -> Check:
+    def check(amount: Decimal | None) -> str | None:
+        if amount is None or (amount.is_finite() and 0 < amount <= most):
+            return None
+        return f'a number above 0, at most {most}, or "none" for no limit'
+
+    return check
+
+
+def _key(secret: Secret | None) -> str | None:
+    if secret is None:
+        return None
+    try:
+        decode_key(secret.reveal())
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+def _token(secret: Secret) -> str | None:
+    text = secret.reveal()
+    if not text or (_VISIBLE.fullmatch(text) and not is_placeholder(text)):
+        return None
+    return "a token without white space that is not a placeholder, or an empty text"
+
+
+def _header_token(secret: Secret) -> str | None:
+    text = secret.reveal()
+    if not text or (_HEADER_TOKEN.fullmatch(text) and not is_placeholder(text)):
+        return None
+    return "1 to 256 letters, digits, _ or - that are not a placeholder, or an empty text"
+
+
+def _directory(name: str) -> str | None:
+    return None if name.strip() and name.isprintable() else "the name of a folder"
+
+
+_PERCENT, _RUPEES = 100_000, 1_000_000_000_000
+
+CHECKS: Mapping[str, Check] = {
+    "server.host": _host,
+    "server.trusted_proxies": _networks,
+    "server.public_url": _public_url,
+    "database.url": _store_url(_DATABASE_SCHEMES, "postgresql://"),
+    "redis.url": _store_url(_REDIS_SCHEMES, "redis://, rediss:// or unix://"),
+    "broker.kite.root_url": _secure_url("https", "http"),
+    "broker.kite.ws_url": _secure_url("wss", "ws"),
+    "broker.kite.login_url": _secure_url("https", "http"),
+    "telegram.api_url": _secure_url("https", "http"),
+    "telegram.bot_token": _token,
+    "telegram.secret_token": _header_token,
+    "risk.max_daily_loss_pct": _amount(_PERCENT),
+    "risk.max_daily_loss_amount": _amount(_RUPEES),
+    "risk.max_position_pct": _amount(_PERCENT),
+    "risk.max_order_value": _amount(_RUPEES),
+    "risk.price_band_pct": _amount(_PERCENT),
+    "risk.trading_window": _window,
+    "market.timezone": _timezone,
+    "market.square_off_at": _clock_time,
+    "security.master_key": _key,
+    "security.jwt_secret": _key,
+    "security.metrics_token": _token,
+    "logging.dir": _directory,
+}

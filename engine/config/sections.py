@@ -1,0 +1,213 @@
+"""The sections of the configuration, with their defaults and bounds.
+
+Names and defaults are contract section 2, those of ``[risk]`` contract section 6. Seconds end in
+``_s``, percentages in ``_pct``, amounts are rupees. ``engine.toml.example`` says in plain words what
+each key does.
+"""
+
+from datetime import time
+from decimal import Decimal
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from engine.domain.enums import Exchange, ProductType
+from engine.domain.risk import RiskLimits, TradingWindow
+from engine.secret import Secret
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
+Seconds = Annotated[int, msgspec.Meta(ge=1, le=315_360_000)]
+# A signal must be dead before the wait for proof that its order was never placed ends, or it could be
+# sent late; that wait is never shorter than this (contract section 2).
+PROOF_OF_ABSENCE_S = 120
+MaxAge = Annotated[int, msgspec.Meta(ge=1, le=PROOF_OF_ABSENCE_S - 1)]
+EMBEDDED = "embedded"
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all sections share: immutable, and no key that is not declared."""
+
+
+class ServerConfig(Section, frozen=True, kw_only=True):
+    """``[server]``: where the API listens and how it is reached from outside."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    trusted_proxies: tuple[str, ...] = ()
+    public_url: str = ""
+
+
+class DatabaseConfig(Section, frozen=True, kw_only=True):
+    """``[database]``: the PostgreSQL that holds the ledger."""
+
+    url: str = EMBEDDED
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the engine runs a PostgreSQL of its own."""
+        return self.url == EMBEDDED
+
+    def __repr__(self) -> str:
+        return f"DatabaseConfig(url={_masked(self.url)!r})"
+
+
+class RedisConfig(Section, frozen=True, kw_only=True):
+    """``[redis]``: the Valkey or Redis that holds the journal."""
+
+    url: str = EMBEDDED
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the engine runs a Valkey of its own."""
+        return self.url == EMBEDDED
+
+    def __repr__(self) -> str:
+        return f"RedisConfig(url={_masked(self.url)!r})"
+
+
+class KiteConfig(Section, frozen=True, kw_only=True):
+    """``[broker.kite]``: addresses and pace of Kite Connect v3, per account."""
+
+    root_url: str = "https://api.kite.trade"
+    ws_url: str = "wss://ws.kite.trade"
+    login_url: str = "https://kite.zerodha.com/connect/login"
+    orders_per_second: Count = 10
+    orders_per_minute: Count = 400
+    orders_per_day: Count = 5000
+    timeout_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 7.0
+
+
+class BrokerConfig(Section, frozen=True, kw_only=True):
+    """``[broker]``: paper trades against the engine's own exchange, kite against Zerodha's."""
+
+    mode: Literal["paper", "kite"] = "paper"
+    kite: KiteConfig = KiteConfig()
+
+
+class TelegramConfig(Section, frozen=True, kw_only=True):
+    """``[telegram]``: the one bot of the engine."""
+
+    api_url: str = "https://api.telegram.org"
+    bot_token: Secret = Secret("")
+    secret_token: Secret = Secret("")
+    mode: Literal["webhook", "polling", "off"] = "webhook"
+
+
+class SignalsConfig(Section, frozen=True, kw_only=True):
+    """``[signals]``: how long a signal lives and is remembered."""
+
+    max_age_s: MaxAge = 60
+    dedup_window_s: Seconds = 86400
+    max_clock_skew_s: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 300
+
+
+class WindowConfig(Section, frozen=True, kw_only=True):
+    """``risk.trading_window``: clock times in market.timezone, ``HH:MM``."""
+
+    start: str
+    end: str
+
+
+class RiskConfig(Section, frozen=True, kw_only=True):
+    """``[risk]``: the limits of users who have none of their own; None means no limit."""
+
+    max_daily_loss_pct: Decimal | None = Decimal(5)
+    max_daily_loss_amount: Decimal | None = None
+    max_position_pct: Decimal | None = Decimal(100)
+    max_open_positions: Count | None = 50
+    max_order_value: Decimal | None = Decimal(1_000_000)
+    max_order_quantity: Count | None = 100_000
+    price_band_pct: Decimal | None = Decimal(20)
+    max_orders_per_minute: Count | None = 400
+    max_orders_per_day: Count | None = 5000
+    circuit_breaker_failures: Count | None = 5
+    circuit_breaker_cooldown_s: Seconds | None = 300
+    duplicate_window_s: Seconds | None = None
+    allowed_exchanges: tuple[Exchange, ...] | None = None
+    allowed_products: tuple[ProductType, ...] | None = None
+    trading_window: WindowConfig | None = None
+
+    def limits(self) -> RiskLimits:
+        """Return these defaults as the limits that risk judges by."""
+        window = self.trading_window
+        values = msgspec.structs.asdict(self)
+        values["trading_window"] = window and TradingWindow(start=window.start, end=window.end)
+        return RiskLimits(**values)
+
+
+class MarketConfig(Section, frozen=True, kw_only=True):
+    """``[market]``: trading hours; ``enforce_hours`` None leaves it to the broker mode."""
+
+    timezone: str = "Asia/Kolkata"
+    enforce_hours: bool | None = None
+    square_off_at: str = "15:20"
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of every clock time in the configuration."""
+        return ZoneInfo(self.timezone)
+
+    @property
+    def square_off_time(self) -> time:
+        """Clock time in `zone` at which intraday positions are squared off."""
+        return time.fromisoformat(self.square_off_at)
+
+
+class SecurityConfig(Section, frozen=True, kw_only=True):
+    """``[security]``: keys, and the lives of tokens. A key of None is made at first start and kept."""
+
+    master_key: Secret | None = None
+    jwt_secret: Secret | None = None
+    access_ttl_s: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 900
+    refresh_ttl_s: Annotated[int, msgspec.Meta(ge=1, le=31_536_000)] = 1_209_600
+    registration: Literal["closed", "open"] = "closed"
+    two_admins: bool = False
+    metrics_token: Secret = Secret("")
+
+
+class LimitsConfig(Section, frozen=True, kw_only=True):
+    """``[limits]``: requests per minute; logins per address, webhooks per source, API calls per user."""
+
+    login_per_minute: Count = 10
+    webhook_per_minute: Count = 6000
+    api_per_minute: Count = 1200
+
+
+class LoggingConfig(Section, frozen=True, kw_only=True):
+    """``[logging]``: log files by day."""
+
+    dir: str = "logs"
+    level: Literal["debug", "info", "warn", "error"] = "info"
+    retention_days: Annotated[int, msgspec.Meta(ge=1, le=36_500)] = 90
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """The whole configuration."""
+
+    server: ServerConfig = ServerConfig()
+    database: DatabaseConfig = DatabaseConfig()
+    redis: RedisConfig = RedisConfig()
+    broker: BrokerConfig = BrokerConfig()
+    telegram: TelegramConfig = TelegramConfig()
+    signals: SignalsConfig = SignalsConfig()
+    risk: RiskConfig = RiskConfig()
+    market: MarketConfig = MarketConfig()
+    security: SecurityConfig = SecurityConfig()
+    limits: LimitsConfig = LimitsConfig()
+    logging: LoggingConfig = LoggingConfig()
+
+    @property
+    def enforce_hours(self) -> bool:
+        """Whether orders outside market hours are refused: as configured, otherwise in kite mode only."""
+        stated = self.market.enforce_hours
+        return self.broker.mode == "kite" if stated is None else stated
+
+
+def _masked(url: str) -> str:
+    # A password may stand before the last @ or among the parameters; what is left tells two servers apart.
+    scheme, mark, rest = url.partition("://")
+    return (
+        f"{scheme}://***{rest.rpartition('@')[2].partition('?')[0]}" if mark and ("@" in rest or "?" in rest) else url
+    )

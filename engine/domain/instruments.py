@@ -1,0 +1,184 @@
+"""Instruments and the static rules of an order on one: tick, lot, freeze quantity.
+
+Source of the rules: Kite Connect v3, instruments (https://kite.trade/docs/connect/v3/market-quotes/).
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import date
+from decimal import Decimal
+
+import msgspec
+
+from engine.domain.denial import Denial
+from engine.domain.enums import Exchange, OrderType, ProductType, TransactionType, Variety
+from engine.domain.money import MAX_PRICE, is_multiple, plain, rupees, to_tick
+
+_DELIVERY = frozenset({ProductType.CNC, ProductType.MTF})
+_CASH = frozenset({Exchange.NSE, Exchange.BSE})
+
+
+class Instrument(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the instrument master.
+
+    ``tick_size`` and ``last_price`` are rupees (``last_price`` 0 when the master has none);
+    ``lot_size`` is units on NSE, BSE, NFO and BFO, lots (1) on MCX, CDS and BCD; ``freeze_quantity``
+    is the largest single order the exchange takes, None when not known; ``multiplier`` turns
+    price times quantity into rupees (1 for equities).
+    """
+
+    exchange: Exchange
+    symbol: str
+    token: int
+    tick_size: Decimal
+    lot_size: int
+    name: str = ""
+    instrument_type: str = "EQ"
+    segment: str = ""
+    expiry: date | None = None
+    strike: Decimal | None = None
+    last_price: Decimal = Decimal(0)
+    freeze_quantity: int | None = None
+    multiplier: Decimal = Decimal(1)
+
+    @property
+    def key(self) -> str:
+        """``EXCHANGE:SYMBOL``, as Kite's quote calls spell it."""
+        return f"{self.exchange}:{self.symbol}"
+
+    @property
+    def is_tradable(self) -> bool:
+        """Whether orders can be placed on it: index rows have neither tick nor lot."""
+        return self.segment != "INDICES" and self.lot_size > 0 and self.tick_size > 0
+
+
+class InstrumentBook:
+    """The instrument master of one day, found by exchange and symbol; a later row replaces an earlier."""
+
+    def __init__(self, instruments: Iterable[Instrument] = ()) -> None:
+        self._by_key = {(row.exchange, row.symbol): row for row in instruments}
+
+    def get(self, exchange: Exchange, symbol: str) -> Instrument | None:
+        """Return the instrument, or None when the master does not have it."""
+        return self._by_key.get((exchange, symbol))
+
+    def symbols(self, exchange: Exchange | None = None) -> tuple[str, ...]:
+        """Return the trading symbols in order, each once, of one exchange or of all."""
+        return tuple(sorted({symbol for at, symbol in self._by_key if exchange in (None, at)}))
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def __iter__(self) -> Iterator[Instrument]:
+        return iter(self._by_key.values())
+
+
+def check_order(
+    instrument: Instrument,
+    *,
+    quantity: int,
+    price: Decimal | None,
+    trigger_price: Decimal | None,
+    order_type: OrderType,
+    product_type: ProductType,
+    variety: Variety = Variety.REGULAR,
+    transaction_type: TransactionType | None = None,
+) -> tuple[Denial, ...]:
+    """Return every static reason why the exchange would refuse this order; empty when there is none.
+
+    Prices are rupees, *quantity* is units. With *transaction_type* the trigger of an SL order is also
+    held against its price. Codes: INSTRUMENT_NOT_TRADABLE, QUANTITY_REQUIRED, LOT_SIZE,
+    FREEZE_QUANTITY, PRODUCT_NOT_ALLOWED, PRICE_REQUIRED, PRICE_NOT_ALLOWED, TRIGGER_PRICE_REQUIRED,
+    TRIGGER_PRICE_NOT_ALLOWED, PRICE_RANGE, TICK_SIZE, TRIGGER_PRICE_SIDE.
+    """
+    if not instrument.is_tradable:
+        return (
+            Denial(code="INSTRUMENT_NOT_TRADABLE", text=f"{instrument.key} is an index; trade its future or option"),
+        )
+    denials = _check_quantity(instrument, quantity, variety)
+    if product_type in _DELIVERY and instrument.exchange not in _CASH:
+        text = f"{product_type} is for shares; on {instrument.exchange} use NRML or MIS"
+        denials.append(Denial(code="PRODUCT_NOT_ALLOWED", text=text))
+    if variety is Variety.CO and product_type is not ProductType.MIS:
+        denials.append(Denial(code="PRODUCT_NOT_ALLOWED", text=f"a cover order is MIS, not {product_type}"))
+    # A cover order carries the trigger of its stop leg whatever the type of its entry.
+    needs_trigger = order_type.needs_trigger or variety is Variety.CO
+    denials += _check_price(instrument, "price", price, needed=order_type.needs_price, order_type=order_type)
+    denials += _check_price(instrument, "trigger price", trigger_price, needed=needs_trigger, order_type=order_type)
+    if not denials and order_type is OrderType.SL and price and trigger_price and transaction_type is not None:
+        denials += _check_trigger_side(price, trigger_price, transaction_type)
+    return tuple(denials)
+
+
+def slices(quantity: int, instrument: Instrument) -> tuple[int, ...]:
+    """Split *quantity* into orders of whole lots, none over the freeze quantity; they sum to it.
+
+    Raises:
+        ValueError: *quantity* is not a whole number of lots, or one lot is over the freeze quantity.
+    """
+    lot = instrument.lot_size
+    if not instrument.is_tradable or quantity < 1 or quantity % lot:
+        raise ValueError(f"{quantity} is not a whole number of lots of {instrument.key} (lot size {lot})")
+    if instrument.freeze_quantity is None:
+        return (quantity,)
+    largest = instrument.freeze_quantity // lot * lot
+    if largest < 1:
+        raise ValueError(
+            f"the freeze quantity {instrument.freeze_quantity} of {instrument.key} is less than a lot of {lot}"
+        )
+    full, rest = divmod(quantity, largest)
+    return (largest,) * full + ((rest,) if rest else ())
+
+
+def _check_quantity(instrument: Instrument, quantity: int, variety: Variety) -> list[Denial]:
+    if quantity < 1:
+        return [
+            Denial(code="QUANTITY_REQUIRED", text=f"{quantity} is not a quantity; write a positive number of units")
+        ]
+    denials = []
+    lot, freeze = instrument.lot_size, instrument.freeze_quantity
+    if quantity % lot:
+        below = quantity // lot * lot
+        nearest = f"{below} or {below + lot}" if below else f"{lot}"
+        text = f"{quantity} is not a multiple of the lot size {lot} of {instrument.key}; use {nearest}"
+        denials.append(Denial(code="LOT_SIZE", text=text))
+    # The exchange sees the legs of an iceberg, not its whole.
+    if freeze is not None and quantity > freeze and variety is not Variety.ICEBERG:
+        nearest = f"use at most {freeze // lot * lot}"
+        text = f"{quantity} exceeds {freeze}, the largest single order on {instrument.key}; {nearest}"
+        denials.append(Denial(code="FREEZE_QUANTITY", text=text))
+    return denials
+
+
+def _check_trigger_side(price: Decimal, trigger: Decimal, side: TransactionType) -> list[Denial]:
+    # The limit must reach beyond the trigger, or the order could not fill where it wakes.
+    if (price - trigger) * side.sign >= 0:
+        return []
+    where = "at or above" if side is TransactionType.BUY else "at or below"
+    text = f"the price {rupees(price)} of a {side} SL must be {where} its trigger {rupees(trigger)}"
+    return [Denial(code="TRIGGER_PRICE_SIDE", text=text)]
+
+
+def _check_price(
+    instrument: Instrument, what: str, price: Decimal | None, *, needed: bool, order_type: OrderType
+) -> list[Denial]:
+    prefix = what.upper().replace(" ", "_")
+    # Kite's wire has 0 for "none"; both spellings mean the same here.
+    if not price:
+        if needed:
+            return [Denial(code=f"{prefix}_REQUIRED", text=f"this order (type {order_type}) needs a {what}; add one")]
+        return []
+    if not needed:
+        return [
+            Denial(code=f"{prefix}_NOT_ALLOWED", text=f"an order of type {order_type} takes no {what}; leave it out")
+        ]
+    if not price.is_finite() or not 0 < price <= MAX_PRICE:
+        return [
+            Denial(code="PRICE_RANGE", text=f"the {what} {price} is not between 0 and {plain(MAX_PRICE)}; check it")
+        ]
+    tick = instrument.tick_size
+    if is_multiple(price, tick):
+        return []
+    below, above = to_tick(price, tick, up=False), to_tick(price, tick, up=True)
+    nearest = f"{rupees(below)} or {rupees(above)}" if below else rupees(above)
+    text = f"the {what} {rupees(price)} is not a multiple of the tick {plain(tick)} of {instrument.key}; use {nearest}"
+    return [Denial(code="TICK_SIZE", text=text)]

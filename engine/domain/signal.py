@@ -1,0 +1,47 @@
+"""What a source asks for, before anything is decided about it.
+
+A parser turns bytes into a `Signal` or a `Refusal`; neither knows which user, account or strategy is
+meant. Prices are rupees as Decimal, quantities are units as the source wrote them.
+"""
+
+from decimal import Decimal
+
+import msgspec
+
+from engine.domain.enums import Exchange, OrderType, ProductType, TransactionType, Validity, Variety
+
+
+class Signal(msgspec.Struct, frozen=True, kw_only=True):
+    """A well-formed wish to trade.
+
+    ``symbol`` is the exchange's trading symbol in upper case; ``quantity`` is positive; ``price`` is
+    set exactly for LIMIT and SL, ``trigger_price`` exactly for SL and SL-M, both in rupees.
+    ``account`` is the label of one account when the source named it, else None for all of the strategy.
+    """
+
+    symbol: str
+    exchange: Exchange
+    transaction_type: TransactionType
+    quantity: int
+    order_type: OrderType
+    product_type: ProductType
+    price: Decimal | None = None
+    trigger_price: Decimal | None = None
+    validity: Validity = Validity.DAY
+    variety: Variety = Variety.REGULAR
+    stop_loss: Decimal | None = None
+    target: Decimal | None = None
+    account: str | None = None
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why bytes are not a signal.
+
+    ``code`` is UPPER_SNAKE, ``message`` says what to mend, ``field`` names the JSON key or label and
+    ``line`` quotes the offending line of a text (shortened to 80 characters) where there is one.
+    """
+
+    code: str
+    message: str
+    field: str | None = None
+    line: str | None = None

@@ -1,0 +1,292 @@
+"""The exchange without its network: accounts, sessions, orders, portfolio and quotes behind one face.
+
+Every method takes the instant as an argument and does no I/O. What changed is queued as events for
+the truth record (`take_events`); an answer may leave only once those are on the disk.
+"""
+
+import hmac
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from hashlib import sha256
+from typing import Any, Literal
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from engine.clock import trading_day
+from engine.exchange import errors, rows
+from engine.exchange.config import ExchangeConfig, ExchangeError
+from engine.exchange.desk import OrderDesk
+from engine.exchange.events import AccountOpened, Event, OrderRequested, SessionClosed, SessionOpened
+from engine.exchange.hours import session_end
+from engine.exchange.instruments import Master, build_master
+from engine.exchange.market import Market
+from engine.exchange.orders import BookEntry
+from engine.exchange.ratelimit import RateLimiter
+from engine.exchange.riskchecks import RiskChecks
+from engine.exchange.state import Account, State
+
+Action = Literal["place", "modify", "cancel"]
+
+
+class Exchange:
+    """The exchange. Not safe for threads; methods do not wait, so a single event loop needs no locks."""
+
+    def __init__(self, config: ExchangeConfig, *, token: Callable[[], str] | None = None) -> None:
+        self._config = config
+        self._token = token or (lambda: secrets.token_hex(16))
+        self.state = State()
+        self.market = Market(config.seed)
+        self.desk = OrderDesk(self.state, self.market, config)
+        self.checks = RiskChecks(self.state, self.market)
+        self.limiter = RateLimiter(config.limits)
+        self._request_tokens: dict[str, tuple[str, datetime]] = {}
+        self._master: Master | None = None
+        self._rolled_to: date | None = None
+
+    def restore(self, events: list[Event]) -> None:
+        """Rebuild everything from the events of a record; before anything else is done."""
+        self.state.restore(events)
+        for event in events:
+            # what was refused for its rate never reached the counter of the day
+            if isinstance(event, OrderRequested) and event.http_status not in (403, 429) and event.action != "slice":
+                self.limiter.restore_write(event.user_id, event.at)
+
+    def take_events(self) -> list[Event]:
+        """Return what changed since the last call."""
+        return self.state.take_unsaved()
+
+    def add_account(
+        self,
+        api_key: str,
+        api_secret: str,
+        user_id: str,
+        capital: Decimal,
+        redirect_url: str = "http://127.0.0.1/callback",
+        *,
+        now: datetime,
+    ) -> None:
+        """Add an account with its app, or set secret, capital (rupees) and redirect URL of one anew.
+
+        Raises ExchangeError when the key or the user already belongs to another pair.
+        """
+        known = self.state.apps.get(api_key) or self.state.accounts.get(user_id)
+        if known is not None and (known.api_key, known.user_id) != (api_key, user_id):
+            raise ExchangeError(
+                f"account {known.user_id} already goes with api_key {known.api_key}; choose another user_id or api_key"
+            )
+        wanted = Account(
+            user_id=user_id, api_key=api_key, api_secret=api_secret, capital=capital, redirect_url=redirect_url
+        )
+        if known != wanted:
+            self.state.record(
+                AccountOpened(
+                    at=now,
+                    api_key=api_key,
+                    api_secret=api_secret,
+                    user_id=user_id,
+                    capital=capital,
+                    redirect_url=redirect_url,
+                )
+            )
+
+    # sessions
+
+    def login_redirect(self, api_key: str, redirect_params: str, now: datetime) -> str:
+        """Return where a browser that asked to log in is sent, with a fresh one-time request token."""
+        account = self.state.apps.get(api_key)
+        if account is None:
+            raise errors.invalid("api_key")
+        token = self._token()
+        self._drop_old_request_tokens(now)
+        self._request_tokens[token] = (api_key, now)
+        parts = urlsplit(account.redirect_url)
+        query = [
+            *parse_qsl(parts.query, keep_blank_values=True),
+            ("request_token", token),
+            ("action", "login"),
+            ("status", "success"),
+            *parse_qsl(redirect_params, keep_blank_values=True),
+        ]
+        return urlunsplit((parts.scheme, parts.netloc, parts.path or "/", urlencode(query), parts.fragment))
+
+    def open_session(self, form: Mapping[str, str], now: datetime) -> dict[str, Any]:
+        """Exchange a request token for a session; the app's earlier session ends. Raises KiteRefusal."""
+        for field in ("api_key", "request_token", "checksum"):
+            if not form.get(field):
+                raise errors.missing(field)
+        account = self.state.apps.get(form["api_key"])
+        if account is None:
+            raise errors.invalid("api_key")
+        self._drop_old_request_tokens(now)
+        issued = self._request_tokens.get(form["request_token"])
+        if issued is None or issued[0] != account.api_key:
+            raise errors.wrong_request_token()
+        expected = sha256(f"{account.api_key}{form['request_token']}{account.api_secret}".encode()).hexdigest()
+        if not hmac.compare_digest(expected.encode(), form["checksum"].encode()):
+            raise errors.wrong_checksum()
+        del self._request_tokens[form["request_token"]]
+        self.state.record(
+            SessionOpened(
+                at=now,
+                api_key=account.api_key,
+                user_id=account.user_id,
+                access_token=self._token(),
+                public_token=self._token(),
+            )
+        )
+        return rows.session_row(account, self.state.sessions[account.api_key])
+
+    def close_session(self, api_key: str, access_token: str, now: datetime) -> None:
+        """End a session. Raises KiteRefusal when it is not valid."""
+        self._session(api_key, access_token, now)
+        self.state.record(SessionClosed(at=now, api_key=api_key))
+
+    def close_all_sessions(self, now: datetime) -> None:
+        """End every session, as the daily token flush does."""
+        for api_key in list(self.state.sessions):
+            self.state.record(SessionClosed(at=now, api_key=api_key))
+
+    def authenticate(self, header: str, now: datetime) -> Account:
+        """Return the account of ``Authorization: token api_key:access_token``. Raises KiteRefusal 403."""
+        scheme, _, credentials = header.partition(" ")
+        api_key, _, access_token = credentials.strip().partition(":")
+        if scheme != "token":
+            raise errors.wrong_token()
+        return self._session(api_key, access_token, now)
+
+    # orders
+
+    def request_order(
+        self,
+        action: Action,
+        header: str,
+        variety: str,
+        order_id: str | None,
+        params: Mapping[str, str],
+        now: datetime,
+    ) -> dict[str, Any]:
+        """Carry out an order write request; returns Kite's ``data``.
+
+        Raises KiteRefusal. Accepted or refused, the request is among the events.
+        """
+        account: Account | None = None
+        try:
+            account = self.authenticate(header, now)
+            self.limiter.write(account.user_id, now)
+            master = self.roll(now)
+            if action == "place":
+                return self.desk.place(account, variety, params, master, now)
+            if action == "modify":
+                return self.desk.modify(account, order_id or "", variety, params, master, now)
+            return self.desk.cancel(account, order_id or "", variety, params, now)
+        except errors.KiteRefusal as refusal:
+            self.state.record(
+                OrderRequested(
+                    at=now,
+                    api_key=account.api_key if account else "",
+                    user_id=account.user_id if account else "",
+                    action=action,
+                    variety=variety,
+                    params=dict(params),
+                    accepted=False,
+                    http_status=refusal.status,
+                    error_type=refusal.error_type,
+                    message=refusal.message,
+                    order_id=order_id,
+                )
+            )
+            raise
+
+    def tick(self, now: datetime) -> None:
+        """Let resting orders meet the prices of *now*; starts a new IST day when one has begun."""
+        master = self.roll(now)
+        if self.state.resting:
+            self.desk.tick(master, now)
+
+    def roll(self, now: datetime) -> Master:
+        """Return the master of *now*'s IST day, closing the books of earlier days first."""
+        today = trading_day(now)
+        if self._master is None or self._rolled_to != today:
+            self._master = build_master(today)
+            self.desk.end_days(now)
+            self.state.start_day(now)
+            for portfolio in self.state.portfolios.values():
+                portfolio.expire([key for key in portfolio.positions if key.instrument not in self._master.by_key])
+            self._rolled_to = today
+        return self._master
+
+    def orders(self, account: Account, now: datetime) -> bytes:
+        """Return today's order book of an account as a JSON array."""
+        self.roll(now)
+        return rows.join(rows.encoded_order(entry) for entry in self._entries(account))
+
+    def order_history(self, account: Account, order_id: str, now: datetime) -> list[dict[str, Any]]:
+        """Return the history rows of an order, oldest first. Raises KiteRefusal for an unknown id."""
+        entry = self._entry(account, order_id, now)
+        return [rows.history_row(order) for order in entry.history]
+
+    def order_trades(self, account: Account, order_id: str, now: datetime) -> list[dict[str, Any]]:
+        """Return the trades of an order. Raises KiteRefusal for an unknown id."""
+        return [rows.trade_row(trade) for trade in self._entry(account, order_id, now).trades]
+
+    def trades(self, account: Account, now: datetime) -> list[dict[str, Any]]:
+        """Return today's trades of an account."""
+        self.roll(now)
+        return [rows.trade_row(trade) for trade in self.state.books[account.user_id].trades]
+
+    # portfolio and market
+
+    def positions(self, account: Account, now: datetime) -> dict[str, Any]:
+        """Return net and day positions."""
+        master = self.roll(now)
+        return rows.positions(self.state.portfolios[account.user_id], master, self.market, now)
+
+    def holdings(self, account: Account, now: datetime) -> list[dict[str, Any]]:
+        """Return what is held from earlier days."""
+        master = self.roll(now)
+        return rows.holdings(self.state.portfolios[account.user_id], master, self.market, now)
+
+    def margins(self, account: Account, segment: str | None, now: datetime) -> dict[str, Any]:
+        """Return the money of an account, of both segments or one. Raises KiteRefusal for another segment."""
+        master = self.roll(now)
+        funds = self.checks.money(account, self.state.books[account.user_id].lanes, master, now)
+        both = {"equity": rows.margin_row(funds), "commodity": rows.empty_margin_row()}
+        if segment is None:
+            return both
+        if segment not in both:
+            raise errors.invalid("segment")
+        return both[segment]
+
+    def quotes(self, names: Iterable[str], form: rows.QuoteForm, now: datetime) -> dict[str, Any]:
+        """Return quotes by the names asked for; unknown names are left out."""
+        master = self.roll(now)
+        found = {name: master.find(name) for name in names}
+        return {
+            name: rows.quote_row(instrument, self.market.quote(instrument, now), form, now)
+            for name, instrument in found.items()
+            if instrument is not None
+        }
+
+    def _entries(self, account: Account) -> Iterable[BookEntry]:
+        return self.state.books[account.user_id].entries.values()
+
+    def _entry(self, account: Account, order_id: str, now: datetime) -> BookEntry:
+        self.roll(now)
+        entry = self.state.books[account.user_id].entries.get(order_id)
+        if entry is None:
+            raise errors.unknown_order()
+        return entry
+
+    def _session(self, api_key: str, access_token: str, now: datetime) -> Account:
+        session = self.state.sessions.get(api_key)
+        if session is None or not hmac.compare_digest(session.access_token.encode(), access_token.encode()):
+            raise errors.wrong_token()
+        if self._config.token_expiry and now >= session_end(session.opened_at):
+            raise errors.wrong_token()
+        return self.state.accounts[session.user_id]
+
+    def _drop_old_request_tokens(self, now: datetime) -> None:
+        for token, (_, issued_at) in list(self._request_tokens.items()):
+            if (now - issued_at).total_seconds() > self._config.request_token_ttl_s:
+                del self._request_tokens[token]

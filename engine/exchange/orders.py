@@ -1,0 +1,235 @@
+"""An order of the exchange, the stages of its life, and a trade.
+
+An order is an immutable value; every change is a `Stage` that names only what it changes. The order's
+history is the list of values that its stages produce, one row of ``GET /orders/{id}`` each. Prices
+are rupees, quantities are Kite's units, times are aware UTC.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from engine.clock import trading_day
+
+PUT_RECEIVED = "PUT ORDER REQ RECEIVED"
+VALIDATING = "VALIDATION PENDING"
+OPEN_PENDING = "OPEN PENDING"
+OPEN = "OPEN"
+TRIGGER_PENDING = "TRIGGER PENDING"
+MODIFY_VALIDATING = "MODIFY VALIDATION PENDING"
+MODIFY_PENDING = "MODIFY PENDING"
+MODIFIED = "MODIFIED"
+CANCEL_PENDING = "CANCEL PENDING"
+AMO_RECEIVED = "AMO REQ RECEIVED"
+COMPLETE = "COMPLETE"
+CANCELLED = "CANCELLED"
+REJECTED = "REJECTED"
+
+TERMINAL = frozenset({COMPLETE, CANCELLED, REJECTED})
+CHANGEABLE = frozenset({OPEN, TRIGGER_PENDING, AMO_RECEIVED})
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One order. ``protection`` is the market protection asked for, in percent; ``number`` counts the
+    exchange's orders; ``triggered`` says that a stop order has become a live one; ``unit_margin`` is the
+    rupees that each unfilled unit blocks unless it closes a position."""
+
+    order_id: str
+    number: int
+    user_id: str
+    variety: str
+    exchange: str
+    tradingsymbol: str
+    instrument_token: int
+    transaction_type: str
+    order_type: str
+    product: str
+    quantity: int
+    order_timestamp: datetime
+    status: str = PUT_RECEIVED
+    validity: str = "DAY"
+    validity_ttl: int = 0
+    price: Decimal = Decimal(0)
+    trigger_price: Decimal = Decimal(0)
+    disclosed_quantity: int = 0
+    protection: Decimal | None = None
+    tag: str | None = None
+    tags: tuple[str, ...] = ()
+    parent_order_id: str | None = None
+    status_message: str | None = None
+    status_message_raw: str | None = None
+    exchange_order_id: str | None = None
+    exchange_timestamp: datetime | None = None
+    exchange_update_timestamp: datetime | None = None
+    filled_quantity: int = 0
+    filled_value: Decimal = Decimal(0)
+    cancelled_quantity: int = 0
+    triggered: bool = False
+    modified: bool = False
+    modifications: int = 0
+    unit_margin: Decimal = Decimal(0)
+
+    @property
+    def lane(self) -> tuple[str, str, int]:
+        """Instrument, product and side: orders of one lane close the same position."""
+        return (self.key, self.product, self.sign)
+
+    @property
+    def key(self) -> str:
+        """``EXCHANGE:SYMBOL``."""
+        return f"{self.exchange}:{self.tradingsymbol}"
+
+    @property
+    def sign(self) -> int:
+        """+1 for BUY, -1 for SELL."""
+        return 1 if self.transaction_type == "BUY" else -1
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the order can change no more."""
+        return self.status in TERMINAL
+
+    @property
+    def remaining(self) -> int:
+        """Units that may still fill."""
+        return 0 if self.is_terminal else self.quantity - self.filled_quantity
+
+    @property
+    def average_price(self) -> Decimal:
+        """Average of the fills in rupees, 0 without any."""
+        return average(self.filled_value, self.filled_quantity)
+
+
+class Stage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A change of an order at an instant: the fields that it sets."""
+
+    at: datetime
+    status: str | UnsetType = UNSET
+    status_message: str | UnsetType | None = UNSET
+    status_message_raw: str | UnsetType | None = UNSET
+    order_type: str | UnsetType = UNSET
+    validity: str | UnsetType = UNSET
+    quantity: int | UnsetType = UNSET
+    price: Decimal | UnsetType = UNSET
+    trigger_price: Decimal | UnsetType = UNSET
+    disclosed_quantity: int | UnsetType = UNSET
+    protection: Decimal | UnsetType | None = UNSET
+    tags: tuple[str, ...] | UnsetType = UNSET
+    exchange_order_id: str | UnsetType = UNSET
+    exchange_timestamp: datetime | UnsetType = UNSET
+    exchange_update_timestamp: datetime | UnsetType = UNSET
+    filled_quantity: int | UnsetType = UNSET
+    filled_value: Decimal | UnsetType = UNSET
+    cancelled_quantity: int | UnsetType = UNSET
+    triggered: bool | UnsetType = UNSET
+    modified: bool | UnsetType = UNSET
+    modifications: int | UnsetType = UNSET
+    unit_margin: Decimal | UnsetType = UNSET
+
+
+class Trade(msgspec.Struct, frozen=True, kw_only=True):
+    """One execution. ``price`` is rupees per unit; ``multiplier`` turns price times quantity into rupees."""
+
+    trade_id: str
+    order_id: str
+    user_id: str
+    exchange: str
+    tradingsymbol: str
+    instrument_token: int
+    product: str
+    transaction_type: str
+    quantity: int
+    price: Decimal
+    multiplier: Decimal
+    exchange_order_id: str
+    order_timestamp: datetime
+    at: datetime
+
+    @property
+    def key(self) -> str:
+        """``EXCHANGE:SYMBOL``."""
+        return f"{self.exchange}:{self.tradingsymbol}"
+
+    @property
+    def value(self) -> Decimal:
+        """Rupees that changed hands."""
+        return self.price * self.quantity * self.multiplier
+
+
+_CHANGES = tuple(field for field in Stage.__struct_fields__ if field != "at")
+
+
+def advance(order: Order, stage: Stage) -> Order:
+    """Return *order* as *stage* leaves it."""
+    changes = {name: value for name in _CHANGES if (value := getattr(stage, name)) is not UNSET}
+    return msgspec.structs.replace(order, **changes)
+
+
+def average(value: Decimal, quantity: int) -> Decimal:
+    """Return value / quantity to six decimals, 0 for no quantity; exact quotients stay as short as they are."""
+    if not quantity:
+        return Decimal(0)
+    exact = value / quantity
+    return exact if -exact.as_tuple().exponent <= 6 else round(exact, 6)  # type: ignore[operator]
+
+
+class BookEntry:
+    """An order in the book with its history and trades. ``encoded`` caches its row until it changes."""
+
+    __slots__ = ("encoded", "history", "order", "trades")
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.history = [order]
+        self.trades: list[Trade] = []
+        self.encoded: bytes | None = None
+
+    def take(self, stages: Iterable[Stage]) -> None:
+        """Apply *stages* in turn, one history row each."""
+        for stage in stages:
+            self.order = advance(self.order, stage)
+            self.history.append(self.order)
+        self.encoded = None
+
+
+class Lane(msgspec.Struct):
+    """What the working orders of one instrument, product and side hold: unfilled units and rupees blocked."""
+
+    remaining: int = 0
+    blocked: Decimal = Decimal(0)
+
+
+class AccountBook:
+    """Orders and trades of one account, in the order in which they came; only today's are kept."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, BookEntry] = {}
+        self.trades: list[Trade] = []
+        self.lanes: dict[tuple[str, str, int], Lane] = {}
+
+    def weigh(self, before: Order | None, after: Order) -> None:
+        """Keep the sums of the order's lane: *before* is the order as it was weighed last."""
+        lane = self.lanes.setdefault(after.lane, Lane())
+        if before is not None:
+            lane.remaining -= before.remaining
+            lane.blocked -= before.remaining * before.unit_margin
+        lane.remaining += after.remaining
+        lane.blocked += after.remaining * after.unit_margin
+        if not lane.remaining:
+            del self.lanes[after.lane]
+
+    def of_earlier_days(self, now: datetime) -> list[BookEntry]:
+        """Entries whose IST day is over."""
+        today = trading_day(now)
+        return [entry for entry in self.entries.values() if trading_day(entry.order.order_timestamp) < today]
+
+    def drop_earlier_days(self, now: datetime) -> None:
+        """Forget finished orders and trades of days that are over."""
+        today = trading_day(now)
+        for entry in self.of_earlier_days(now):
+            if entry.order.is_terminal:
+                del self.entries[entry.order.order_id]
+        self.trades = [trade for trade in self.trades if trading_day(trade.at) >= today]

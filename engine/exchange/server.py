@@ -1,0 +1,137 @@
+"""The paper exchange as an HTTP server: a task that a supervisor runs, or `engine.exchange.standalone`.
+
+Owns the truth record and the exchange's core. A failed write of the record ends the server: nothing
+may be answered that is not on the disk. No signal handling, no global state.
+"""
+
+import logging
+from decimal import Decimal
+
+import hypercorn.trio
+import trio
+from hypercorn.config import Config
+
+from engine.clock import Clock
+from engine.exchange.config import ExchangeConfig, ExchangeError
+from engine.exchange.control import add_control_routes
+from engine.exchange.core import Exchange
+from engine.exchange.record import RecordWriter
+from engine.exchange.routes import Gateway, build_app
+
+# a client's idle connection must not be cut just as it sends an order on it
+KEEP_ALIVE_S = 300
+GRACEFUL_S = 0.5
+
+_log = logging.getLogger("engine.exchange")
+
+
+class ExchangeServer:
+    """One exchange. `run` may be called again after it ended: a record brings the state back."""
+
+    def __init__(self, config: ExchangeConfig, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._accounts: dict[str, tuple[str, str, Decimal, str]] = {}
+        self._exchange: Exchange | None = None
+        self._writer: RecordWriter | None = None
+        self._stop = trio.Event()
+
+    def add_account(
+        self,
+        api_key: str,
+        api_secret: str,
+        user_id: str,
+        capital: Decimal,
+        redirect_url: str = "http://127.0.0.1/callback",
+    ) -> None:
+        """Add an account (capital in rupees) before or during `run`; adding the same again changes nothing.
+
+        Another secret, capital or redirect URL replaces the one before. Raises ExchangeError when the
+        key or the user already belongs to another pair; before `run`, `run` raises it.
+        """
+        if self._exchange is not None and self._writer is not None:
+            now = self._clock.now()
+            self._exchange.add_account(api_key, api_secret, user_id, capital, redirect_url, now=now)
+            self._writer.append(self._exchange.take_events())
+        self._accounts[api_key] = (api_secret, user_id, capital, redirect_url)
+
+    @property
+    def exchange(self) -> Exchange:
+        """The core of the running exchange. Raises ExchangeError before `run` has started it."""
+        if self._exchange is None:
+            raise ExchangeError("the exchange is not running yet; start `run` first")
+        return self._exchange
+
+    def stop(self) -> None:
+        """Let `run` finish the requests at hand and return."""
+        self._stop.set()
+
+    async def run(
+        self, *, host: str = "127.0.0.1", port: int = 0, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve until cancelled or `stop`; reports the base URL once it listens (port 0: a free one).
+
+        Raises ExchangeError when the record cannot be used; an exception group with an OSError when the
+        port or the disk fails.
+        """
+        if self._config.record_path is not None or self._exchange is None:
+            exchange = Exchange(self._config)
+        else:
+            exchange = self._exchange
+        writer = RecordWriter(self._config.record_path)
+        try:
+            exchange.restore(await trio.to_thread.run_sync(writer.open))
+            for api_key, (api_secret, user_id, capital, redirect_url) in self._accounts.items():
+                exchange.add_account(api_key, api_secret, user_id, capital, redirect_url, now=self._clock.now())
+            exchange.tick(self._clock.now())
+            writer.append(exchange.take_events())
+            self._exchange, self._writer = exchange, writer
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(writer.run)
+                nursery.start_soon(self._tick, exchange, writer)
+                binds = await nursery.start(self._serve, Gateway(exchange, writer, self._clock), host, port, nursery)
+                task_status.started(binds[0])
+        finally:
+            self._writer = None
+            self._stop = trio.Event()
+            with trio.CancelScope(shield=True):
+                # bounded by the disk: one write of what is queued
+                await trio.to_thread.run_sync(writer.close)
+
+    async def _serve(
+        self,
+        gateway: Gateway,
+        host: str,
+        port: int,
+        nursery: trio.Nursery,
+        task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        app = build_app(gateway)
+        if self._config.control_routes:
+            add_control_routes(app, gateway)
+        await hypercorn.trio.serve(
+            app,
+            _hypercorn_config(host, port),
+            shutdown_trigger=self._stop.wait,
+            task_status=task_status,
+            mode="asgi",
+        )
+        nursery.cancel_scope.cancel()
+
+    async def _tick(self, exchange: Exchange, writer: RecordWriter) -> None:
+        while True:
+            await trio.sleep(self._config.tick_interval_s)
+            exchange.tick(self._clock.now())
+            writer.append(exchange.take_events())
+
+
+def _hypercorn_config(host: str, port: int) -> Config:
+    config = Config()
+    config.bind = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
+    config.accesslog = None
+    config.errorlog = _log
+    config.include_server_header = False
+    config.keep_alive_timeout = KEEP_ALIVE_S
+    config.keep_alive_max_requests = 2**31
+    config.graceful_timeout = GRACEFUL_S
+    return config

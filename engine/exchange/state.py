@@ -1,0 +1,152 @@
+"""The exchange's whole state, changed by events only, so that the record rebuilds it."""
+
+from collections.abc import Iterable
+from datetime import date, datetime
+from decimal import Decimal
+
+import msgspec
+
+from engine.clock import trading_day
+from engine.exchange.events import (
+    AccountOpened,
+    Event,
+    OrderChanged,
+    OrderRequested,
+    SessionClosed,
+    SessionOpened,
+    Traded,
+)
+from engine.exchange.orders import AMO_RECEIVED, AccountBook, BookEntry
+from engine.exchange.portfolio import Portfolio
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """An account with its one app; ``capital`` is rupees."""
+
+    user_id: str
+    api_key: str
+    api_secret: str
+    capital: Decimal
+    redirect_url: str
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """A valid login of an app."""
+
+    api_key: str
+    user_id: str
+    access_token: str
+    public_token: str
+    opened_at: datetime
+
+
+class State:
+    """Accounts, sessions, books, portfolios. ``record`` is the only way to change it after a start."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, Account] = {}
+        self.apps: dict[str, Account] = {}
+        self.sessions: dict[str, Session] = {}
+        self.books: dict[str, AccountBook] = {}
+        self.portfolios: dict[str, Portfolio] = {}
+        # live orders by EXCHANGE:SYMBOL, which the ticker task looks through
+        self.resting: dict[str, dict[str, BookEntry]] = {}
+        self.last_order_id = 0
+        self.orders = 0
+        self.trades = 0
+        self.day: date | None = None
+        self._owners: dict[str, str] = {}
+        self._unsaved: list[Event] = []
+
+    def restore(self, events: Iterable[Event]) -> None:
+        """Take up the events of a record."""
+        for event in events:
+            self._apply(event)
+
+    def record(self, event: Event) -> None:
+        """Apply *event* and queue it for the truth record."""
+        self._apply(event)
+        self._unsaved.append(event)
+
+    def take_unsaved(self) -> list[Event]:
+        """Return what was recorded since the last call."""
+        unsaved, self._unsaved = self._unsaved, []
+        return unsaved
+
+    def entry(self, order_id: str) -> BookEntry | None:
+        """Return the book entry of an order, of whatever account."""
+        owner = self._owners.get(order_id)
+        return self.books[owner].entries.get(order_id) if owner is not None else None
+
+    def start_day(self, now: datetime) -> None:
+        """Forget finished orders of earlier days and settle every portfolio up to *now*'s IST day."""
+        self.day = trading_day(now)
+        for book in self.books.values():
+            book.drop_earlier_days(now)
+        for portfolio in self.portfolios.values():
+            portfolio.roll_to(self.day)
+        self._owners = {order_id: owner for owner, book in self.books.items() for order_id in book.entries}
+
+    def _apply(self, event: Event) -> None:
+        if self.day is None or trading_day(event.at) > self.day:
+            self.start_day(event.at)
+        match event:
+            case AccountOpened():
+                self._open_account(event)
+            case SessionOpened():
+                self.sessions[event.api_key] = Session(
+                    api_key=event.api_key,
+                    user_id=event.user_id,
+                    access_token=event.access_token,
+                    public_token=event.public_token,
+                    opened_at=event.at,
+                )
+            case SessionClosed():
+                self.sessions.pop(event.api_key, None)
+            case OrderRequested():
+                self._take_request(event)
+            case OrderChanged():
+                self._take_stages(event.order_id, event)
+            case Traded():
+                entry = self._take_stages(event.order_id, event)
+                entry.trades.append(event.trade)
+                self.books[event.trade.user_id].trades.append(event.trade)
+                self.portfolios[event.trade.user_id].apply(event.trade)
+                self.trades += 1
+
+    def _open_account(self, event: AccountOpened) -> None:
+        account = Account(
+            user_id=event.user_id,
+            api_key=event.api_key,
+            api_secret=event.api_secret,
+            capital=event.capital,
+            redirect_url=event.redirect_url,
+        )
+        self.accounts[event.user_id] = self.apps[event.api_key] = account
+        self.books.setdefault(event.user_id, AccountBook())
+        self.portfolios.setdefault(event.user_id, Portfolio())
+
+    def _take_request(self, event: OrderRequested) -> None:
+        if event.order is not None:
+            order = event.order
+            self.books[order.user_id].entries[order.order_id] = BookEntry(order)
+            self.books[order.user_id].weigh(None, order)
+            self._owners[order.order_id] = order.user_id
+            self.orders += 1
+            self.last_order_id = max(self.last_order_id, int(order.order_id))
+        if event.accepted and event.order_id is not None and event.order_id in self._owners:
+            self._take_stages(event.order_id, event)
+
+    def _take_stages(self, order_id: str, event: OrderRequested | OrderChanged | Traded) -> BookEntry:
+        entry = self.books[self._owners[order_id]].entries[order_id]
+        before = entry.order
+        entry.take([event.stage] if isinstance(event, Traded) else event.stages)
+        order = entry.order
+        self.books[order.user_id].weigh(before, order)
+        if order.is_terminal:
+            resting = self.resting.get(order.key)
+            if resting is not None and resting.pop(order_id, None) is not None and not resting:
+                del self.resting[order.key]
+        elif order.status != AMO_RECEIVED:
+            self.resting.setdefault(order.key, {})[order_id] = entry
+        return entry

@@ -1,0 +1,40 @@
+"""The endpoints of the API, by subject; `registry` collects them all."""
+
+from engine.http.endpoint import Registry
+from engine.http.routes import (
+    accounts,
+    audit,
+    auth,
+    execution,
+    intents,
+    killswitch,
+    risk,
+    signals,
+    sources,
+    strategies,
+    system,
+    telegram,
+    users,
+)
+
+
+def registry() -> Registry:
+    """Return every endpoint of the API."""
+    return Registry.of(
+        auth,
+        users,
+        accounts,
+        strategies,
+        sources,
+        signals,
+        telegram,
+        intents,
+        execution,
+        risk,
+        killswitch,
+        system,
+        audit,
+    )
+
+
+__all__ = ["registry"]

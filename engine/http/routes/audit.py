@@ -1,0 +1,134 @@
+"""/audit: the audit log and the proof of its chain; for administrators."""
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+import trio
+
+from engine.domain.audit import GENESIS, AuditRecord, verify
+from engine.errors import UnavailableError
+from engine.http.endpoint import ApiRequest, ApiStruct, Page, endpoint
+from engine.http.paging import PageQuery
+from engine.http.permissions import Permission
+from engine.http.services import Services
+from engine.store import audit_pages
+from engine.store.database import Database
+from engine.store.queries import audit_log
+
+_TAGS = ("audit",)
+_PAGE_TIMEOUT_S = 15.0
+_VERIFY_TIMEOUT_S = 120.0
+_one_at_a_time = trio.CapacityLimiter(1)
+
+Word = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class AuditQuery(PageQuery, frozen=True, kw_only=True):
+    """Filters of the list, each exact; ``from`` and ``to`` speak of the record's time."""
+
+    actor: Word | None = None
+    action: Word | None = None
+    subject: Word | None = None
+
+
+class AuditView(ApiStruct, frozen=True, kw_only=True):
+    """One record: ``data`` is what was hashed, ``prevHash`` and ``hash`` are hex SHA-256."""
+
+    seq: int
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    data: msgspec.Raw
+    prev_hash: str
+    hash: str
+
+
+class ChainView(ApiStruct, frozen=True, kw_only=True):
+    """Whether the chain holds, how many records were read, and the number at which it first breaks."""
+
+    ok: bool
+    records: int
+    first_broken: int | None
+
+
+@endpoint(
+    "GET",
+    "/audit",
+    permission=Permission.ADMIN,
+    summary="List audit records",
+    query=AuditQuery,
+    list_of=AuditView,
+    tags=_TAGS,
+)
+async def list_audit(request: ApiRequest) -> Page[AuditView]:
+    """Every decision, order event, sign-in and change by an administrator, newest first."""
+    services: Services = request.services
+    query: AuditQuery = request.query
+    window = query.window()
+    wanted = audit_log.AuditFilter(
+        limit=window.limit + 1,
+        actor=query.actor,
+        action=query.action,
+        subject=query.subject,
+        start=window.start,
+        end=window.end,
+        before_seq=window.after_seq(),
+    )
+    await services.read_your_writes()
+    found = await services.database.run(lambda connection: audit_log.list_records(connection, wanted))
+    return Page.cut(found, window, key=lambda record: (record.seq,)).map(audit_view)
+
+
+@endpoint(
+    "GET",
+    "/audit/verify",
+    permission=Permission.ADMIN,
+    summary="Verify the audit chain",
+    response=ChainView,
+    tags=_TAGS,
+)
+async def verify_audit(request: ApiRequest) -> ChainView:
+    """Reads the whole log and recomputes its hash chain; answers 200 also when it is broken."""
+    services: Services = request.services
+    await services.read_your_writes()
+    with trio.move_on_after(_VERIFY_TIMEOUT_S):
+        async with _one_at_a_time:
+            return await check_chain(services.database)
+    raise UnavailableError("the log is too long to verify here; use engine audit verify", retry_after_s=60)
+
+
+async def check_chain(database: Database, *, page_rows: int = audit_pages.PAGE) -> ChainView:
+    """Read the log in pages of *page_rows* and verify each on a worker thread. Raises StoreUnavailable."""
+    seq, last = 0, GENESIS
+    while True:
+        after = seq
+        records = await database.run(
+            lambda connection: audit_pages.page(connection, after_seq=after, limit=page_rows),  # noqa: B023 -- used at once
+            timeout_s=_PAGE_TIMEOUT_S,
+        )
+        if not records:
+            return ChainView(ok=True, records=seq, first_broken=None)
+        broken = await trio.to_thread.run_sync(_verify, records, last, seq + 1)
+        if broken is not None:
+            return ChainView(ok=False, records=broken - 1, first_broken=broken)
+        seq, last = records[-1].seq, records[-1].hash
+
+
+def _verify(records: list[AuditRecord], last: bytes, first_seq: int) -> int | None:
+    return verify(records, prev=last, first_seq=first_seq)
+
+
+def audit_view(record: AuditRecord) -> AuditView:
+    """Return a record as the API shows it."""
+    return AuditView(
+        seq=record.seq,
+        at=record.at,
+        actor=record.actor,
+        action=record.action,
+        subject=record.subject,
+        data=msgspec.Raw(record.content.encode()),
+        prev_hash=record.prev_hash.hex(),
+        hash=record.hash.hex(),
+    )

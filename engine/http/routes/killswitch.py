@@ -1,0 +1,232 @@
+"""/risk/killswitch: stopping a scope, which must always work, and letting it trade again, which must be meant."""
+
+from datetime import timedelta
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+
+from engine.domain.enums import Role
+from engine.domain.killswitch import GLOBAL, KillRecord, parse_scope
+from engine.errors import (
+    ApiError,
+    ConflictError,
+    EngineError,
+    ForbiddenError,
+    NotFoundError,
+    UnavailableError,
+)
+from engine.http.endpoint import ApiBody, ApiRequest, endpoint
+from engine.http.json_body import invalid
+from engine.http.permissions import Permission, Principal
+from engine.http.ratelimit import RateClass
+from engine.http.services import Services
+from engine.http.views.kill import (
+    UNFINISHED,
+    Books,
+    KillScopeView,
+    KillStatusView,
+    accounts_of,
+    scope_view,
+    status_view,
+    unknown_orders,
+)
+from engine.http.views.ownership import may_reach
+
+_TAGS = ("risk",)
+_STEP_UP = timedelta(minutes=5)
+_SECOND_WITHIN = timedelta(minutes=10)
+_FIRST_ADMINS = "killswitch_first_admins"
+
+Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+ScopeText = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
+
+
+class EnableBody(ApiBody, frozen=True, kw_only=True):
+    """``scope`` is global, user:ID, account:ID or strategy:ID; ``squareOff`` also closes what is open."""
+
+    scope: ScopeText
+    reason: Reason
+    square_off: bool = True
+
+
+class DisableBody(ApiBody, frozen=True, kw_only=True):
+    """``force`` disables although orders are UNKNOWN or the flattening is unfinished."""
+
+    scope: ScopeText
+    reason: Reason
+    force: bool = False
+
+
+@endpoint(
+    "POST",
+    "/risk/killswitch/enable",
+    permission=Permission.TRADE,
+    summary="Enable the kill switch",
+    body=EnableBody,
+    response=KillScopeView,
+    errors=(NotFoundError, ForbiddenError),
+    rate=RateClass.KILL_SWITCH,
+    tags=_TAGS,
+)
+async def enable(request: ApiRequest) -> KillScopeView:
+    """Blocks a scope from this instant on; an ADMIN any, a TRADER its own user, accounts and strategies."""
+    services: Services = request.services
+    body: EnableBody = request.body
+    scope, reason = _scope(body.scope), _reason(body.reason)
+    _check_owner(services, request.user, scope)
+    record = await services.guardian.block(
+        scope, reason=reason, actor=f"user:{request.user.user_id}", square_off=body.square_off
+    )
+    return _view(services, scope, record)
+
+
+@endpoint(
+    "POST",
+    "/risk/killswitch/disable",
+    permission=Permission.ADMIN,
+    summary="Disable the kill switch",
+    body=DisableBody,
+    response=KillScopeView,
+    errors=(NotFoundError, ForbiddenError, ConflictError, UnavailableError),
+    rate=RateClass.KILL_SWITCH,
+    tags=_TAGS,
+)
+async def disable(request: ApiRequest) -> KillScopeView:
+    """Lets a scope trade again; narrower scopes that are on stay on.
+
+    Needs an ADMIN who gave the password within the last 5 minutes. Answers 409 while orders of the scope
+    are UNKNOWN or its flattening is unfinished, unless forced, and asks for a second ADMIN where the
+    configuration says so.
+    """
+    services: Services = request.services
+    body: DisableBody = request.body
+    scope, reason = _scope(body.scope), _reason(body.reason)
+    if services.clock.now() - request.user.signed_in_at > _STEP_UP:
+        raise ForbiddenError("sign in again: this needs a sign-in of the last 5 minutes", code="STEP_UP_REQUIRED")
+    _check_owner(services, request.user, scope)
+    record = services.guardian.switches.records.get(scope)
+    if record is None or not record.enabled:
+        return _view(services, scope, record)
+    if not body.force:
+        _refuse_while_unsettled(services, scope, record)
+    _ask_second_admin(services, request.user, scope, force=body.force)
+    try:
+        released = await services.guardian.release(scope, reason=reason, actor=f"user:{request.user.user_id}")
+    except ApiError:
+        raise
+    except EngineError as error:
+        raise UnavailableError(str(error), retry_after_s=2) from error
+    return _view(services, scope, released)
+
+
+@endpoint(
+    "GET",
+    "/risk/killswitch/status",
+    permission=Permission.READ,
+    summary="Show the kill switches",
+    response=KillStatusView,
+    rate=RateClass.KILL_SWITCH,
+    tags=_TAGS,
+)
+async def status(request: ApiRequest) -> KillStatusView:
+    """The global scope and every other that was ever switched, as far as it concerns the caller."""
+    services: Services = request.services
+    caller = request.user
+    records = {
+        scope: record
+        for scope, record in services.guardian.switches.records.items()
+        if scope == GLOBAL or caller.is_admin or _owner(services, scope) == caller.user_id
+    }
+    books = [held for held in books_of(services) if may_reach(caller, held.user_id)]
+    return status_view(records, books, services.directory)
+
+
+def books_of(services: Services) -> list[Books]:
+    """Return what every executor holds now."""
+    return [
+        Books(
+            account_id=executor.account_id,
+            user_id=executor.user_id,
+            orders=tuple(executor.desk.orders.values()),
+            positions=tuple(executor.desk.holdings.positions.values()),
+        )
+        for executor in services.crew.executors.values()
+    ]
+
+
+def _scope(text: str) -> str:
+    try:
+        return parse_scope(text)
+    except ValueError as error:
+        raise invalid({"scope": str(error)}) from None
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise invalid({"reason": "must say why"})
+    return text.strip()
+
+
+def _owner(services: Services, scope: str) -> UUID | None:
+    kind, _, number = scope.partition(":")
+    if not number:
+        return None
+    record_id = UUID(number)
+    match kind:
+        case "user":
+            return None if services.users.get(record_id) is None else record_id
+        case "account":
+            account = services.directory.accounts.get(record_id)
+            return None if account is None else account.user_id
+        case _:
+            strategy = services.directory.strategies.get(record_id)
+            return None if strategy is None else strategy.user_id
+
+
+def _check_owner(services: Services, caller: Principal, scope: str) -> None:
+    if scope == GLOBAL:
+        if caller.role is not Role.ADMIN:
+            raise ForbiddenError("the global kill switch is for administrators; use your own user, account or strategy")
+        return
+    if caller.is_admin and scope in services.guardian.switches.records:
+        return  # what was switched can be switched again, its object deleted or not
+    owner = _owner(services, scope)
+    if owner is None or not may_reach(caller, owner):
+        raise NotFoundError(f"there is no such {scope.partition(':')[0]}")
+
+
+def _refuse_while_unsettled(services: Services, scope: str, record: KillRecord) -> None:
+    if record.state in UNFINISHED:
+        raise ConflictError(
+            f"the flattening of {scope} is unfinished ({record.state}); wait, or send force: true",
+            code="FLATTENING_UNFINISHED",
+            details={"state": record.state.value},
+        )
+    unknown = unknown_orders(scope, books_of(services))
+    if unknown:
+        raise ConflictError(
+            f"{unknown} order(s) of {scope} have an UNKNOWN outcome; wait for the order book, or send force: true",
+            code="ORDERS_UNKNOWN",
+            details={"unknownOrders": unknown},
+        )
+
+
+def _ask_second_admin(services: Services, caller: Principal, scope: str, *, force: bool) -> None:
+    if not services.config.security.two_admins:
+        return
+    now = services.clock.now()
+    asked = services.extras.setdefault(_FIRST_ADMINS, {})
+    held = services.guardian.switches.records[scope]
+    # bound to this very switching: after another change of the scope it counts for nothing
+    key = (scope, held.version, force)
+    first = asked.get(key)
+    if first is not None and first[0] != caller.user_id and now - first[1] <= _SECOND_WITHIN:
+        asked.clear()
+        return
+    asked[key] = (caller.user_id, now)
+    raise ConflictError("a second administrator must ask for the same within 10 minutes", code="SECOND_ADMIN_REQUIRED")
+
+
+def _view(services: Services, scope: str, record: KillRecord | None) -> KillScopeView:
+    return scope_view(scope, record, books_of(services), accounts_of(scope, services.directory))

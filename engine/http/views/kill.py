@@ -1,0 +1,131 @@
+"""Kill switches as the API and the command line show them: state, and whether the scope is flat."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from engine.domain.directory import Directory
+from engine.domain.enums import Exchange, KillState, OrderStatus, ProductType
+from engine.domain.killswitch import GLOBAL, KillRecord
+from engine.domain.order import Order
+from engine.domain.position import Position
+from engine.http.endpoint import ApiStruct
+
+UNFINISHED = frozenset({KillState.CANCELLING, KillState.FLATTENING, KillState.FLAT_FAILED})
+
+
+class NotFlatView(ApiStruct, frozen=True, kw_only=True):
+    """A position of the scope that is open, or where an order of the scope still lives; units are signed."""
+
+    account_id: UUID
+    exchange: Exchange
+    symbol: str
+    product_type: ProductType
+    quantity: int
+    open_orders: int
+
+
+class KillScopeView(ApiStruct, frozen=True, kw_only=True):
+    """One scope; ``enabledAt`` is null while it is off."""
+
+    scope: str
+    enabled: bool
+    state: KillState
+    reason: str
+    actor: str
+    enabled_at: datetime | None
+    flat: bool
+    not_flat: tuple[NotFlatView, ...]
+
+
+class KillStatusView(ApiStruct, frozen=True, kw_only=True):
+    """Every scope that was ever switched; ``global`` is always there and first."""
+
+    scopes: tuple[KillScopeView, ...]
+
+
+class Books(msgspec.Struct, frozen=True, kw_only=True):
+    """The live orders and positions of one account."""
+
+    account_id: UUID
+    user_id: UUID
+    orders: tuple[Order, ...] = ()
+    positions: tuple[Position, ...] = ()
+
+
+def scope_view(
+    scope: str, record: KillRecord | None, books: Iterable[Books], strategy_accounts: frozenset[UUID]
+) -> KillScopeView:
+    """Return one scope as it stands; *strategy_accounts* are those of the strategy that it names, if it does."""
+    not_flat = tuple(view for held in books for view in _open_in(scope, held, strategy_accounts))
+    enabled = record is not None and record.enabled
+    return KillScopeView(
+        scope=scope,
+        enabled=enabled,
+        state=KillState.ARMED if record is None else record.state,
+        reason="" if record is None else record.reason,
+        actor="" if record is None else record.actor,
+        enabled_at=record.at if record is not None and enabled else None,
+        flat=not not_flat,
+        not_flat=not_flat,
+    )
+
+
+def status_view(records: Mapping[str, KillRecord], books: Iterable[Books], directory: Directory) -> KillStatusView:
+    """Return every scope of *records*, and the global one."""
+    held = tuple(books)
+    names = [GLOBAL, *sorted(scope for scope in records if scope != GLOBAL)]
+    return KillStatusView(
+        scopes=tuple(scope_view(name, records.get(name), held, accounts_of(name, directory)) for name in names)
+    )
+
+
+def accounts_of(scope: str, directory: Directory) -> frozenset[UUID]:
+    """Return the accounts that the strategy of a ``strategy:ID`` scope trades; none for other scopes."""
+    kind, _, number = scope.partition(":")
+    strategy = directory.strategies.get(UUID(number)) if kind == "strategy" else None
+    return frozenset() if strategy is None else frozenset(target.account_id for target in strategy.targets)
+
+
+def covers(scope: str, *, user_id: UUID, account_id: UUID, strategy_id: UUID | None) -> bool:
+    """Tell whether *scope* covers an order of this account and strategy."""
+    return scope in (GLOBAL, f"user:{user_id}", f"account:{account_id}", f"strategy:{strategy_id}")
+
+
+def unknown_orders(scope: str, books: Iterable[Books]) -> int:
+    """Return how many orders of *scope* have an outcome that nobody knows yet."""
+    return sum(
+        order.status is OrderStatus.UNKNOWN
+        and covers(scope, user_id=held.user_id, account_id=held.account_id, strategy_id=order.strategy_id)
+        for held in books
+        for order in held.orders
+    )
+
+
+def _open_in(scope: str, held: Books, strategy_accounts: frozenset[UUID]) -> list[NotFlatView]:
+    alive: dict[tuple[Exchange, str, ProductType], int] = {}
+    for order in held.orders:
+        if not order.status.is_terminal and covers(
+            scope, user_id=held.user_id, account_id=held.account_id, strategy_id=order.strategy_id
+        ):
+            key = (order.exchange, order.symbol, order.product_type)
+            alive[key] = alive.get(key, 0) + 1
+    quantities: dict[tuple[Exchange, str, ProductType], int] = {}
+    # a position belongs to no strategy at the broker: in doubt it counts against being flat
+    if covers(scope, user_id=held.user_id, account_id=held.account_id, strategy_id=None) or (
+        held.account_id in strategy_accounts
+    ):
+        quantities = {(p.exchange, p.symbol, p.product_type): p.quantity for p in held.positions if p.quantity}
+    return [
+        NotFlatView(
+            account_id=held.account_id,
+            exchange=exchange,
+            symbol=symbol,
+            product_type=product_type,
+            quantity=quantities.get((exchange, symbol, product_type), 0),
+            open_orders=alive.get((exchange, symbol, product_type), 0),
+        )
+        for exchange, symbol, product_type in sorted({*alive, *quantities})
+    ]

@@ -1,0 +1,302 @@
+"""Accounts, strategies and sources in and out; keys and secrets only ever go in (contract section 8)."""
+
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from engine.domain.directory import Account, Source, Strategy
+from engine.domain.enums import AccountStatus, Exchange, OrderType, ProductType, SizingMode, SourceType
+from engine.errors import ConfigError
+from engine.http.client_ip import parse_networks
+from engine.http.endpoint import ApiBody, ApiStruct
+from engine.http.json_body import invalid
+from engine.http.views.numbers import amount_fault, tidy
+
+MAX_MEMBERS = 200
+_LABEL = re.compile(r"[!-~](?:[ -~]{0,62}[!-~])?", re.ASCII)
+_SYMBOL = re.compile(r"[A-Z0-9&_\-. ]{1,40}", re.ASCII)
+_CREDENTIAL = re.compile(r"[!-~]{1,200}", re.ASCII)
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+Text = Annotated[str, msgspec.Meta(max_length=500)]
+ChatId = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
+
+
+class Deleted(ApiStruct, frozen=True, kw_only=True):
+    """Says that it is gone; what it did stays on record."""
+
+    deleted: bool = True
+
+
+class AccountView(ApiStruct, frozen=True, kw_only=True):
+    """A broker account; ``capital`` is rupees, ``statusReason`` says what stands against trading."""
+
+    id: UUID
+    user_id: UUID
+    label: str
+    broker: str
+    capital: Decimal
+    status: AccountStatus
+    status_reason: str | None
+
+
+class NewAccount(ApiBody, frozen=True, kw_only=True):
+    """A new account; keys are for kite only and are never read back. ``capital`` is rupees."""
+
+    label: Text
+    broker: Literal["paper", "kite"] | UnsetType = UNSET
+    api_key: Text | None = None
+    api_secret: Text | None = None
+    access_token: Text | None = None
+    capital: Decimal | None = None
+
+
+class AccountChange(ApiBody, frozen=True, kw_only=True):
+    """What to change; a new ``accessToken`` makes the account ACTIVE, null logs it out."""
+
+    label: Text | UnsetType = UNSET
+    capital: Decimal | UnsetType = UNSET
+    api_key: Text | UnsetType = UNSET
+    api_secret: Text | UnsetType = UNSET
+    access_token: Text | UnsetType | None = UNSET
+
+
+class SizingBody(ApiBody, frozen=True, kw_only=True):
+    """How the quantity follows from the signal's: times a number, fixed units, percent of capital, or lots."""
+
+    mode: SizingMode
+    value: Decimal
+
+
+class TargetBody(ApiBody, frozen=True, kw_only=True):
+    """One account of a strategy."""
+
+    account_id: UUID
+    sizing: SizingBody
+
+
+class DefaultsBody(ApiBody, frozen=True, kw_only=True, omit_defaults=True):
+    """What a source that cannot say these uses."""
+
+    exchange: Exchange | None = None
+    product_type: ProductType | None = None
+    order_type: OrderType | None = None
+
+
+class NewStrategy(ApiBody, frozen=True, kw_only=True):
+    """A new strategy; ``allowedSymbols`` null means every symbol."""
+
+    name: Name
+    enabled: bool = True
+    approval: Literal["auto", "manual"] = "auto"
+    allowed_symbols: list[Text] | None = None
+    defaults: DefaultsBody = DefaultsBody()
+    accounts: list[TargetBody] = []
+
+
+class StrategyChange(ApiBody, frozen=True, kw_only=True):
+    """What to change; lists are replaced whole."""
+
+    name: Name | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
+    approval: Literal["auto", "manual"] | UnsetType = UNSET
+    allowed_symbols: list[Text] | UnsetType | None = UNSET
+    defaults: DefaultsBody | UnsetType = UNSET
+    accounts: list[TargetBody] | UnsetType = UNSET
+
+
+class StrategyView(ApiStruct, frozen=True, kw_only=True):
+    """A strategy and the accounts that it trades."""
+
+    id: UUID
+    user_id: UUID
+    name: str
+    enabled: bool
+    approval: str
+    allowed_symbols: tuple[str, ...] | None
+    defaults: dict[str, str]
+    accounts: tuple[TargetBody, ...]
+
+
+class NewSource(ApiBody, frozen=True, kw_only=True):
+    """A new source; ``ipAllowlist`` holds addresses and networks, empty or null means from anywhere."""
+
+    type: SourceType
+    strategy_id: UUID
+    name: Name
+    ip_allowlist: list[Text] | None = None
+    telegram_chat_ids: list[ChatId] | None = None
+    require_timestamp: bool = True
+    enabled: bool = True
+
+
+class SourceChange(ApiBody, frozen=True, kw_only=True):
+    """What to change; without ``requireTimestamp`` only key or body hash stand against a replay."""
+
+    name: Name | UnsetType = UNSET
+    strategy_id: UUID | UnsetType = UNSET
+    ip_allowlist: list[Text] | UnsetType | None = UNSET
+    telegram_chat_ids: list[ChatId] | UnsetType | None = UNSET
+    require_timestamp: bool | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
+
+
+class SourceView(ApiStruct, frozen=True, kw_only=True):
+    """A source of signals, without its keys."""
+
+    id: UUID
+    user_id: UUID
+    strategy_id: UUID
+    type: SourceType
+    name: str
+    enabled: bool
+    require_timestamp: bool
+    ip_allowlist: tuple[str, ...]
+    telegram_chat_ids: tuple[int, ...]
+
+
+class SourceKeysView(SourceView, frozen=True, kw_only=True):
+    """A source with its keys, which are shown this once; ``webhookUrl`` is where it sends to."""
+
+    api_key: str
+    secret: str
+    webhook_url: str
+
+
+def account_view(account: Account) -> AccountView:
+    """Return an account as the API shows it."""
+    return AccountView(
+        id=account.id,
+        user_id=account.user_id,
+        label=account.label,
+        broker=account.broker,
+        capital=tidy(account.capital),
+        status=account.status,
+        status_reason=account.status_reason,
+    )
+
+
+def strategy_view(strategy: Strategy) -> StrategyView:
+    """Return a strategy as the API shows it."""
+    symbols = strategy.allowed_symbols
+    return StrategyView(
+        id=strategy.id,
+        user_id=strategy.user_id,
+        name=strategy.name,
+        enabled=strategy.enabled,
+        approval=strategy.approval,
+        allowed_symbols=None if symbols is None else tuple(sorted(symbols)),
+        defaults={name: str(word) for name, word in strategy.defaults.items()},
+        accounts=tuple(
+            TargetBody(account_id=target.account_id, sizing=SizingBody(mode=target.mode, value=tidy(target.value)))
+            for target in strategy.targets
+        ),
+    )
+
+
+def _source_fields(source: Source) -> dict[str, Any]:
+    return {
+        "id": source.id,
+        "user_id": source.user_id,
+        "strategy_id": source.strategy_id,
+        "type": source.type,
+        "name": source.name,
+        "enabled": source.enabled,
+        "require_timestamp": source.require_timestamp,
+        "ip_allowlist": source.ip_allowlist,
+        "telegram_chat_ids": tuple(sorted(source.telegram_chat_ids)),
+    }
+
+
+def source_view(source: Source) -> SourceView:
+    """Return a source as the API shows it."""
+    return SourceView(**_source_fields(source))
+
+
+def source_keys_view(source: Source, *, api_key: str, secret: str, base_url: str) -> SourceKeysView:
+    """Return a source with its fresh keys and where it sends to."""
+    return SourceKeysView(
+        **_source_fields(source),
+        api_key=api_key,
+        secret=secret,
+        webhook_url=base_url + webhook_path(source, secret),
+    )
+
+
+def webhook_path(source: Source, secret: str) -> str:
+    """Return where a source sends to; TradingView can set no header, so its address carries the secret."""
+    match source.type:
+        case SourceType.SHEETS:
+            return "/api/v1/signals/sheets/webhook"
+        case SourceType.TELEGRAM:
+            return "/api/v1/signals/telegram/webhook"
+        case SourceType.TRADINGVIEW:
+            return f"/api/v1/signals/tradingview/{source.id}?secret={secret}"
+        case _:
+            return f"/api/v1/signals/webhook/{source.id}"
+
+
+def label(text: str) -> str:
+    """Check an account's label. Raises ValidationError."""
+    if not _LABEL.fullmatch(text.strip()):
+        raise invalid({"label": "must be 1 to 64 printable ASCII characters"})
+    return text.strip()
+
+
+def capital(amount: Decimal) -> Decimal:
+    """Check a capital in rupees. Raises ValidationError."""
+    fault = amount_fault(amount)
+    if fault is not None:
+        raise invalid({"capital": fault})
+    return amount
+
+
+def credential(text: str, field: str) -> str:
+    """Check a key or token of the broker. Raises ValidationError, which never quotes it."""
+    if not _CREDENTIAL.fullmatch(text):
+        raise invalid({field: "must be 1 to 200 visible ASCII characters"})
+    return text
+
+
+def symbols(given: Sequence[str] | None) -> frozenset[str] | None:
+    """Read the symbols that a strategy may trade. Raises ValidationError."""
+    if given is None:
+        return None
+    found = frozenset(symbol.strip().upper() for symbol in given)
+    bad = [symbol for symbol in found if not _SYMBOL.fullmatch(symbol)]
+    if bad or len(found) > 5000:
+        raise invalid({"allowedSymbols": "must be at most 5000 symbols of 1 to 40 letters, digits, blanks or & _ - ."})
+    return found
+
+
+def defaults(body: DefaultsBody) -> dict[str, Any]:
+    """Return a strategy's defaults as they are kept: those that were given."""
+    found: dict[str, Any] = msgspec.to_builtins(body)
+    return found
+
+
+def networks(given: Sequence[str] | None) -> tuple[str, ...]:
+    """Check the addresses that a source may send from. Raises ValidationError."""
+    entries = tuple(dict.fromkeys(entry.strip() for entry in given or ()))
+    if len(entries) > MAX_MEMBERS:
+        raise invalid({"ipAllowlist": f"may have at most {MAX_MEMBERS} entries"})
+    try:
+        parse_networks(entries, key="ipAllowlist")
+    except ConfigError as error:
+        raise invalid({"ipAllowlist": str(error).removeprefix("ipAllowlist: ")}) from None
+    return entries
+
+
+def chats(given: Sequence[int] | None, kind: SourceType) -> frozenset[int]:
+    """Check the chats of a source. Raises ValidationError."""
+    found = frozenset(given or ())
+    if found and kind is not SourceType.TELEGRAM:
+        raise invalid({"telegramChatIds": "is for sources of type telegram only"})
+    if len(found) > MAX_MEMBERS or 0 in found:
+        raise invalid({"telegramChatIds": f"may have at most {MAX_MEMBERS} chats, none of them 0"})
+    return found

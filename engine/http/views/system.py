@@ -1,0 +1,179 @@
+"""The state of the engine itself, as the API shows it."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from engine.domain.enums import OrderStatus
+from engine.http.endpoint import ApiStruct
+from engine.runtime.child import ChildState, Status
+from engine.runtime.mailbox import MailboxStats
+
+
+class HealthView(ApiStruct, frozen=True, kw_only=True):
+    """The process lives and answers."""
+
+    status: str
+    version: str
+
+
+class CheckView(ApiStruct, frozen=True, kw_only=True):
+    """One thing that the engine needs: whether it is well, and what is the matter."""
+
+    ok: bool
+    detail: str
+
+
+class ChecksView(ApiStruct, frozen=True, kw_only=True):
+    """Everything that the engine needs."""
+
+    database: CheckView
+    journal: CheckView
+    broker: CheckView
+    migrations: CheckView
+    clock: CheckView
+    lease: CheckView
+
+
+class ReadyView(ApiStruct, frozen=True, kw_only=True):
+    """``status`` is ok, or degraded when a check is not."""
+
+    status: str
+    checks: ChecksView
+
+
+class MailboxView(ApiStruct, frozen=True, kw_only=True):
+    """A mailbox: how many messages wait, for how long, and how many were refused or dropped since the start."""
+
+    capacity: int
+    depth: int
+    oldest_age_s: float
+    refused: int
+    dropped: int
+
+
+class ActorView(ApiStruct, frozen=True, kw_only=True):
+    """An actor or a supervisor with its children; ``runningS`` is the seconds since its last start."""
+
+    name: str
+    state: Status
+    restarts: int
+    last_error: str | None
+    running_s: float | None
+    mailbox_depth: int | None
+    mailbox: MailboxView | None
+    children: tuple["ActorView", ...]
+
+
+class QueueView(ApiStruct, frozen=True, kw_only=True):
+    """One stage: what waits and for how long, what is under way, what was tried again, what gave up.
+
+    ``dead`` is null while the store cannot be asked.
+    """
+
+    name: str
+    depth: int
+    oldest_age_s: float
+    in_flight: int
+    retries: int
+    dead: int | None
+
+
+class FlagView(ApiStruct, frozen=True, kw_only=True):
+    """One flag of the store; ``version`` grows with every change."""
+
+    name: str
+    value: dict[str, Any]
+    version: int
+    updated_at: datetime
+
+
+def actor_view(child: ChildState, now_s: float) -> ActorView:
+    """Return an actor and everything below it; *now_s* is trio's clock."""
+    stats = child.mailbox
+    return ActorView(
+        name=child.name,
+        state=child.state,
+        restarts=child.restarts,
+        last_error=child.last_error,
+        running_s=None if child.started_at is None else round(max(0.0, now_s - child.started_at), 3),
+        mailbox_depth=None if stats is None else stats.depth,
+        mailbox=None
+        if stats is None
+        else MailboxView(
+            capacity=stats.capacity,
+            depth=stats.depth,
+            oldest_age_s=round(stats.oldest_age_s, 3),
+            refused=stats.refused,
+            dropped=stats.dropped,
+        ),
+        children=tuple(actor_view(member, now_s) for member in child.children),
+    )
+
+
+def ready_view(checks: ChecksView) -> ReadyView:
+    """Return the readiness that follows from *checks*."""
+    each = (checks.database, checks.journal, checks.broker, checks.migrations, checks.clock, checks.lease)
+    return ReadyView(status="ok" if all(check.ok for check in each) else "degraded", checks=checks)
+
+
+def queue_view(
+    name: str,
+    mailboxes: Iterable[MailboxStats],
+    *,
+    in_flight: int,
+    waiting: int = 0,
+    oldest_waiting_s: float = 0.0,
+    retries: int = 0,
+    dead: int | None,
+) -> QueueView:
+    """Fold the mailboxes of a stage, and what *waiting* elsewhere in it, into one queue."""
+    stats = list(mailboxes)
+    return QueueView(
+        name=name,
+        depth=waiting + sum(each.depth for each in stats),
+        oldest_age_s=round(max([oldest_waiting_s, *(each.oldest_age_s for each in stats)]), 3),
+        in_flight=in_flight,
+        retries=retries,
+        dead=dead,
+    )
+
+
+def oldest_pending_s(created: Iterable[tuple[OrderStatus, datetime]], now: datetime) -> float:
+    """Return the seconds that the oldest PENDING order has waited, 0 without one."""
+    ages = [(now - at).total_seconds() for status, at in created if status is OrderStatus.PENDING]
+    return max(0.0, max(ages, default=0.0))
+
+
+def find_child(tree: ChildState, name: str) -> ChildState | None:
+    """Return the child called *name* anywhere below *tree*, or None."""
+    for child in tree.children:
+        found = child if child.name == name else find_child(child, name)
+        if found is not None:
+            return found
+    return None
+
+
+class StepWatch:
+    """Notices when the wall clock was set: it then runs apart from the clock that counts since boot.
+
+    What was signed or timed against a clock that jumped is in doubt for a while; *quiet_s* after the last
+    jump the new time is taken as true.
+    """
+
+    def __init__(self, *, most_s: float = 2.0, quiet_s: float = 60.0) -> None:
+        self._most_s = most_s
+        self._quiet_s = quiet_s
+        self._offset_s: float | None = None
+        self._jumped_s = 0.0
+        self._jumped_at_s = float("-inf")
+
+    def look(self, wall_s: float, boot_s: float) -> float | None:
+        """Take both clocks' seconds; return by how much the wall clock jumped lately, None when it did not."""
+        offset = wall_s - boot_s
+        if self._offset_s is None:
+            self._offset_s = offset
+        if abs(offset - self._offset_s) > self._most_s:
+            self._jumped_s, self._jumped_at_s = offset - self._offset_s, boot_s
+            self._offset_s = offset
+        return self._jumped_s if boot_s - self._jumped_at_s < self._quiet_s else None

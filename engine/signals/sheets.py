@@ -1,0 +1,151 @@
+"""Signals as JSON: what a Google Sheets script or any other program sends (contract section 4).
+
+An object is one signal, an array is 1 to 100 of them, each judged by itself. Enum words and the symbol
+may be in any letter case, because sheets are typed by hand; everything else is exact. An optional cell
+that is null, empty or 0 counts as absent. The price of a MARKET order is checked and then dropped: a
+sheet's fixed columns leave it there, and Kite ignores it too (Kite Connect v3, orders).
+"""
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import TypeVar
+
+import msgspec
+
+from engine.domain.enums import Exchange, OrderType, ProductType, TransactionType, Validity, Variety
+from engine.domain.signal import Refusal, Signal
+from engine.signals import fields, json_guard
+from engine.signals.json_guard import JsonValue
+from engine.signals.refusals import RefusalCode, Refused, quote
+
+MAX_SIGNALS = fields.MAX_SIGNALS
+
+_NAMES = fields.Names(price="price", trigger_price="triggerPrice", order_type="orderType")
+_REQUIRED = ("symbol", "exchange", "transactionType", "quantity", "orderType", "productType")
+_OPTIONAL = ("price", "triggerPrice", "validity", "variety", "stopLoss", "target")
+_KNOWN = frozenset(_REQUIRED + _OPTIONAL)
+_ABSENT_PRICE = re.compile(r"(?:0(?:\.0+)?)?")
+
+ValueT = TypeVar("ValueT")
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """What a readable body holds: one verdict per signal, in the order of the body.
+
+    ``is_array`` says whether the body was an array, which the answer mirrors.
+    """
+
+    is_array: bool
+    items: tuple[Signal | Refusal, ...]
+
+
+def parse(body: bytes) -> Batch | Refusal:
+    """Read a webhook body; a `Refusal` refuses the whole body. Never raises."""
+    value = json_guard.read(body)
+    return value if isinstance(value, Refusal) else parse_value(value)
+
+
+def parse_value(value: JsonValue) -> Batch | Refusal:
+    """Read a body that `json_guard.read` has decoded already; never raises."""
+    if isinstance(value, list):
+        if not value:
+            return Refusal(code=RefusalCode.EMPTY_BATCH, message="the array is empty: send at least one signal")
+        if len(value) > MAX_SIGNALS:
+            return Refusal(
+                code=RefusalCode.BATCH_TOO_LARGE,
+                message=f"send at most {MAX_SIGNALS} signals at once, not {len(value)}",
+            )
+        return Batch(is_array=True, items=tuple(parse_element(element) for element in value))
+    if isinstance(value, dict):
+        return Batch(is_array=False, items=(parse_element(value),))
+    return Refusal(code=RefusalCode.WRONG_SHAPE, message="send a JSON object, or an array of them")
+
+
+def parse_element(element: JsonValue) -> Signal | Refusal:
+    """Read one signal; never raises."""
+    if not isinstance(element, dict):
+        return Refusal(code=RefusalCode.WRONG_SHAPE, message="a signal must be a JSON object")
+    try:
+        return _signal(element)
+    except Refused as refused:
+        return refused.refusal
+
+
+def _signal(row: dict[str, JsonValue]) -> Signal:
+    for key in row:
+        if key not in _KNOWN:
+            raise Refused(
+                RefusalCode.UNKNOWN_FIELD,
+                f"'{quote(key, 40)}' is not a field of a signal: drop it; known are {', '.join(_REQUIRED + _OPTIONAL)}",
+                field=quote(key, 40),
+            )
+    order_type = _word(row, "orderType", OrderType)
+    price = _price(row, "price")
+    return fields.build(
+        fields.Draft(
+            symbol=_required(row, "symbol", fields.symbol),
+            exchange=_word(row, "exchange", Exchange),
+            transaction_type=_word(row, "transactionType", TransactionType),
+            quantity=_quantity(row),
+            order_type=order_type,
+            product_type=_word(row, "productType", ProductType),
+            price=None if order_type is OrderType.MARKET else price,
+            trigger_price=_price(row, "triggerPrice"),
+            validity=_word(row, "validity", Validity, Validity.DAY),
+            variety=_word(row, "variety", Variety, Variety.REGULAR),
+            stop_loss=_price(row, "stopLoss"),
+            target=_price(row, "target"),
+        ),
+        _NAMES,
+    )
+
+
+def _text(row: dict[str, JsonValue], name: str) -> str | None:
+    value = row.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise Refused(RefusalCode.WRONG_TYPE, f"{name} must be a string", field=name)
+    return value.strip(" ") or None
+
+
+def _required(row: dict[str, JsonValue], name: str, read: Callable[[str, str], ValueT]) -> ValueT:
+    text = _text(row, name)
+    if text is None:
+        raise Refused(RefusalCode.MISSING_FIELD, f"{name} is missing: add it", field=name)
+    return read(text, name)
+
+
+def _word(
+    row: dict[str, JsonValue], name: str, kind: type[fields.WordT], default: fields.WordT | None = None
+) -> fields.WordT:
+    if default is not None and _text(row, name) is None:
+        return default
+    return _required(row, name, lambda text, field: fields.word(kind, text, field))
+
+
+def _quantity(row: dict[str, JsonValue]) -> int:
+    value = row.get("quantity")
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        value = int(value)
+    text = _number(value, "quantity")
+    if not text:
+        raise Refused(RefusalCode.MISSING_FIELD, "quantity is missing: add it", field="quantity")
+    return fields.quantity(text, "quantity")
+
+
+def _price(row: dict[str, JsonValue], name: str) -> Decimal | None:
+    text = _number(row.get(name), name)
+    return None if _ABSENT_PRICE.fullmatch(text) else fields.price(text, name)
+
+
+def _number(value: JsonValue, name: str) -> str:
+    # Text and number take the same road: a sheet cell may come as either, and one set of rules judges both.
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+        raise Refused(RefusalCode.WRONG_TYPE, f"{name} must be a number", field=name)
+    if isinstance(value, str):
+        return value.strip(" ")
+    return format(value, "f") if isinstance(value, Decimal) else str(value)

@@ -1,0 +1,170 @@
+"""The one door to PostgreSQL: a pool, and whole units of work that cross into asyncio once.
+
+A unit of work is an asyncio-flavoured function of a connection: inside it only SQL and pure
+functions. Crossing once per unit keeps asyncpg's own ``async with`` exits on asyncio's edge-triggered
+cancellation, so a cancel can never leave a pooled connection inside an open transaction.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import asyncpg
+import msgspec
+import trio
+
+from engine.errors import StoreUnavailable
+from engine.runtime.asyncio_bridge import BridgeCancelled, run_aio
+
+T = TypeVar("T")
+Connection = Any
+Unit = Callable[[Connection], Awaitable[T]]
+
+APP_ROLE = "engine_app"
+
+UNREACHABLE = (
+    OSError,
+    TimeoutError,
+    trio.TooSlowError,
+    BridgeCancelled,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresIOError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionRollbackError,
+)
+
+SESSION = {"timezone": "UTC", "default_transaction_isolation": "read committed"}
+"""What every session is set to, whatever the server's, the database's or the login's own defaults are."""
+
+_CLEAN_UP_S = 2.0
+_RESERVED = 1
+
+
+async def in_transaction(connection: Connection, unit: Unit[T]) -> T:
+    """Run *unit* in a transaction of *connection* (asyncio-flavoured).
+
+    A rollback waits two seconds for the server and no longer: after a deadline or a cancel the server may
+    be the one that hangs, and dropping the connection rolls back as well.
+    """
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        result = await unit(connection)
+    except BaseException:
+        try:
+            async with asyncio.timeout(_CLEAN_UP_S):
+                await transaction.rollback()
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.CancelledError):
+            connection.terminate()
+        raise
+    await transaction.commit()
+    return result
+
+
+def _encode_json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+async def prepare_connection(connection: Connection) -> None:
+    await connection.set_type_codec("jsonb", encoder=_encode_json, decoder=msgspec.json.decode, schema="pg_catalog")
+
+
+class Database:
+    """A pool of connections to one PostgreSQL database.
+
+    *role*, when given, is set on every connection, so that the engine works with fewer rights than
+    the login that migrates. One connection is kept for units that are marked ``reserved``.
+    """
+
+    def __init__(self, url: str, *, role: str | None = None, max_connections: int = 8) -> None:
+        self._url = url
+        self._role = role
+        self._max = max_connections
+        self._pool: Any = None
+        self._free = trio.Semaphore(max(1, max_connections - _RESERVED))
+
+    async def open(self, *, timeout_s: float = 10.0) -> None:
+        """Connect. Raises StoreUnavailable with the driver's words when it cannot."""
+        settings = {"application_name": "trading-engine", **SESSION}
+        if self._role:
+            settings["role"] = self._role
+
+        async def connect() -> Any:
+            return await asyncpg.create_pool(
+                self._url,
+                min_size=1,
+                max_size=self._max,
+                timeout=timeout_s,
+                command_timeout=30,
+                server_settings=settings,
+                init=prepare_connection,
+            )
+
+        try:
+            self._pool = await run_aio(connect, timeout_s=timeout_s)
+        except (*UNREACHABLE, asyncpg.PostgresError) as exc:
+            raise StoreUnavailable(f"cannot connect to PostgreSQL: {exc or type(exc).__name__}") from exc
+
+    async def run(self, unit: Unit[T], *, timeout_s: float = 5.0, shield: bool = False, reserved: bool = False) -> T:
+        """Run *unit* in one transaction and return what it returns.
+
+        *shield* keeps a cancel from making the commit's outcome doubtful; the deadline still holds, give or
+        take the two seconds a rollback may need. *reserved* does not queue behind ordinary units: for what
+        must not starve when slow reads hold every connection (the lease).
+        Raises StoreUnavailable when the server cannot be reached or is too slow: after a write the
+        caller reads back by key before it decides anything.
+        """
+        if reserved:
+            return await self._cross(unit, timeout_s=timeout_s, shield=shield)
+        deadline = trio.current_time() + timeout_s
+        try:
+            with trio.fail_after(timeout_s, shield=shield):
+                await self._free.acquire()
+        except trio.TooSlowError as exc:
+            raise StoreUnavailable("PostgreSQL: every connection is busy") from exc
+        try:
+            return await self._cross(unit, timeout_s=max(0.0, deadline - trio.current_time()), shield=shield)
+        finally:
+            self._free.release()
+
+    async def _cross(self, unit: Unit[T], *, timeout_s: float, shield: bool) -> T:
+        pool = self._pool
+        if pool is None:
+            raise StoreUnavailable("the database is not open")
+
+        async def work() -> T:
+            connection = await pool.acquire(timeout=timeout_s)
+            try:
+                return await in_transaction(connection, unit)
+            finally:
+                await pool.release(connection, timeout=_CLEAN_UP_S)
+
+        try:
+            return await run_aio(work, timeout_s=timeout_s, shield=shield)
+        except UNREACHABLE as exc:
+            raise StoreUnavailable(f"PostgreSQL: {exc or type(exc).__name__}") from exc
+
+    async def close(self, *, timeout_s: float = 5.0) -> None:
+        """Give the connections back, politely for *timeout_s* seconds, then at once."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+
+        async def shut() -> None:
+            try:
+                await asyncio.wait_for(pool.close(), timeout_s)
+            except TimeoutError:
+                pool.terminate()
+
+        try:
+            await run_aio(shut, timeout_s=timeout_s + 1, shield=True)
+        except (*UNREACHABLE, asyncpg.PostgresError):
+            pool.terminate()

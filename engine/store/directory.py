@@ -1,0 +1,240 @@
+"""Accounts, strategies, sources and limits in the store; secrets sealed, each to its own row.
+
+Reads are units of work; writes are statements for a ledger entry, so that each goes with its audit
+record in one transaction.
+"""
+
+from collections import defaultdict
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from engine.domain.directory import Account, Directory, Limits, Source, Strategy, Target
+from engine.domain.enums import AccountStatus, SizingMode, SourceType
+from engine.domain.limits import RiskLimits
+from engine.secret import Secret
+from engine.security.envelope import KeyRing, Place
+from engine.store.ledger import Write
+
+
+class Vault:
+    """Seals and opens the secrets of rows."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        self._ring = ring
+
+    def seal(self, secret: Secret | None, *, table: str, column: str, row_id: UUID, version: int) -> bytes | None:
+        """Return the record of *secret* for its place, None for none."""
+        if secret is None:
+            return None
+        return self._ring.seal(
+            secret.reveal().encode(), Place(table=table, column=column, row_id=row_id, version=version)
+        )
+
+    def open(self, record: bytes | None, *, table: str, column: str, row_id: UUID, version: int) -> Secret | None:
+        """Return the secret of a record. Raises SecretUnreadable."""
+        if record is None:
+            return None
+        place = Place(table=table, column=column, row_id=row_id, version=version)
+        return Secret(self._ring.open(record, place).decode())
+
+
+def _account(row: Any, vault: Vault) -> Account:
+    def secret(column: str) -> Secret | None:
+        return vault.open(
+            row[column], table="kite_accounts", column=column, row_id=row["id"], version=row["row_version"]
+        )
+
+    return Account(
+        id=row["id"],
+        user_id=row["user_id"],
+        label=row["label"],
+        broker=row["broker"],
+        capital=row["capital"],
+        status=AccountStatus(row["status"]),
+        status_reason=row["status_reason"],
+        api_key=row["api_key"],
+        api_secret=secret("api_secret"),
+        access_token=secret("access_token"),
+        row_version=row["row_version"],
+    )
+
+
+def _source(row: Any, vault: Vault) -> Source:
+    return Source(
+        id=row["id"],
+        user_id=row["user_id"],
+        strategy_id=row["strategy_id"],
+        type=SourceType(row["type"]),
+        name=row["name"],
+        api_key_hash=row["api_key_hash"],
+        secret=vault.open(
+            row["secret"], table="signal_sources", column="secret", row_id=row["id"], version=row["row_version"]
+        ),
+        require_timestamp=row["require_timestamp"],
+        enabled=row["enabled"],
+        ip_allowlist=tuple(row["ip_allowlist"] or ()),
+        telegram_chat_ids=frozenset(row["telegram_chat_ids"] or ()),
+        row_version=row["row_version"],
+    )
+
+
+async def load(connection: Any, vault: Vault, directory: Directory) -> None:
+    """Fill *directory* from the store. Raises SecretUnreadable when the master key does not fit."""
+    for row in await connection.fetch("SELECT * FROM kite_accounts WHERE deleted_at IS NULL"):
+        directory.put_account(_account(row, vault))
+    targets: defaultdict[UUID, list[Target]] = defaultdict(list)
+    for row in await connection.fetch("SELECT * FROM strategy_accounts ORDER BY account_id"):
+        mode = SizingMode(row["sizing_mode"])
+        targets[row["strategy_id"]].append(Target(account_id=row["account_id"], mode=mode, value=row["sizing_value"]))
+    for row in await connection.fetch("SELECT * FROM strategies WHERE deleted_at IS NULL"):
+        symbols = row["allowed_symbols"]
+        directory.put_strategy(
+            Strategy(
+                id=row["id"],
+                user_id=row["user_id"],
+                name=row["name"],
+                enabled=row["enabled"],
+                approval=row["approval"],
+                allowed_symbols=None if symbols is None else frozenset(symbols),
+                defaults=row["defaults"],
+                targets=tuple(targets[row["id"]]),
+            )
+        )
+    for row in await connection.fetch("SELECT * FROM signal_sources WHERE deleted_at IS NULL"):
+        directory.put_source(_source(row, vault))
+    for row in await connection.fetch("SELECT * FROM risk_limits"):
+        directory.put_limits(
+            Limits(
+                id=row["id"],
+                user_id=row["user_id"],
+                account_id=row["account_id"],
+                limits=msgspec.convert(row["limits"], RiskLimits, strict=False),
+            )
+        )
+
+
+def write_account(account: Account, vault: Vault, *, at: datetime) -> Write:
+    """Return the statement that adds *account*, or replaces it at a higher row version."""
+
+    def sealed(secret: Secret | None, column: str) -> bytes | None:
+        return vault.seal(secret, table="kite_accounts", column=column, row_id=account.id, version=account.row_version)
+
+    return Write(
+        sql="INSERT INTO kite_accounts (id, user_id, label, broker, capital, status, status_reason, api_key,"
+        " api_secret, access_token, row_version, created_at, updated_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)"
+        " ON CONFLICT (id) DO UPDATE SET label = excluded.label, capital = excluded.capital, status = excluded.status,"
+        " status_reason = excluded.status_reason, api_key = excluded.api_key, api_secret = excluded.api_secret,"
+        " access_token = excluded.access_token, row_version = excluded.row_version, updated_at = excluded.updated_at",
+        args=(
+            account.id,
+            account.user_id,
+            account.label,
+            account.broker,
+            account.capital,
+            account.status,
+            account.status_reason,
+            account.api_key,
+            sealed(account.api_secret, "api_secret"),
+            sealed(account.access_token, "access_token"),
+            account.row_version,
+            at,
+        ),
+    )
+
+
+def write_account_status(account_id: UUID, status: AccountStatus, reason: str | None, *, at: datetime) -> Write:
+    """Return the statement that changes the state of an account and nothing else of it."""
+    return Write(
+        sql="UPDATE kite_accounts SET status = $2, status_reason = $3, updated_at = $4 WHERE id = $1",
+        args=(account_id, status, reason, at),
+    )
+
+
+def write_strategy(strategy: Strategy, *, at: datetime) -> tuple[Write, ...]:
+    """Return the statements that add *strategy*, or replace it and its accounts."""
+    symbols = None if strategy.allowed_symbols is None else sorted(strategy.allowed_symbols)
+    head = Write(
+        sql="INSERT INTO strategies (id, user_id, name, enabled, approval, allowed_symbols, defaults, created_at,"
+        " updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)"
+        " ON CONFLICT (id) DO UPDATE SET name = excluded.name, enabled = excluded.enabled,"
+        " approval = excluded.approval, allowed_symbols = excluded.allowed_symbols, defaults = excluded.defaults,"
+        " updated_at = excluded.updated_at",
+        args=(
+            strategy.id,
+            strategy.user_id,
+            strategy.name,
+            strategy.enabled,
+            strategy.approval,
+            symbols,
+            strategy.defaults,
+            at,
+        ),
+    )
+    clear = Write(sql="DELETE FROM strategy_accounts WHERE strategy_id = $1", args=(strategy.id,))
+    targets = tuple(
+        Write(
+            sql="INSERT INTO strategy_accounts (strategy_id, account_id, sizing_mode, sizing_value)"
+            " VALUES ($1, $2, $3, $4)",
+            args=(strategy.id, target.account_id, target.mode, target.value),
+        )
+        for target in strategy.targets
+    )
+    return (head, clear, *targets)
+
+
+def write_source(source: Source, vault: Vault, *, at: datetime) -> Write:
+    """Return the statement that adds *source*, or replaces it at a higher row version."""
+    secret = vault.seal(
+        source.secret, table="signal_sources", column="secret", row_id=source.id, version=source.row_version
+    )
+    return Write(
+        sql="INSERT INTO signal_sources (id, user_id, strategy_id, type, name, api_key_hash, secret, require_timestamp,"
+        " ip_allowlist, telegram_chat_ids, enabled, row_version, created_at, updated_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13)"
+        " ON CONFLICT (id) DO UPDATE SET strategy_id = excluded.strategy_id, name = excluded.name,"
+        " api_key_hash = excluded.api_key_hash, secret = excluded.secret,"
+        " require_timestamp = excluded.require_timestamp, ip_allowlist = excluded.ip_allowlist,"
+        " telegram_chat_ids = excluded.telegram_chat_ids, enabled = excluded.enabled,"
+        " row_version = excluded.row_version, updated_at = excluded.updated_at",
+        args=(
+            source.id,
+            source.user_id,
+            source.strategy_id,
+            source.type,
+            source.name,
+            source.api_key_hash,
+            secret,
+            source.require_timestamp,
+            list(source.ip_allowlist) or None,
+            sorted(source.telegram_chat_ids) or None,
+            source.enabled,
+            source.row_version,
+            at,
+        ),
+    )
+
+
+def write_limits(limits: Limits, *, at: datetime) -> Write:
+    """Return the statement that adds or replaces *limits*."""
+    # as text: a JSON number would come back from the store as a float
+    value = msgspec.to_builtins(limits.limits, builtin_types=(), str_keys=True)
+    return Write(
+        sql="INSERT INTO risk_limits (id, user_id, account_id, limits, created_at, updated_at)"
+        " VALUES ($1, $2, $3, $4, $5, $5)"
+        " ON CONFLICT (id) DO UPDATE SET limits = excluded.limits, updated_at = excluded.updated_at",
+        args=(limits.id, limits.user_id, limits.account_id, value, at),
+    )
+
+
+def delete(table: str, row_id: UUID, *, at: datetime) -> Write:
+    """Return the statement that marks an account, strategy or source as deleted."""
+    if table not in ("kite_accounts", "strategies", "signal_sources"):
+        raise ValueError(table)
+    return Write(
+        sql=f"UPDATE {table} SET deleted_at = $2, updated_at = $2 WHERE id = $1",  # noqa: S608 -- checked above
+        args=(row_id, at),
+    )

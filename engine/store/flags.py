@@ -1,0 +1,33 @@
+"""Kill records in system_flags."""
+
+from typing import Any
+
+import msgspec
+
+from engine.domain.killswitch import KillRecord
+from engine.store.ledger import Write
+
+_PUT = """
+INSERT INTO system_flags (name, value, version, updated_at) VALUES ($1, $2, $3, $4)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value, version = excluded.version, updated_at = excluded.updated_at
+WHERE system_flags.version < excluded.version
+    OR (system_flags.version = excluded.version AND excluded.value ->> 'state' <> 'ARMED')"""
+
+
+def write_kill_record(record: KillRecord) -> Write:
+    """Return the statement that keeps *record*; an older version never replaces a newer one,
+    and of two equal ones the one that blocks stays."""
+    value = msgspec.to_builtins(record)
+    return Write(sql=_PUT, args=(f"killswitch:{record.scope}", value, record.version, record.at))
+
+
+async def kill_records(connection: Any) -> list[KillRecord]:
+    """Return the kill records of the store (asyncio-flavoured unit)."""
+    rows = await connection.fetch("SELECT value FROM system_flags WHERE name LIKE 'killswitch:%'")
+    return [msgspec.convert(row["value"], KillRecord) for row in rows]
+
+
+async def all_flags(connection: Any) -> list[dict[str, Any]]:
+    """Return every flag, by name (asyncio-flavoured unit)."""
+    rows = await connection.fetch("SELECT name, value, version, updated_at FROM system_flags ORDER BY name")
+    return [dict(row) for row in rows]

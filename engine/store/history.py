@@ -1,0 +1,145 @@
+"""What actors rebuild their state from: one unit of work each, used at every start."""
+
+from collections import defaultdict
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from engine.domain.enums import OrderStatus
+from engine.domain.position import roll_day
+from engine.store import rows
+
+_LIVE_ORDERS = """('PENDING', 'SUBMITTING', 'SUBMITTED', 'OPEN', 'TRIGGER_PENDING', 'PARTIALLY_FILLED', 'UNKNOWN')"""
+_LIVE_INTENTS = """('RECEIVED', 'PENDING_APPROVAL', 'APPROVED', 'EXECUTING')"""
+# an order ended otherwise than filled stays watched for the day: a late fill must find it
+_WATCHED = (
+    f"(status IN {_LIVE_ORDERS} OR (trading_day = $2 AND status IN ('CANCELLED', 'REJECTED', 'EXPIRED', 'FAILED')))"
+)
+
+
+async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any]:
+    """Return what an executor starts from, as keyword arguments of its AccountHistory."""
+    orders = await connection.fetch(
+        f"SELECT * FROM orders WHERE account_id = $1 AND {_WATCHED} ORDER BY created_at, id",  # noqa: S608 -- constants
+        account_id,
+        day,
+    )
+    fills = await connection.fetch(
+        "SELECT * FROM fills WHERE order_id = ANY($1::uuid[])", [row["id"] for row in orders]
+    )
+    positions = await connection.fetch("SELECT * FROM positions WHERE account_id = $1", account_id)
+    ids = await connection.fetch(
+        "SELECT broker_order_id FROM orders WHERE account_id = $1 AND trading_day = $2 AND broker_order_id IS NOT NULL",
+        account_id,
+        day,
+    )
+    sent = await connection.fetchval(
+        "SELECT count(*) FROM orders WHERE account_id = $1 AND trading_day = $2 AND submitting_at IS NOT NULL",
+        account_id,
+        day,
+    )
+    return {
+        "live_orders": [rows.order(row) for row in orders],
+        "fills": [rows.fill(row) for row in fills],
+        "positions": [(rows.position(row), row["trading_day"]) for row in positions],
+        "broker_ids_today": [row["broker_order_id"] for row in ids],
+        "sent_today": sent,
+    }
+
+
+async def user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
+    """Return what a risk actor starts from, as keyword arguments of its UserHistory."""
+    orders = await connection.fetch(
+        f"SELECT * FROM orders WHERE user_id = $1 AND status IN {_LIVE_ORDERS}",  # noqa: S608 -- constants
+        user_id,
+    )
+    positions = await connection.fetch(
+        "SELECT p.* FROM positions p JOIN kite_accounts a ON a.id = p.account_id WHERE a.user_id = $1", user_id
+    )
+    counted = await connection.fetch(
+        "SELECT account_id, created_at FROM orders WHERE user_id = $1 AND trading_day = $2 ORDER BY created_at",
+        user_id,
+        day,
+    )
+    intents = await connection.fetch(
+        f"SELECT * FROM trade_intents WHERE user_id = $1 AND status IN {_LIVE_INTENTS}",  # noqa: S608 -- constants
+        user_id,
+    )
+    theirs = await connection.fetch(
+        "SELECT id, intent_id, status, quantity, filled_quantity, status_message FROM orders "
+        "WHERE intent_id = ANY($1::uuid[])",
+        [row["id"] for row in intents],
+    )
+    of_intent: defaultdict[UUID, list[Any]] = defaultdict(list)
+    for row in theirs:
+        of_intent[row["intent_id"]].append(
+            (
+                row["id"],
+                OrderStatus(row["status"]),
+                row["quantity"],
+                row["filled_quantity"],
+                row["status_message"],
+            )
+        )
+    held = [(rows.position(row), row["trading_day"]) for row in positions]
+    return {
+        "positions": [p if of == day else roll_day(p, p.last_price) for p, of in held],
+        "live_orders": [rows.order(row) for row in orders],
+        "orders_today": [(row["account_id"], row["created_at"]) for row in counted],
+        "live_intents": [(rows.intent(row), of_intent[row["id"]]) for row in intents],
+    }
+
+
+async def delivered_since(connection: Any, now: datetime, window_s: int) -> list[tuple[UUID, str]]:
+    """Return source and idempotency key of the deliveries of the last *window_s* seconds."""
+    found = await connection.fetch(
+        "SELECT DISTINCT source_id, idempotency_key FROM trade_intents WHERE received_at > $1",
+        now - timedelta(seconds=window_s),
+    )
+    return [(row["source_id"], row["idempotency_key"]) for row in found]
+
+
+async def delivery(connection: Any, source_id: UUID, idempotency_key: str) -> list[Any]:
+    """Return id, status, reason, position and body hash of the intents of one delivery."""
+    found = await connection.fetch(
+        "SELECT id, status, reason, position, body_sha256 FROM trade_intents "
+        "WHERE source_id = $1 AND idempotency_key = $2 ORDER BY position",
+        source_id,
+        idempotency_key,
+    )
+    return list(found)
+
+
+async def busy(connection: Any) -> tuple[list[UUID], list[UUID]]:
+    """Return the users and the accounts that have something going on, to be woken at start."""
+    users = await connection.fetch(
+        f"SELECT DISTINCT user_id FROM trade_intents WHERE status IN {_LIVE_INTENTS}"  # noqa: S608 -- constants
+    )
+    accounts = await connection.fetch(
+        f"SELECT DISTINCT account_id FROM orders WHERE status IN {_LIVE_ORDERS} "  # noqa: S608 -- constants
+        "UNION SELECT DISTINCT account_id FROM positions WHERE quantity <> 0"
+    )
+    return [row["user_id"] for row in users], [row["account_id"] for row in accounts]
+
+
+async def journal_cursor(connection: Any) -> tuple[UUID, str] | None:
+    """Return the journal's epoch and the position that the ledger has reached, None before the first."""
+    row = await connection.fetchrow("SELECT epoch, position FROM journal_cursor")
+    return None if row is None else (row["epoch"], row["position"])
+
+
+CURSOR = """
+INSERT INTO journal_cursor (epoch, position, updated_at) VALUES ($1, $2, $3)
+ON CONFLICT (only_row) DO UPDATE SET epoch = excluded.epoch, position = excluded.position,
+    updated_at = excluded.updated_at"""
+
+
+async def known_deliveries(connection: Any, keys: list[tuple[UUID, str]]) -> set[tuple[UUID, str]]:
+    """Return which of *keys* (source, idempotency key) the ledger holds."""
+    found = await connection.fetch(
+        "SELECT DISTINCT t.source_id, t.idempotency_key FROM trade_intents t "
+        "JOIN unnest($1::uuid[], $2::text[]) AS k(source_id, idempotency_key) USING (source_id, idempotency_key)",
+        [source for source, _ in keys],
+        [key for _, key in keys],
+    )
+    return {(row["source_id"], row["idempotency_key"]) for row in found}

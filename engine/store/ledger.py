@@ -1,0 +1,294 @@
+"""The ledger's transaction: a whole batch of rows and its audit records, or nothing.
+
+Works on a connection of its own with prepared statements. Two shapes: the hot one (intents, orders,
+their events, audit) is a single statement; a batch that also holds fills, positions, the journal's
+cursor or other writes is an explicit transaction around it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from engine.domain.audit import GENESIS, AuditRecord
+from engine.domain.fill import Fill
+from engine.domain.intent import Intent, IntentEvent
+from engine.domain.order import Order, OrderEvent
+from engine.domain.position import Position
+from engine.errors import EngineError, Fenced, StoreUnavailable
+from engine.runtime.asyncio_bridge import run_aio
+from engine.store.database import SESSION, UNREACHABLE, in_transaction, prepare_connection
+from engine.store.tables import (
+    AUDIT,
+    FILLS,
+    INTENT_EVENTS,
+    INTENT_UPDATES,
+    NEW_INTENTS,
+    NEW_ORDERS,
+    ORDER_EVENTS,
+    ORDER_UPDATES,
+    compose,
+)
+
+
+class LedgerRefused(EngineError):
+    """The store refused a batch for what is in it (a constraint); the store itself is well."""
+
+
+class Write(msgspec.Struct, frozen=True, kw_only=True):
+    """Another statement of the transaction, with its arguments: SQL is a constant of the caller."""
+
+    sql: str
+    args: tuple[Any, ...] = ()
+
+
+class Batch(msgspec.Struct, kw_only=True):
+    """What one transaction writes. Updates are last-version-wins per id, and never of a row that is new here."""
+
+    new_intents: Sequence[Intent] = ()
+    intent_updates: Sequence[Intent] = ()
+    intent_events: Sequence[IntentEvent] = ()
+    new_orders: Sequence[Order] = ()
+    order_updates: Sequence[Order] = ()
+    order_events: Sequence[OrderEvent] = ()
+    fills: Sequence[Fill] = ()
+    positions: Sequence[tuple[Position, date, datetime]] = ()
+    writes: Sequence[Write] = ()
+    audit: Sequence[AuditRecord] = ()
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """The last record of the audit chain: the witness of what has been committed."""
+
+    seq: int
+    hash: bytes
+
+
+_HOT = compose((NEW_INTENTS, INTENT_UPDATES, INTENT_EVENTS, NEW_ORDERS, ORDER_UPDATES, ORDER_EVENTS, AUDIT))
+_FILLS = compose((FILLS,))
+_POSITION = """
+INSERT INTO positions (account_id, exchange, symbol, product_type, trading_day, quantity, overnight_quantity,
+    buy_quantity, buy_value, sell_quantity, sell_value, day_buy_quantity, day_buy_value, day_sell_quantity,
+    day_sell_value, close_price, last_price, multiplier, updated_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+ON CONFLICT (account_id, exchange, symbol, product_type) DO UPDATE SET
+    trading_day = excluded.trading_day, quantity = excluded.quantity,
+    overnight_quantity = excluded.overnight_quantity, buy_quantity = excluded.buy_quantity,
+    buy_value = excluded.buy_value, sell_quantity = excluded.sell_quantity, sell_value = excluded.sell_value,
+    day_buy_quantity = excluded.day_buy_quantity, day_buy_value = excluded.day_buy_value,
+    day_sell_quantity = excluded.day_sell_quantity, day_sell_value = excluded.day_sell_value,
+    close_price = excluded.close_price, last_price = excluded.last_price, multiplier = excluded.multiplier,
+    updated_at = excluded.updated_at"""
+
+
+def _position(p: Position, day: date, at: datetime) -> tuple[Any, ...]:
+    return (
+        p.account_id,
+        p.exchange,
+        p.symbol,
+        p.product_type,
+        day,
+        p.quantity,
+        p.overnight_quantity,
+        p.buy_quantity,
+        p.buy_value,
+        p.sell_quantity,
+        p.sell_value,
+        p.day_buy_quantity,
+        p.day_buy_value,
+        p.day_sell_quantity,
+        p.day_sell_value,
+        p.close_price,
+        p.last_price,
+        p.multiplier,
+        at,
+    )
+
+
+# SQLSTATE classes that speak of the batch: data, constraint, trigger, and statements that are wrong.
+# All others (deadlock, disk, configuration, a server that goes away) speak of the store: it is tried again.
+_REFUSALS = ("22", "23", "27", "42", "44", "P0")
+_OF_THE_STORE = (asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedTableError, asyncpg.UndefinedObjectError)
+
+
+class LedgerStore:
+    """The ledger's own connection. One user: the audit writer."""
+
+    def __init__(self, url: str, *, role: str | None) -> None:
+        self._url = url
+        self._role = role
+        self._connection: Any = None
+        self._hot: Any = None
+        self._fills: Any = None
+        self._backend: tuple[int, datetime] | None = None
+        self._doubtful: tuple[int, datetime] | None = None
+
+    async def commit(self, batch: Batch, *, epoch: int, timeout_s: float) -> None:
+        """Write *batch* in one transaction.
+
+        Raises Fenced when *epoch* no longer holds the lease, LedgerRefused when the batch itself is at
+        fault (a constraint, a value that does not fit) and nothing of it is written, StoreUnavailable when
+        the outcome is not known (ask `has`) or there is no server.
+        """
+
+        async def work() -> None:
+            connection = await self._open()
+            if not (batch.fills or batch.positions or batch.writes):
+                await self._write_hot(batch, epoch)
+                return
+
+            async def unit(_connection: Any) -> None:
+                # orders before the fills that refer to them
+                await self._write_hot(batch, epoch)
+                if batch.fills:
+                    await self._fills.fetch(epoch, *FILLS.arrays(batch.fills))
+                if batch.positions:
+                    await connection.executemany(_POSITION, [_position(*p) for p in batch.positions])
+                for write in batch.writes:
+                    await connection.execute(write.sql, *write.args)
+
+            await in_transaction(connection, unit)
+
+        await self._cross(work, timeout_s)
+
+    async def _write_hot(self, batch: Batch, epoch: int) -> None:
+        held = await self._hot.fetch(
+            epoch,
+            *NEW_INTENTS.arrays(batch.new_intents),
+            *INTENT_UPDATES.arrays(batch.intent_updates),
+            *INTENT_EVENTS.arrays(batch.intent_events),
+            *NEW_ORDERS.arrays(batch.new_orders),
+            *ORDER_UPDATES.arrays(batch.order_updates),
+            *ORDER_EVENTS.arrays(batch.order_events),
+            *AUDIT.arrays(batch.audit),
+        )
+        if not held:
+            raise Fenced(f"the lease of epoch {epoch} has been taken by another engine")
+
+    async def head(self, *, timeout_s: float = 5.0) -> Head:
+        """Return the end of the audit chain as committed. Raises StoreUnavailable."""
+
+        async def work() -> Head:
+            connection = await self._open()
+            row = await connection.fetchrow("SELECT seq, hash FROM audit_logs ORDER BY seq DESC LIMIT 1")
+            return Head(seq=0, hash=GENESIS) if row is None else Head(seq=row["seq"], hash=row["hash"])
+
+        found: Head = await self._cross(work, timeout_s)
+        return found
+
+    async def has(self, head: Head, *, timeout_s: float = 5.0) -> bool:
+        """Whether the chain holds the record *head*: the witness of a commit whose outcome was not known.
+
+        The answer is final: the server's process that may still be at that commit is ended first. Raises
+        StoreUnavailable while that, or the server, cannot be reached.
+        """
+
+        async def work() -> bool:
+            await self._end_doubtful()
+            connection = await self._open()
+            return bool(
+                await connection.fetchval(
+                    "SELECT EXISTS (SELECT FROM audit_logs WHERE seq = $1 AND hash = $2)", head.seq, head.hash
+                )
+            )
+
+        found: bool = await self._cross(work, timeout_s)
+        return found
+
+    async def _end_doubtful(self) -> None:
+        """Make sure that the process of a commit without an answer is gone. Raises StoreUnavailable."""
+        if self._doubtful is None:
+            return
+        # as the login itself: the engine's role may not end the login's processes
+        connection = await asyncpg.connect(self._url, timeout=3, command_timeout=3, server_settings=SESSION)
+        try:
+            for _ in range(20):
+                alive = await connection.fetch(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2",
+                    *self._doubtful,
+                )
+                if not alive:
+                    self._doubtful = None
+                    return
+                await asyncio.sleep(0.05)
+        finally:
+            connection.terminate()
+        raise StoreUnavailable("PostgreSQL: an earlier transaction of the ledger has not ended yet")
+
+    async def known_intents(self, ids: Sequence[UUID], *, timeout_s: float = 5.0) -> set[UUID]:
+        """Return which of *ids* are already in the store. Raises StoreUnavailable."""
+
+        async def work() -> set[UUID]:
+            connection = await self._open()
+            rows = await connection.fetch("SELECT id FROM trade_intents WHERE id = ANY($1::uuid[])", list(ids))
+            return {row["id"] for row in rows}
+
+        found: set[UUID] = await self._cross(work, timeout_s)
+        return found
+
+    async def close(self) -> None:
+        """Close the connection; a later call opens a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def _open(self) -> Any:
+        if self._connection is not None and not self._connection.is_closed():
+            return self._connection
+        settings = {"application_name": "trading-engine-ledger", **SESSION}
+        if self._role:
+            settings["role"] = self._role
+        connection = await asyncpg.connect(self._url, timeout=3, command_timeout=30, server_settings=settings)
+        try:
+            await prepare_connection(connection)
+            self._hot = await connection.prepare(_HOT)
+            self._fills = await connection.prepare(_FILLS)
+            self._backend = await self._own_backend(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        self._connection = connection
+        return connection
+
+    @staticmethod
+    async def _own_backend(connection: Any) -> tuple[int, datetime] | None:
+        # asked as the login: the engine's role does not see when the login's processes began
+        async def unit(_connection: Any) -> Any:
+            await connection.execute("SET LOCAL ROLE NONE")
+            return await connection.fetchrow(
+                "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+            )
+
+        row = await in_transaction(connection, unit)
+        return None if row is None or row["backend_start"] is None else (row["pid"], row["backend_start"])
+
+    async def _cross(self, work: Any, timeout_s: float) -> Any:
+        try:
+            return await run_aio(work, timeout_s=timeout_s, shield=True)
+        except (Fenced, StoreUnavailable):
+            raise
+        except Exception as exc:
+            if self._is_refusal(exc):
+                raise LedgerRefused(f"{type(exc).__name__}: {exc}") from exc
+            # a reply may still be under way on it: the next batch must not read this one's answer
+            if self._connection is not None and self._backend is not None:
+                self._doubtful = self._backend
+            await self.close()
+            raise StoreUnavailable(f"PostgreSQL: {exc or type(exc).__name__}") from exc
+
+    def _is_refusal(self, error: Exception) -> bool:
+        """Whether *error* is the batch's own fault."""
+        if isinstance(error, asyncpg.PostgresError):
+            of_the_batch = str(error.sqlstate or "").startswith(_REFUSALS)
+            return of_the_batch and not isinstance(error, (*UNREACHABLE, *_OF_THE_STORE))
+        if isinstance(error, asyncpg.InterfaceError):
+            # on a connection that lives the driver found fault with the arguments
+            return self._connection is not None and not self._connection.is_closed()
+        return not isinstance(error, (*UNREACHABLE, asyncpg.InternalClientError))
+
+
+__all__ = ["Batch", "Head", "LedgerRefused", "LedgerStore", "Write"]

@@ -1,0 +1,312 @@
+"""The ledger's tables as column lists, and the one statement that writes a whole batch of them.
+
+Every table of a batch is one ``unnest`` over arrays, all of them in one statement: one round trip and
+one implicit transaction. The lease row is locked in the same statement; when the epoch is gone
+nothing is inserted and the statement returns no row.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+from engine.domain.audit import AuditRecord
+from engine.domain.fill import Fill
+from engine.domain.intent import Intent, IntentEvent
+from engine.domain.order import Order, OrderEvent
+
+Row = TypeVar("Row")
+
+
+class Table(Generic[Row]):
+    """How values of one type become rows: columns with their types, and what is done on them.
+
+    *update_key*, when given, makes it an UPDATE of the other columns by that key instead of an INSERT.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        columns: Sequence[tuple[str, str]],
+        row: Callable[[Row], tuple[Any, ...]],
+        *,
+        update_key: str | None = None,
+        suffix: str = "",
+    ) -> None:
+        self.name = name
+        self.columns = tuple(columns)
+        self.row = row
+        self.update_key = update_key
+        self.suffix = suffix
+
+    def arrays(self, values: Sequence[Row]) -> list[Sequence[Any]]:
+        """Return one array per column."""
+        if not values:
+            return [()] * len(self.columns)
+        return [list(column) for column in zip(*map(self.row, values), strict=True)]
+
+    def sql(self, first: int) -> str:
+        """Return the statement part whose parameters start at ``$first``."""
+        unnest = ", ".join(f"${first + i}::{kind}[]" for i, (_, kind) in enumerate(self.columns))
+        names = ", ".join(name for name, _ in self.columns)
+        if self.update_key is None:
+            return (
+                f"INSERT INTO {self.name} ({names}) SELECT * FROM unnest({unnest}) AS v({names}) "  # noqa: S608 -- constants
+                f"WHERE EXISTS (SELECT FROM lease){self.suffix}"
+            )
+        sets = ", ".join(f"{name} = v.{name}" for name, _ in self.columns if name != self.update_key)
+        return (
+            f"UPDATE {self.name} AS t SET {sets} FROM unnest({unnest}) AS v({names}) "  # noqa: S608 -- constants
+            f"WHERE t.{self.update_key} = v.{self.update_key} AND EXISTS (SELECT FROM lease)"
+        )
+
+
+def compose(tables: Sequence[Table[Any]]) -> str:
+    """Return the one statement over *tables*; ``$1`` is the epoch. It returns a row iff the lease held."""
+    parts = ["lease AS (SELECT epoch FROM engine_lease WHERE epoch = $1 FOR KEY SHARE)"]
+    first = 2
+    for number, table in enumerate(tables):
+        parts.append(f"t{number} AS ({table.sql(first)})")
+        first += len(table.columns)
+    return f"WITH {', '.join(parts)} SELECT epoch FROM lease"  # noqa: S608 -- constants
+
+
+def _intent(i: Intent) -> tuple[Any, ...]:
+    s = i.signal
+    return (
+        i.id,
+        i.source_id,
+        i.strategy_id,
+        i.user_id,
+        i.idempotency_key,
+        i.position,
+        i.body_sha256,
+        s.symbol,
+        s.exchange,
+        s.transaction_type,
+        s.quantity,
+        s.price,
+        s.trigger_price,
+        s.order_type,
+        s.product_type,
+        s.validity,
+        s.variety,
+        s.stop_loss,
+        s.target,
+        s.account,
+        i.status,
+        i.reason,
+        i.request_id,
+        i.received_at,
+        i.updated_at,
+    )
+
+
+def _order(o: Order) -> tuple[Any, ...]:
+    return (
+        o.id,
+        o.intent_id,
+        o.account_id,
+        o.user_id,
+        o.strategy_id,
+        o.exchange,
+        o.symbol,
+        o.transaction_type,
+        o.quantity,
+        o.order_type,
+        o.product_type,
+        o.price,
+        o.trigger_price,
+        o.market_protection,
+        o.validity,
+        o.variety,
+        o.status,
+        o.status_message,
+        o.broker_order_id,
+        o.tag,
+        o.attempt,
+        o.epoch,
+        o.trading_day,
+        o.filled_quantity,
+        o.average_price,
+        o.deadline,
+        o.submitting_at,
+        o.created_at,
+        o.updated_at,
+    )
+
+
+NEW_INTENTS: Table[Intent] = Table(
+    "trade_intents",
+    [
+        ("id", "uuid"),
+        ("source_id", "uuid"),
+        ("strategy_id", "uuid"),
+        ("user_id", "uuid"),
+        ("idempotency_key", "text"),
+        ("position", "int"),
+        ("body_sha256", "bytea"),
+        ("symbol", "text"),
+        ("exchange", "text"),
+        ("transaction_type", "text"),
+        ("quantity", "bigint"),
+        ("price", "numeric"),
+        ("trigger_price", "numeric"),
+        ("order_type", "text"),
+        ("product_type", "text"),
+        ("validity", "text"),
+        ("variety", "text"),
+        ("stop_loss", "numeric"),
+        ("target", "numeric"),
+        ("account_label", "text"),
+        ("status", "text"),
+        ("reason", "text"),
+        ("request_id", "text"),
+        ("received_at", "timestamptz"),
+        ("updated_at", "timestamptz"),
+    ],
+    _intent,
+)
+INTENT_UPDATES: Table[Intent] = Table(
+    "trade_intents",
+    [("id", "uuid"), ("status", "text"), ("reason", "text"), ("updated_at", "timestamptz")],
+    lambda i: (i.id, i.status, i.reason, i.updated_at),
+    update_key="id",
+)
+INTENT_EVENTS: Table[IntentEvent] = Table(
+    "intent_events",
+    [("intent_id", "uuid"), ("at", "timestamptz"), ("event", "text"), ("detail", "text")],
+    lambda e: (e.intent_id, e.at, e.event, e.detail),
+)
+NEW_ORDERS: Table[Order] = Table(
+    "orders",
+    [
+        ("id", "uuid"),
+        ("intent_id", "uuid"),
+        ("account_id", "uuid"),
+        ("user_id", "uuid"),
+        ("strategy_id", "uuid"),
+        ("exchange", "text"),
+        ("symbol", "text"),
+        ("transaction_type", "text"),
+        ("quantity", "bigint"),
+        ("order_type", "text"),
+        ("product_type", "text"),
+        ("price", "numeric"),
+        ("trigger_price", "numeric"),
+        ("market_protection", "numeric"),
+        ("validity", "text"),
+        ("variety", "text"),
+        ("status", "text"),
+        ("status_message", "text"),
+        ("broker_order_id", "text"),
+        ("tag", "text"),
+        ("attempt", "int"),
+        ("epoch", "bigint"),
+        ("trading_day", "date"),
+        ("filled_quantity", "bigint"),
+        ("average_price", "numeric"),
+        ("deadline", "timestamptz"),
+        ("submitting_at", "timestamptz"),
+        ("created_at", "timestamptz"),
+        ("updated_at", "timestamptz"),
+    ],
+    _order,
+)
+ORDER_UPDATES: Table[Order] = Table(
+    "orders",
+    [
+        ("id", "uuid"),
+        ("quantity", "bigint"),
+        ("order_type", "text"),
+        ("price", "numeric"),
+        ("trigger_price", "numeric"),
+        ("status", "text"),
+        ("status_message", "text"),
+        ("broker_order_id", "text"),
+        ("tag", "text"),
+        ("attempt", "int"),
+        ("epoch", "bigint"),
+        ("trading_day", "date"),
+        ("filled_quantity", "bigint"),
+        ("average_price", "numeric"),
+        ("submitting_at", "timestamptz"),
+        ("updated_at", "timestamptz"),
+    ],
+    lambda o: (
+        o.id,
+        o.quantity,
+        o.order_type,
+        o.price,
+        o.trigger_price,
+        o.status,
+        o.status_message,
+        o.broker_order_id,
+        o.tag,
+        o.attempt,
+        o.epoch,
+        o.trading_day,
+        o.filled_quantity,
+        o.average_price,
+        o.submitting_at,
+        o.updated_at,
+    ),
+    update_key="id",
+)
+ORDER_EVENTS: Table[OrderEvent] = Table(
+    "order_events",
+    [
+        ("order_id", "uuid"),
+        ("at", "timestamptz"),
+        ("from_status", "text"),
+        ("to_status", "text"),
+        ("filled_quantity", "bigint"),
+        ("detail", "text"),
+        ("anomaly", "boolean"),
+    ],
+    lambda e: (e.order_id, e.at, e.from_status, e.to_status, e.filled_quantity, e.detail, e.anomaly),
+)
+FILLS: Table[Fill] = Table(
+    "fills",
+    [
+        ("account_id", "uuid"),
+        ("order_id", "uuid"),
+        ("trade_id", "text"),
+        ("broker_order_id", "text"),
+        ("exchange", "text"),
+        ("symbol", "text"),
+        ("product_type", "text"),
+        ("transaction_type", "text"),
+        ("quantity", "bigint"),
+        ("price", "numeric"),
+        ("synthetic", "boolean"),
+        ("filled_at", "timestamptz"),
+    ],
+    lambda f: (
+        f.account_id,
+        f.order_id,
+        f.trade_id,
+        f.broker_order_id,
+        f.exchange,
+        f.symbol,
+        f.product_type,
+        f.transaction_type,
+        f.quantity,
+        f.price,
+        f.synthetic,
+        f.filled_at,
+    ),
+    suffix=" ON CONFLICT DO NOTHING",
+)
+AUDIT: Table[AuditRecord] = Table(
+    "audit_logs",
+    [
+        ("seq", "bigint"),
+        ("at", "timestamptz"),
+        ("actor", "text"),
+        ("action", "text"),
+        ("subject", "text"),
+        ("content", "text"),
+        ("prev_hash", "bytea"),
+        ("hash", "bytea"),
+    ],
+    lambda a: (a.seq, a.at, a.actor, a.action, a.subject, a.content, a.prev_hash, a.hash),
+)

@@ -1,0 +1,2 @@
+-- Migration 0002 adds no table.
+SELECT 1;

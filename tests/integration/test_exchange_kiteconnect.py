@@ -1,0 +1,126 @@
+"""The official client, unchanged, against the paper exchange."""
+
+import datetime
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+import trio
+
+from tests.support.exchange import RunningExchange, running_exchange
+
+kiteconnect = pytest.importorskip("kiteconnect")
+T = TypeVar("T")
+
+
+async def call(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Run the blocking client in a worker thread, with a deadline."""
+    with trio.fail_after(20):
+        return await trio.to_thread.run_sync(lambda: function(*args, **kwargs))
+
+
+async def logged_in(exchange: RunningExchange) -> Any:
+    kite = kiteconnect.KiteConnect(api_key=exchange.api_key, root=exchange.base_url)
+    async with httpx.AsyncClient() as browser:
+        redirect = await browser.get(
+            f"{exchange.base_url}/connect/login", params={"v": "3", "api_key": exchange.api_key}
+        )
+    request_token = parse_qs(urlsplit(redirect.headers["location"]).query)["request_token"][0]
+    session = await call(kite.generate_session, request_token, exchange.api_secret)
+    assert session["user_id"] == exchange.user_id
+    assert isinstance(session["login_time"], datetime.datetime)
+    return kite
+
+
+def place(kite: Any, **fields: Any) -> Callable[[], str]:
+    wanted = {
+        "variety": kite.VARIETY_REGULAR,
+        "exchange": kite.EXCHANGE_NSE,
+        "tradingsymbol": "INFY",
+        "transaction_type": kite.TRANSACTION_TYPE_BUY,
+        "quantity": 10,
+        "product": kite.PRODUCT_MIS,
+        "order_type": kite.ORDER_TYPE_LIMIT,
+        **fields,
+    }
+    return lambda: str(kite.place_order(**wanted))
+
+
+async def test_official_client_logs_in_trades_and_reads_everything(tmp_path: Path) -> None:
+    async with running_exchange(tmp_path, login=False) as exchange:
+        kite = await logged_in(exchange)
+        await exchange.set_price("NSE:INFY", "1450.00")
+        filled = await call(
+            place(kite, order_type=kite.ORDER_TYPE_MARKET, market_protection=kite.MARKET_PROTECTION_AUTO, tag="MKT")
+        )
+        resting = await call(place(kite, price=1400.0, tag="a b&c"))
+        assert await call(kite.modify_order, "regular", resting, quantity=12, price=1405.0) == resting
+        book = {row["order_id"]: row for row in await call(kite.orders)}
+        assert (book[filled]["status"], book[filled]["tags"]) == ("COMPLETE", ["mktp", "mktp:0.50", "MKT"])
+        assert (book[resting]["price"], book[resting]["quantity"], book[resting]["tag"]) == (1405.0, 12, "a b&c")
+        assert isinstance(book[filled]["order_timestamp"], datetime.datetime)
+        assert await call(kite.cancel_order, "regular", resting) == resting
+        history = await call(kite.order_history, resting)
+        assert [row["status"] for row in history][-2:] == ["CANCEL PENDING", "CANCELLED"]
+        (trade,) = await call(kite.trades)
+        assert (trade["order_id"], trade["average_price"]) == (filled, 1450.0)
+        assert await call(kite.order_trades, filled) == [trade]
+        positions = await call(kite.positions)
+        assert [p["quantity"] for p in positions["net"]] == [10]
+        assert await call(kite.holdings) == []
+        margins = await call(kite.margins)
+        assert margins["equity"]["net"] == 1_000_000 - 2900
+        assert (await call(kite.margins, "equity"))["net"] == margins["equity"]["net"]
+        assert (await call(kite.profile))["user_id"] == exchange.user_id
+
+
+async def test_official_client_reads_instruments_and_quotes(tmp_path: Path) -> None:
+    async with running_exchange(tmp_path, login=False) as exchange:
+        kite = await logged_in(exchange)
+        everything = await call(kite.instruments)
+        assert {"NSE", "BSE", "NFO", "MCX", "CDS"} <= {row["exchange"] for row in everything}
+        options = [row for row in await call(kite.instruments, "NFO") if row["instrument_type"] == "CE"]
+        assert isinstance(options[0]["expiry"], datetime.date)
+        assert options[0]["strike"] > 0
+        quote = (await call(kite.quote, "NSE:INFY", "NSE:NIFTY 50"))["NSE:INFY"]
+        assert quote["instrument_token"] == 408065
+        assert isinstance(quote["timestamp"], datetime.datetime)
+        assert (await call(kite.ohlc, ["NSE:SBIN"]))["NSE:SBIN"]["ohlc"]["close"] == 815
+        assert set(await call(kite.ltp, "NSE:M&M", "NSE:NOPE")) == {"NSE:M&M"}
+
+
+async def test_official_client_raises_its_own_exceptions(tmp_path: Path) -> None:
+    async with running_exchange(tmp_path, login=False, capital=Decimal(1000)) as exchange:
+        kite = await logged_in(exchange)
+        with pytest.raises(kiteconnect.exceptions.InputException, match="Market orders without market protection"):
+            await call(place(kite, order_type="MARKET"))
+        with pytest.raises(kiteconnect.exceptions.GeneralException, match="Insufficient funds") as funds:
+            await call(place(kite, price=1450.0))
+        assert funds.value.code == 400
+        await call(kite.invalidate_access_token)
+        with pytest.raises(kiteconnect.exceptions.TokenException) as token:
+            await call(kite.orders)
+        assert token.value.code == 403
+
+
+async def test_official_client_slices_automatically(tmp_path: Path) -> None:
+    async with running_exchange(tmp_path, login=False, capital=Decimal(10**8)) as exchange:
+        kite = await logged_in(exchange)
+        future = next(row for row in await call(kite.instruments, "NFO") if row["instrument_type"] == "FUT")
+        answer = await call(
+            kite.place_autoslice_order,
+            variety="regular",
+            exchange="NFO",
+            tradingsymbol=future["tradingsymbol"],
+            transaction_type="BUY",
+            quantity=1755 + 65,
+            product="NRML",
+            order_type="LIMIT",
+            price=future["last_price"],
+        )
+        assert len(answer["children"]) == 2
+        assert [row["quantity"] for row in await call(kite.orders)] == [1755, 65]

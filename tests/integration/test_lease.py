@@ -1,0 +1,347 @@
+"""The lease on a real PostgreSQL: one holder, and nothing written by a superseded one."""
+
+import os
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from engine import boot
+from engine.actors.lease_keeper import LIFE_S, LeaseKeeper
+from engine.clock import SystemClock
+from engine.errors import Fenced, StartupError
+from engine.store import lease
+from engine.store.database import APP_ROLE, Database
+from engine.store.ledger import Batch, LedgerStore
+from tests.support.ledger_rows import Trader, sql
+
+
+class HandClock:
+    """A boot-time clock moved by hand."""
+
+    def __init__(self):
+        self.ns = 0
+
+    def now(self):
+        return SystemClock().now()
+
+    def boottime_ns(self):
+        return self.ns
+
+
+@pytest.fixture
+async def database(schema_url, aio):
+    opened = Database(schema_url)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+def take(database, holder, expected):
+    return database.run(lambda c: lease.take(c, holder=holder, expected_epoch=expected))
+
+
+async def put(url, holder, *, age_s=0.0, released=False, epoch=1):
+    await sql(
+        url,
+        "INSERT INTO engine_lease (epoch, holder, renewed_at, released) VALUES ($1, $2, now() - $3 * interval '1s', $4)",
+        epoch,
+        holder,
+        age_s,
+        released,
+    )
+
+
+async def test_first_taker_gets_epoch_1_and_the_row_says_so(database):
+    assert await database.run(lease.read) is None
+    assert await take(database, "a", 0) == 1
+    held = await database.run(lease.read)
+    assert (held.epoch, held.holder, held.released) == (1, "a", False)
+    assert 0 <= held.age_s < 60
+
+
+@pytest.mark.parametrize("expected", [0, 1])
+async def test_of_two_takers_one_wins(database, expected):
+    if expected:
+        await take(database, "old", 0)
+    won = []
+
+    async def race(holder):
+        won.append(await take(database, holder, expected))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(6):
+            nursery.start_soon(race, str(number))
+    assert sorted(epoch or 0 for epoch in won) == [0] * 5 + [expected + 1]
+
+
+async def test_renewing_makes_it_young_and_release_says_so(database, schema_url):
+    await put(schema_url, "a", age_s=100)
+    await database.run(lambda c: lease.renew(c, epoch=1))
+    assert (await database.run(lease.read)).age_s < 60
+    await database.run(lambda c: lease.release(c, epoch=1))
+    assert (await database.run(lease.read)).released
+
+
+async def test_superseded_holder_can_neither_renew_nor_release_nor_check(database):
+    await take(database, "a", 0)
+    await take(database, "b", 1)
+    with pytest.raises(Fenced):
+        await database.run(lambda c: lease.renew(c, epoch=1))
+    with pytest.raises(Fenced):
+        await database.run(lambda c: lease.check(c, epoch=1))
+    await database.run(lambda c: lease.release(c, epoch=1))
+    held = await database.run(lease.read)
+    assert (held.holder, held.released) == ("b", False)
+
+
+@asynccontextmanager
+async def transaction_under_way(database):
+    """A transaction that has checked epoch 1 and is not committed before the body ends."""
+    import asyncio
+
+    checked, go_on = trio.Event(), []
+    token = trio.lowlevel.current_trio_token()
+
+    async def unit(connection):
+        await lease.check(connection, epoch=1)
+        token.run_sync_soon(checked.set)
+        while not go_on:
+            await asyncio.sleep(0.005)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: database.run(unit, timeout_s=20))
+        await checked.wait()
+        try:
+            yield
+        finally:
+            go_on.append(True)
+
+
+async def test_renewing_does_not_wait_for_a_ledger_transaction(database):
+    await take(database, "a", 0)
+    async with transaction_under_way(database):
+        await database.run(lambda c: lease.renew(c, epoch=1), timeout_s=2)
+
+
+async def test_ledger_transaction_does_not_wait_for_a_renewal(database, schema_url):
+    import asyncio
+
+    await take(database, "a", 0)
+    renewed, go_on = trio.Event(), []
+    token = trio.lowlevel.current_trio_token()
+
+    async def renewing(connection):
+        await lease.renew(connection, epoch=1)
+        token.run_sync_soon(renewed.set)
+        while not go_on:
+            await asyncio.sleep(0.005)
+
+    store = LedgerStore(schema_url, role=APP_ROLE)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: database.run(renewing, timeout_s=20))
+        await renewed.wait()
+        await store.commit(Batch(), epoch=1, timeout_s=2)
+        go_on.append(True)
+    await store.close()
+
+
+async def test_takeover_waits_for_the_transaction_under_way(database):
+    await take(database, "a", 0)
+    ended = []
+
+    async def take_over():
+        assert await take(database, "b", 1) == 2
+        ended.append("takeover")
+
+    async with trio.open_nursery() as nursery, transaction_under_way(database):
+        nursery.start_soon(take_over)
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        assert ended == []
+    assert ended == ["takeover"]
+
+
+async def test_commit_that_waits_for_a_takeover_is_fenced(database, schema_url):
+    import asyncio
+
+    await take(database, "a", 0)
+    trader = await Trader().seed(schema_url)
+    store = LedgerStore(schema_url, role=APP_ROLE)
+    await store.head()
+    taken, go_on = trio.Event(), []
+    token = trio.lowlevel.current_trio_token()
+
+    async def taking(connection):
+        await lease.take(connection, holder="b", expected_epoch=1)
+        token.run_sync_soon(taken.set)
+        while not go_on:
+            await asyncio.sleep(0.005)
+
+    async def commit():
+        with pytest.raises(Fenced):
+            await store.commit(Batch(new_orders=(trader.order(),)), epoch=1, timeout_s=10)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: database.run(taking, timeout_s=20))
+        await taken.wait()
+        nursery.start_soon(commit)
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        go_on.append(True)
+    assert await sql(schema_url, "SELECT 1 FROM orders") == []
+    await store.close()
+
+
+# the keeper
+
+
+async def test_keeper_holds_for_its_life_after_the_last_renewal_asked_for(database):
+    clock = HandClock()
+    keeper = LeaseKeeper(database, epoch=1, clock=clock)
+    assert keeper.holds()
+    clock.ns = int(LIFE_S * 1e9) - 1
+    assert keeper.holds()
+    clock.ns += 1
+    assert not keeper.holds()
+
+
+async def test_keeper_renews_and_holds_again(database, schema_url):
+    await take(database, "a", 0)
+    clock = HandClock()
+    keeper = LeaseKeeper(database, epoch=1, clock=clock)
+    clock.ns = int(20e9)
+    assert not keeper.holds()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(keeper.run)
+        with trio.fail_after(10):
+            while not keeper.holds():
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    # stopping the task (a restart by its supervisor) is not losing the lease
+    assert keeper.holds()
+
+
+async def test_keeper_of_a_lost_lease_raises_and_never_holds_again(database):
+    await take(database, "a", 0)
+    await take(database, "b", 1)
+    keeper = LeaseKeeper(database, epoch=1, clock=HandClock())
+    with pytest.raises(Fenced):
+        await keeper.run()
+    assert not keeper.holds()
+
+
+async def test_keeper_that_fails_otherwise_holds_again_after_its_restart(database, schema_url):
+    await take(database, "a", 0)
+    keeper = LeaseKeeper(database, epoch=1, clock=HandClock())
+    await sql(schema_url, "ALTER TABLE engine_lease RENAME TO gone")
+    with pytest.raises(Exception, match="engine_lease"):
+        await keeper.run()
+    await sql(schema_url, "ALTER TABLE gone RENAME TO engine_lease")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(keeper.run)
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        assert keeper.holds()
+        nursery.cancel_scope.cancel()
+
+
+# taking it at start
+
+
+def name_of(pid, started):
+    return "|".join([*boot.holder_name().split("|")[:3], str(pid), started])
+
+
+async def test_start_takes_a_free_lease(database):
+    assert await boot.take_lease(database, wait_s=0) == 1
+    assert (await database.run(lease.read)).holder == boot.holder_name()
+
+
+async def test_start_takes_a_released_lease_at_once(database, schema_url):
+    await put(schema_url, "far|away|pid:[1]|1|1", released=True, epoch=7)
+    assert await boot.take_lease(database, wait_s=0) == 8
+
+
+async def test_start_takes_the_lease_of_a_dead_process_of_this_host_at_once(database, schema_url):
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    process.wait()
+    await put(schema_url, name_of(process.pid, "12345"))
+    assert await boot.take_lease(database, wait_s=0) == 2
+
+
+async def test_start_takes_the_lease_of_a_process_whose_number_another_bears(database, schema_url):
+    await put(schema_url, name_of(os.getppid(), "1"))
+    assert await boot.take_lease(database, wait_s=0) == 2
+
+
+def test_zombie_counts_as_dead():
+    process = subprocess.Popen(["sleep", "60"])
+    started = boot._started(process.pid)
+    assert not boot.is_dead(name_of(process.pid, started))
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert boot.is_dead(name_of(process.pid, started))
+    process.wait()
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        "",
+        "garbage",
+        "other-host|b|pid:[1]|1|1",
+        "|".join([*boot.holder_name().split("|")[:2], "pid:[1]", "999999", "1"]),
+        "|".join([*boot.holder_name().split("|")[:3], "x", "1"]),
+        boot.holder_name(),
+    ],
+)
+def test_holder_of_which_nothing_is_known_is_not_called_dead(holder):
+    assert not boot.is_dead(holder)
+
+
+async def test_start_takes_a_lease_that_fell_silent_after_the_grace(database, schema_url):
+    await put(schema_url, "far|away|pid:[1]|1|1", age_s=60)
+    assert await boot.take_lease(database, wait_s=0) == 2
+
+
+async def test_start_refuses_a_living_lease_and_says_who_has_it(database, schema_url):
+    await put(schema_url, "trading-box|boot|pid:[1]|4711|99")
+    waited = []
+    with pytest.raises(StartupError, match=r"process 4711 on trading-box\); stop it first"):
+        await boot.take_lease(database, wait_s=0.01, on_wait=lambda: waited.append(1))
+    assert waited == [1]
+    assert (await database.run(lease.read)).epoch == 1
+
+
+async def test_standby_takes_the_lease_once_it_is_released(database, schema_url):
+    await put(schema_url, "far|away|pid:[1]|1|1")
+    waiting, epochs = trio.Event(), []
+
+    async def stand_by():
+        epochs.append(await boot.take_lease(database, wait_s=float("inf"), on_wait=waiting.set))
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stand_by)
+            await waiting.wait()
+            await database.run(lambda c: lease.release(c, epoch=1))
+    assert epochs == [2]
+
+
+async def test_take_whose_answer_was_lost_is_recognised_as_ones_own(database, schema_url, monkeypatch):
+    real, lost = lease.take, []
+
+    async def take_and_lose(connection, **arguments):
+        epoch = await real(connection, **arguments)
+        if not lost:
+            # the commit goes through; its answer is what is lost
+            await connection.execute("COMMIT")
+            lost.append(epoch)
+            connection.terminate()
+            raise ConnectionResetError
+        return epoch
+
+    monkeypatch.setattr(lease, "take", take_and_lose)
+    assert await boot.take_lease(database, wait_s=10) == 1
+    assert lost == [1]
