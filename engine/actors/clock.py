@@ -5,7 +5,6 @@ another program wrote it. Every 30 s: the journal is trimmed below the cursor. A
 day rolls in every executor. No mailbox. Restart: permanent.
 """
 
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from uuid import UUID
@@ -46,7 +45,6 @@ class ClockActor:
         kill_file: KillFile,
         kill_path: Path,
         crew: Crew,
-        is_draining: Callable[[], bool],
     ) -> None:
         self._clock = clock
         self._ingest = ingest
@@ -57,7 +55,6 @@ class ClockActor:
         self._kill_file = kill_file
         self._kill_path = kill_path
         self._crew = crew
-        self._is_draining = is_draining
         self._cursor_written = ""
         self._cursor_trimmed = ""
         self._kill_seen = (0, 0, 0)

@@ -36,6 +36,8 @@ class Prices:
 
     def get(self, key: str) -> Decimal | None:
         """Return the last price known of *key*, or None."""
+        if key in self._watched:
+            self._watched[key] = self._watched.pop(key)
         return self._prices.get(key)
 
     def watch(self, key: str) -> None:
@@ -43,8 +45,10 @@ class Prices:
         if key in self._watched:
             return
         if len(self._watched) >= _MAX_KEYS:
-            # the one asked for longest ago makes room
-            self._watched.pop(next(iter(self._watched)))
+            # the one asked for longest ago makes room; a price that nobody keeps fresh is none
+            oldest = next(iter(self._watched))
+            del self._watched[oldest]
+            self._prices.pop(oldest, None)
         self._watched[key] = None
         self._wanted.set()
 
@@ -82,6 +86,6 @@ class Prices:
             broker = await self._any_broker(None)
             if broker is not None:
                 found = await broker.last_prices(keys)
-                self._prices.update((key, price) for key, price in found.items() if price > 0)
+                self._prices.update((k, price) for k, price in found.items() if price > 0 and k in self._watched)
         except EngineError as error:
             _log.debug("prices.unavailable", error=str(error))

@@ -10,8 +10,8 @@ import msgspec
 import structlog
 import typer
 
-from engine.app import lock_data_dir
 from engine.config import Config, load
+from engine.data_dir import lock_data_dir
 from engine.embedded import embedded_servers, running_urls
 from engine.errors import ConfigError
 from engine.runtime.asyncio_bridge import open_aio

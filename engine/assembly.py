@@ -1,0 +1,195 @@
+"""The trading side, built and wired: who is told what by whom, and with which settings."""
+
+from decimal import Decimal
+from uuid import UUID
+
+from engine.actors.audit_writer import AuditWriter
+from engine.actors.crew import Crew
+from engine.actors.decision import Rules
+from engine.actors.executor import Executor, ExecutorContext
+from engine.actors.ingest import EarlierDeliveries, Ingest
+from engine.actors.instrument_master import InstrumentMaster
+from engine.actors.killswitch_file import KillFile
+from engine.actors.killswitch_guardian import KillSwitchGuardian
+from engine.actors.lease_keeper import LeaseKeeper
+from engine.actors.ledger_reader import LedgerReader
+from engine.actors.prices import Prices
+from engine.actors.registrar import Registrar
+from engine.actors.risk import RiskActor, RiskContext
+from engine.actors.sessions import Sessions
+from engine.clock import Clock
+from engine.config import Config
+from engine.domain.directory import Account, Directory
+from engine.domain.enums import AccountStatus, Exchange
+from engine.domain.killswitch import KillSwitches
+from engine.domain.tag import make_tag
+from engine.infrastructure import Infrastructure
+from engine.journal.writer import JournalWriter
+from engine.runtime.child import ChildSpec
+from engine.security.keys import Keys
+from engine.store.directory import Vault
+
+_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_ONE = Decimal(1)
+
+
+class Trading:
+    """Every actor between a signal and the broker."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock,
+        keys: Keys,
+        vault: Vault,
+        directory: Directory,
+        kill: KillSwitches,
+        kill_file: KillFile,
+        ledger: AuditWriter,
+        journal: JournalWriter,
+        lease: LeaseKeeper,
+        reader: LedgerReader,
+        infrastructure: Infrastructure,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._keys = keys
+        self._directory = directory
+        self._kill = kill
+        self._ledger = ledger
+        self._lease = lease
+        self._reader = reader
+        self._infrastructure = infrastructure
+        self._deployment = _deployment(keys)
+        self.sessions = Sessions(
+            directory=directory,
+            clock=clock,
+            kite_url=config.broker.kite.root_url,
+            timeout_s=config.broker.kite.timeout_s,
+            paper_url=lambda: infrastructure.exchange_url,
+        )
+        self.registrar = Registrar(
+            directory=directory, vault=vault, ledger=ledger, clock=clock, on_account=self._account_changed
+        )
+        self.master = InstrumentMaster(any_broker=self.sessions.any, clock=clock)
+        self.prices = Prices(any_broker=self.sessions.any)
+        self.crew = Crew(make_risk=self._make_risk, make_executor=self._make_executor, trip=self._trip)
+        self.guardian = KillSwitchGuardian(
+            switches=kill,
+            file=kill_file,
+            ledger=ledger,
+            clock=clock,
+            on_change=self.crew.wake,
+        )
+        self.ingest = Ingest(
+            directory=directory,
+            kill=kill,
+            journal=journal,
+            journal_key=keys.journal,
+            clock=clock,
+            dedup_window_s=config.signals.dedup_window_s,
+            decide=self.crew.decide,
+            waiting_orders=lambda: self.crew.waiting_orders,
+            earlier=EarlierDeliveries(),
+        )
+        self._risk_context = self._for_risk()
+        self._executor_context = self._for_executors()
+        for account in directory.accounts.values():
+            infrastructure.open_paper_account(account)
+
+    def _for_risk(self) -> RiskContext:
+        config = self._config
+        return RiskContext(
+            clock=self._clock,
+            ledger=self._ledger,
+            directory=self._directory,
+            instruments=lambda: self.master.book,
+            kill=self._kill,
+            defaults=config.risk.limits(),
+            rules=Rules(
+                enforce_hours=config.enforce_hours,
+                max_age_s=float(config.signals.max_age_s),
+                timezone=config.market.zone,
+            ),
+            orders=self.crew,
+            prices=self.prices,
+            tag=self._tag,
+            epoch=self._lease.epoch,
+            load=self._reader.user,
+        )
+
+    def _for_executors(self) -> ExecutorContext:
+        kite = self._config.broker.kite
+        return ExecutorContext(
+            clock=self._clock,
+            ledger=self._ledger,
+            kill=self._kill,
+            holds_lease=self._lease.holds,
+            tag=self._tag,
+            epoch=self._lease.epoch,
+            open_broker=self.sessions.open,
+            load=self._reader.account,
+            tell_risk=self.crew.tell_risk,
+            account_status=self._account_status,
+            multiplier=self._multiplier,
+            orders_per_second=kite.orders_per_second,
+            orders_per_minute=kite.orders_per_minute,
+            orders_per_day=kite.orders_per_day,
+        )
+
+    def _tag(self, order_id: UUID, attempt: int) -> str:
+        return make_tag(
+            self._keys.tag,
+            deployment=self._deployment,
+            epoch=self._lease.epoch,
+            order_id=order_id,
+            attempt=attempt,
+        )
+
+    def _make_risk(self, user_id: UUID) -> RiskActor:
+        return RiskActor(user_id, self._risk_context)
+
+    def _make_executor(self, account_id: UUID) -> Executor:
+        account = self._directory.accounts.get(account_id)
+        user_id = account.user_id if account is not None else UUID(int=0)
+        return Executor(account_id, user_id, self._executor_context)
+
+    def _multiplier(self, exchange: Exchange, symbol: str) -> Decimal:
+        instrument = self.master.book.get(exchange, symbol)
+        return _ONE if instrument is None else instrument.multiplier
+
+    def _trip(self, scope: str, why: str) -> None:
+        self.guardian.block_nowait(scope, reason=f"ACTOR_FAILED: {why}", actor="system")
+
+    def _account_changed(self, account: Account) -> None:
+        self._infrastructure.open_paper_account(account)
+        self.sessions.forget(account.id)
+        executor = self.crew.executors.get(account.id)
+        if executor is not None:
+            executor.reset_session()
+
+    def _account_status(self, account_id: UUID, status: AccountStatus, reason: str | None) -> None:
+        account = self._directory.accounts.get(account_id)
+        self.sessions.forget(account_id)
+        if account is not None and account.broker == "paper" and status is AccountStatus.LOGIN_REQUIRED:
+            # the engine's own exchange: logging in again is no person's business
+            self.crew.executor(account_id).reset_session()
+            return
+        self.registrar.account_status_nowait(account_id, status, reason)
+
+    def specs(self) -> list[ChildSpec]:
+        """Return the children of the supervisor ``trading``."""
+        return [
+            self.crew.users.child_spec(),
+            self.crew.accounts.child_spec(),
+            ChildSpec(name="crew", start=self.crew.run),
+            ChildSpec(name="instruments", start=self.master.run),
+            ChildSpec(name="prices", start=self.prices.run),
+        ]
+
+
+def _deployment(keys: Keys) -> str:
+    """Return the two characters that tell this deployment's tags from another's on the same account."""
+    number = int.from_bytes(keys.tag[:4], "big") % (len(_LETTERS) ** 2)
+    return _LETTERS[number // len(_LETTERS)] + _LETTERS[number % len(_LETTERS)]

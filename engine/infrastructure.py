@@ -1,0 +1,86 @@
+"""The servers that the engine brings along: PostgreSQL, Valkey and, in paper mode, the exchange.
+
+They are children of the supervision tree and are restarted for as long as the engine runs: accepting
+goes on with the other store meanwhile.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from engine.clock import Clock
+from engine.config import Config
+from engine.domain.directory import Account
+from engine.embedded.postgres import EmbeddedPostgres
+from engine.embedded.valkey import EmbeddedValkey
+from engine.exchange.config import ExchangeConfig
+from engine.exchange.server import ExchangeServer
+from engine.runtime.child import Backoff, ChildSpec
+from engine.runtime.supervisor import Strategy, Supervisor
+
+_PATIENCE: dict[str, Any] = {"max_restarts": float("inf"), "backoff": Backoff(initial=0.2, max=5.0)}
+
+
+class Infrastructure:
+    """The supervisor ``infrastructure`` and its servers."""
+
+    def __init__(self, config: Config, data_dir: Path, clock: Clock) -> None:
+        self._config = config
+        self._data_dir = data_dir
+        self.supervisor = Supervisor("infrastructure", Strategy.ONE_FOR_ONE)
+        self._postgres = EmbeddedPostgres(data_dir) if config.database.is_embedded else None
+        self._valkey = EmbeddedValkey(data_dir) if config.redis.is_embedded else None
+        self._exchange: ExchangeServer | None = None
+        if config.broker.mode == "paper":
+            record = data_dir / "exchange" / "record.jsonl"
+            self._exchange = ExchangeServer(ExchangeConfig(record_path=record, token_expiry=False), clock)
+        self._exchange_port = 0
+        self.exchange_url: str | None = None
+
+    @property
+    def database_url(self) -> str:
+        """Where PostgreSQL is: the embedded one or the configured one."""
+        return self._postgres.url() if self._postgres else self._config.database.url
+
+    @property
+    def redis_url(self) -> str:
+        """Where Valkey is: the embedded one or the configured one."""
+        return self._valkey.url() if self._valkey else self._config.redis.url
+
+    @property
+    def database_wait_s(self) -> float:
+        """Seconds to wait for PostgreSQL: somebody else's server may just be starting with the box."""
+        return 10.0 if self._postgres else 3.0
+
+    async def start(self) -> None:
+        """Start all servers at once; the supervisor runs already. Raises StartupError."""
+        specs = []
+        if self._postgres is not None:
+            specs.append(ChildSpec(name="postgres", start=self._postgres.run, shutdown_s=12, **_PATIENCE))
+        if self._valkey is not None:
+            specs.append(ChildSpec(name="valkey", start=self._valkey.run, shutdown_s=12, **_PATIENCE))
+        if self._exchange is not None:
+            specs.append(ChildSpec(name="exchange", start=self._run_exchange, **_PATIENCE))
+        async with trio.open_nursery() as starting:
+            for spec in specs:
+                starting.start_soon(self.supervisor.add_child, spec)
+
+    async def _run_exchange(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        assert self._exchange is not None  # noqa: S101 -- narrows the type
+        (self._data_dir / "exchange").mkdir(mode=0o700, exist_ok=True)
+
+        class Announce:
+            def started(_self, url: str | None = None) -> None:
+                # the same port after a restart of the exchange: sessions hold its address
+                self.exchange_url = url
+                self._exchange_port = int(str(url).rpartition(":")[2])
+                task_status.started()
+
+        await self._exchange.run(port=self._exchange_port, task_status=Announce())
+
+    def open_paper_account(self, account: Account) -> None:
+        """Let the exchange know a paper account; doing it again changes nothing."""
+        if account.broker == "paper" and self._exchange is not None and account.api_secret is not None:
+            user_id = f"PA{account.id.hex[-8:].upper()}"
+            self._exchange.add_account(account.api_key, account.api_secret.reveal(), user_id, account.capital)
