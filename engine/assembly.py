@@ -9,6 +9,7 @@ from engine.actors.decision import Rules
 from engine.actors.executor import Executor, ExecutorContext
 from engine.actors.ingest import EarlierDeliveries, Ingest
 from engine.actors.instrument_master import InstrumentMaster
+from engine.actors.intake import Passage
 from engine.actors.killswitch_file import KillFile
 from engine.actors.killswitch_guardian import KillSwitchGuardian
 from engine.actors.lease_keeper import LeaseKeeper
@@ -89,7 +90,7 @@ class Trading:
             journal_key=keys.journal,
             clock=clock,
             dedup_window_s=config.signals.dedup_window_s,
-            decide=self.crew.decide,
+            decide=self._decide,
             waiting_orders=lambda: self.crew.waiting_orders,
             earlier=EarlierDeliveries(),
         )
@@ -137,6 +138,12 @@ class Trading:
             orders_per_minute=kite.orders_per_minute,
             orders_per_day=kite.orders_per_day,
         )
+
+    def _decide(self, passage: Passage) -> None:
+        """Hand a delivery to its user's risk actor; the prices it will need are asked for meanwhile."""
+        for item in passage.delivery.items:
+            self.prices.watch(f"{item.signal.exchange}:{item.signal.symbol}")
+        self.crew.decide(passage)
 
     def _tag(self, order_id: UUID, attempt: int) -> str:
         return make_tag(

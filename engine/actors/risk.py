@@ -39,6 +39,7 @@ from engine.domain.intent import Intent, IntentEvent, outcome
 from engine.domain.killswitch import KillSwitches
 from engine.domain.order import Order
 from engine.domain.risk_state import RiskState
+from engine.domain.signal import Signal
 from engine.errors import MailboxFull, StoreUnavailable, UnavailableError
 from engine.runtime.mailbox import Mailbox, Overflow
 
@@ -172,12 +173,24 @@ class RiskActor:
                 self._prices.watch(instrument.key)
                 price = instrument.last_price
             if not price:
-                if self._unpriced.get(instrument.key, 0.0) <= trio.current_time():
+                if self._needs_price(signal) and self._unpriced.get(instrument.key, 0.0) <= trio.current_time():
                     missing.append(instrument.key)
             elif price != self.state.last_price(signal.exchange, signal.symbol):
                 self.state.set_price(signal.exchange, signal.symbol, price)
                 self._unpriced.pop(instrument.key, None)
         return missing
+
+    def _needs_price(self, signal: Signal) -> bool:
+        """Whether the verdict on a signal can depend on the last price: it carries none, or a band is set."""
+        if not signal.order_type.needs_price:
+            return True
+        if (self.user_id, None) not in self._directory.limits and self._context.defaults.price_band_pct is not None:
+            return True
+        return any(
+            held.limits.price_band_pct is not None
+            for (user_id, _), held in self._directory.limits.items()
+            if user_id == self.user_id
+        )
 
     def _decide(self, passage: Passage) -> None:
         """Decide about a delivery and hand the whole of it to the ledger, or end it in a named state."""

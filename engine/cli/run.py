@@ -25,9 +25,8 @@ def run(
     if port is not None:
         settings = msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, port=port))
     folder = data_dir_of(data_dir)
-    log_dir = Path(settings.logging.dir)
     log = configure(
-        log_dir if log_dir.is_absolute() else folder / log_dir,
+        Path(settings.logging.dir).absolute(),
         settings.logging.level,
         settings.logging.retention_days,
         stderr=sys.stderr.isatty(),

@@ -65,7 +65,7 @@ def storm(engine: EngineProcess, broker: tuple[str, Path], source: tuple[str, st
             sys.executable,
             str(TOOLS / "storm.py"),
             *("--url", engine.base_url, "--kite", broker[0], "--kite-log", str(broker[1])),
-            *("--key", source[0], "--secret", source[1], "--sign", "ts.body", "--reset", "--grace", "5"),
+            *("--key", source[0], "--secret", source[1], "--sign", "ts.body", "--reset", "--grace", "10"),
             *load,
         ],
         capture_output=True,

@@ -168,3 +168,13 @@ def test_stop_and_start_again_keeps_everything(tour: EngineProcess) -> None:
         {k: p[k] for k in key} for p in positions
     ]
     assert tour.get("/audit/verify")["ok"] is True
+
+
+def test_start_after_kill_nine_cleans_up_and_keeps_everything(tour: EngineProcess) -> None:
+    before = {order["id"]: order["status"] for order in tour.get("/executions/orders")}
+    tour.kill()
+    tour.start()
+    assert {order["id"]: order["status"] for order in tour.get("/executions/orders")} == before
+    assert tour.signal(market_order("ITC")).status_code == 202
+    assert tour.get("/audit/verify")["ok"] is True
+    assert tour.stop() == 0
