@@ -96,6 +96,12 @@ def holder_name() -> str:
     return f"{socket.gethostname()}|{boot}|{namespace}|{os.getpid()}|{_started(os.getpid())}"
 
 
+def told_holder(holder: str) -> str:
+    """Return a holder in words for a person."""
+    parts = holder.split("|")
+    return f"process {parts[3]} on {parts[0]}" if len(parts) == 5 else holder
+
+
 def _started(pid: int) -> str:
     """Return when a process began, in clock ticks since boot; empty when it has ended."""
     try:
@@ -158,12 +164,8 @@ def _taking(me: str, expected_epoch: int) -> Callable[[Any], Awaitable[int | Non
 
 
 def _held_by(held: lease.Lease | None) -> str:
-    parts = held.holder.split("|") if held is not None else []
-    host, process = (parts[0], parts[3]) if len(parts) == 5 else ("?", "?")
-    return (
-        f"another engine works on these stores (process {process} on {host}); stop it first, "
-        "or give this one stores of its own"
-    )
+    who = "?" if held is None else told_holder(held.holder)
+    return f"another engine works on these stores ({who}); stop it first, or give this one stores of its own"
 
 
 async def journal_place(database: Database, store: JournalStore, *, clock: Clock) -> JournalPlace:

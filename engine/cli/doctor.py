@@ -10,6 +10,7 @@ import msgspec
 import trio
 import typer
 
+from engine import boot
 from engine.cli.places import (
     ConfigOption,
     DataDirOption,
@@ -153,5 +154,4 @@ async def _lease(url: str) -> str:
     held = await _with_database(url, lease.read)
     if held is None or held.released:
         return "free"
-    host, _, rest = held.holder.partition("|")
-    return f"epoch {held.epoch}, held by process {rest.split('|')[1]} on {host}, renewed {held.age_s:.1f} s ago"
+    return f"epoch {held.epoch}, held by {boot.told_holder(held.holder)}, renewed {held.age_s:.1f} s ago"
