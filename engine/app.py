@@ -199,7 +199,8 @@ class Engine:
     def _store_specs(self) -> list[ChildSpec]:
         return [
             ChildSpec(name="ledger", start=self.ledger.run, mailbox=self.ledger.mailbox, shutdown_s=6),
-            ChildSpec(name="lease", start=self._lease.run),
+            # it ends by itself only when another engine has the lease: then this one stops at once
+            ChildSpec(name="lease", start=self._lease.run, max_restarts=0),
             ChildSpec(name="journal", start=self._journal.run),
         ]
 

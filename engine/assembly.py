@@ -93,6 +93,7 @@ class Trading:
             decide=self._decide,
             waiting_orders=lambda: self.crew.waiting_orders,
             earlier=EarlierDeliveries(),
+            holds_lease=lease.confirm,
         )
         self._risk_context = self._for_risk()
         self._executor_context = self._for_executors()

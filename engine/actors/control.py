@@ -23,6 +23,8 @@ NAME = "control.sock"
 _LINE_BYTES = 64 * 1024
 _CLIENT_TIMEOUT_S = 30.0
 _PAUSE_S = 0.1
+# a full one makes a caller's connect look done when it is not
+_BACKLOG = 128
 # of the box or of one caller, not of the socket
 _PASSING = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ECONNABORTED))
 
@@ -51,7 +53,7 @@ class ControlSocket:
             # Linux makes the file with the mode that the socket has: nobody else can open it, not for a moment
             os.fchmod(listener.fileno(), 0o600)
             await listener.bind(socket_address(folder))
-            listener.listen(16)
+            listener.listen(_BACKLOG)
             task_status.started()
             async with trio.open_nursery() as nursery:
                 while True:

@@ -7,7 +7,7 @@ memory outlives a restart, and the ledger's unique key is what stands behind it.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 import structlog
@@ -75,7 +75,9 @@ class Ingest:
         decide: Callable[[Passage], None],
         waiting_orders: Callable[[], int],
         earlier: EarlierDeliveries,
+        holds_lease: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
+        self._holds_lease = holds_lease
         self._directory = directory
         self._kill = kill
         self.journal = journal
@@ -122,6 +124,8 @@ class Ingest:
         """
         if self._closed is not None:
             raise UnavailableError(f"{self._closed}; try again", retry_after_s=2)
+        if self._holds_lease is not None and not await self._holds_lease():
+            raise UnavailableError("another engine has taken over; send it there", retry_after_s=5)
         return await self._pass(delivery)
 
     async def replay(self, deliveries: Sequence[Delivery]) -> int:

@@ -27,6 +27,8 @@ class LeaseKeeper:
         self.epoch = epoch
         self._clock = clock
         self._renewed_ns = clock.boottime_ns()
+        self._asked_ns = self._renewed_ns
+        self._asked = trio.Event()
         self._fenced = False
 
     def holds(self) -> bool:
@@ -37,6 +39,22 @@ class LeaseKeeper:
         """
         return not self._fenced and self._clock.boottime_ns() - self._renewed_ns < LIFE_S * 1e9
 
+    async def confirm(self, *, timeout_s: float = 4.0) -> bool:
+        """Whether this engine may still take signals in; after a sleep of the process it asks the store first.
+
+        While PostgreSQL is away the answer is yes: nobody can take the lease then, and the journal keeps
+        what comes in.
+        """
+        if not self._fenced and self._clock.boottime_ns() - self._asked_ns >= LIFE_S * 1e9:
+            with trio.move_on_after(timeout_s):
+                await self._asked.wait()
+        return not self._fenced
+
+    def _note_asked(self) -> None:
+        self._asked_ns = self._clock.boottime_ns()
+        self._asked.set()
+        self._asked = trio.Event()
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Renew until cancelled. Raises Fenced when the lease is gone."""
         task_status.started()
@@ -46,11 +64,14 @@ class LeaseKeeper:
                 await self._database.run(lambda c: lease.renew(c, epoch=self.epoch), timeout_s=3.0, reserved=True)
             except StoreUnavailable as error:
                 _log.warning("lease.not_renewed", error=str(error))
+                self._note_asked()
                 await trio.sleep(0.5)
                 continue
             except Fenced:
                 # for good: an epoch never comes back. Any other end of this task leaves the lease as it is
                 self._fenced = True
+                self._note_asked()
                 raise
             self._renewed_ns = asked_ns
+            self._note_asked()
             await trio.sleep(_RENEW_S)
