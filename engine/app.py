@@ -25,6 +25,7 @@ from engine import boot, first_run, recovery
 from engine.actors.audit_writer import AuditWriter
 from engine.actors.clock import ClockActor
 from engine.actors.control import ControlSocket
+from engine.actors.demo_feeder import DemoFeeder
 from engine.actors.killswitch_file import KillFile, KillFileDamaged
 from engine.actors.killswitch_guardian import blocked_for_want_of_a_record
 from engine.actors.lease_keeper import LeaseKeeper
@@ -82,8 +83,10 @@ class Engine:
         environ: Mapping[str, str],
         announce: Callable[[str], None],
         clock: Clock | None = None,
+        demo: bool = False,
     ) -> None:
         self.config = config
+        self._demo = demo
         self.data_dir = data_dir.absolute()
         self._environ = environ
         self._announce = announce
@@ -312,6 +315,9 @@ class Engine:
             ChildSpec(name="telegram-replies", start=self._replies.run, mailbox=self._replies.mailbox),
             ChildSpec(name="http", start=self._http.run, stop=self._http.drain, shutdown_s=5),
         ]
+        if self._demo:
+            feeder = DemoFeeder(ingest=ingest, directory=self.directory, clock=self.clock)
+            edge.append(ChildSpec(name="demo", start=feeder.run))
         await self._add("edge", edge)
         ingest.open_intake()
         if told is not None:

@@ -19,11 +19,14 @@ def run(
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     port: Annotated[int | None, typer.Option("--port", min=0, max=65535, help="Port; 0 picks a free one.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Also feed itself sample signals; paper mode only.")] = False,
 ) -> None:
     """Run the engine until Ctrl-C or SIGTERM."""
     settings = config_of(config)
     if port is not None:
         settings = msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, port=port))
+    if demo and settings.broker.mode != "paper":
+        raise typer.BadParameter('sample signals are for [broker] mode = "paper"', param_hint="--demo")
     folder = data_dir_of(data_dir)
     log = configure(
         Path(settings.logging.dir).absolute(),
@@ -31,7 +34,7 @@ def run(
         settings.logging.retention_days,
         stderr=sys.stderr.isatty(),
     )
-    engine = Engine(settings, folder, environ=dict(os.environ), announce=announce)
+    engine = Engine(settings, folder, environ=dict(os.environ), announce=announce, demo=demo)
     os.environ.pop("ENGINE_ADMIN_PASSWORD", None)
     gc.freeze()
     try:
