@@ -175,6 +175,7 @@ class Engine:
             reader=self._reader,
             infrastructure=servers,
         )
+        self._trading.guardian.record_missing(self._stored_kills)
         await self._add("oversight", self._oversight_specs(place))
         await self._add("trading", self._trading.specs())
         await self._recover(keys, place)
@@ -194,10 +195,11 @@ class Engine:
         self.users.load(people)
         try:
             on_file = list(self._kill_file.read().values())
-        except KillFileDamaged as error:
+        except (KillFileDamaged, OSError) as error:
             _log.error("killswitch.file_damaged", error=str(error))
             on_file = [blocked_for_want_of_a_record(self.clock.now())]
         self.kill = KillSwitches([*flags, *on_file])
+        self._stored_kills = flags
 
     def _store_specs(self) -> list[ChildSpec]:
         return [

@@ -20,7 +20,7 @@ from engine.actors.ledger_entry import LedgerEntry
 from engine.clock import Clock
 from engine.domain.audit import AuditDraft
 from engine.domain.enums import KillState
-from engine.domain.killswitch import KillRecord, KillSwitches
+from engine.domain.killswitch import KillRecord, KillSwitches, merge
 from engine.errors import EngineError, MailboxFull
 from engine.runtime.mailbox import Mailbox, Overflow
 from engine.store.flags import write_kill_record
@@ -142,6 +142,13 @@ class KillSwitchGuardian:
             if self.switches.records[record.scope] != held:
                 self._record_in_ledger(record)
                 self._on_change()
+
+    def record_missing(self, stored: Iterable[KillRecord]) -> None:
+        """Put into the ledger what counts here and *stored* lacks: changes made while no engine ran."""
+        known = merge(stored)
+        for record in self.switches.records.values():
+            if known.get(record.scope) != record:
+                self._record_in_ledger(record)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Make changes durable until cancelled."""

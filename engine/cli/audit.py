@@ -1,5 +1,6 @@
 """``engine audit``: proof that nobody changed the record."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -88,7 +89,11 @@ def export(
         for line in lines:
             typer.echo(line)
         return
-    output.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    # the log names people and what they trade: for the operator alone, also where an older file stands
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.writelines(line + "\n" for line in lines)
     say(f"wrote {output}")
 
 

@@ -7,7 +7,7 @@ import trio
 import typer
 
 from engine.actors.control import call
-from engine.actors.killswitch_file import KillFile
+from engine.actors.killswitch_file import KillFile, next_version
 from engine.cli.places import DataDirOption, JsonOption, data_dir_of, say, say_json
 from engine.clock import SystemClock
 from engine.domain.enums import KillState
@@ -87,19 +87,25 @@ def _change(command: str, state: KillState, scope: str, reason: str, data_dir: A
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--scope") from error
     folder = data_dir_of(data_dir)
-    if _ask(folder, {"command": command, "scope": scope, "reason": reason}) is None:
-        file = _file(folder)
-        held = file.read().get(scope)
-        record = KillRecord(
-            scope=scope,
-            version=(held.version if held else 0) + 1,
-            state=state,
-            reason=reason,
-            actor="cli",
-            at=SystemClock().now(),
-            square_off=state is KillState.BLOCKED,
-        )
-        file.append(record)
-        say(f"{scope}: {state.value} (no engine runs here; it holds from the next start on)")
+    try:
+        told = _ask(folder, {"command": command, "scope": scope, "reason": reason})
+    except trio.TooSlowError:
+        # an engine that hangs reads the file when it wakes, or at its next start
+        told = None
+    if told is not None:
+        say(f"{scope}: {state.value}")
         return
-    say(f"{scope}: {state.value}")
+    file, now = _file(folder), SystemClock().now()
+    # blocking must not fail over a damaged line; letting go must
+    held = (file.read_undamaged() if state is KillState.BLOCKED else file.read()).get(scope)
+    record = KillRecord(
+        scope=scope,
+        version=next_version(held, now),
+        state=state,
+        reason=reason,
+        actor="cli",
+        at=now,
+        square_off=state is KillState.BLOCKED,
+    )
+    file.append(record)
+    say(f"{scope}: {state.value} (no engine answers here; it holds from its next look or start on)")

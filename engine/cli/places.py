@@ -1,7 +1,7 @@
 """What all commands share: where configuration and data are, and how to reach the stores."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +14,7 @@ from engine.config import Config, load
 from engine.data_dir import lock_data_dir
 from engine.embedded import embedded_servers, running_urls
 from engine.errors import ConfigError
+from engine.observability.redaction import escape_controls
 from engine.runtime.asyncio_bridge import open_aio
 
 _log = structlog.get_logger(__name__)
@@ -27,14 +28,14 @@ DataDirOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def config_of(path: Path | None) -> Config:
-    """Load the configuration. Raises ConfigError."""
+def config_of(path: Path | None, environ: Mapping[str, str] | None = None) -> Config:
+    """Load the configuration, overridden by *environ* (None: the process's own). Raises ConfigError."""
     if path is None:
         default = Path("engine.toml")
         path = default if default.exists() else None
     elif not path.exists():
         raise ConfigError(f"there is no configuration file {path}; `engine init` writes one")
-    return load(path, os.environ)
+    return load(path, os.environ if environ is None else environ)
 
 
 def data_dir_of(path: Path | None) -> Path:
@@ -76,8 +77,8 @@ def _mixed(config: Config, database_url: str, redis_url: str) -> Stores:
 
 
 def say(line: str) -> None:
-    """Print one line at once."""
-    typer.echo(line)
+    """Print one line at once; what others wrote into it cannot steer the terminal."""
+    typer.echo(escape_controls(line))
 
 
 def say_json(value: object) -> None:

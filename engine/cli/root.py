@@ -13,6 +13,7 @@ import typer
 
 from engine.cli import audit, doctor, exchange, init, killswitch, migrate, run, user, version
 from engine.errors import EngineError
+from engine.observability.redaction import escape_controls
 
 app = typer.Typer(
     name="engine",
@@ -69,7 +70,7 @@ def _fail(error: BaseException, *, is_debug: bool) -> None:
         line = "interrupted"
     else:
         line = f"unexpected {type(leaves[0]).__name__}: {' '.join(str(leaves[0]).split())}; --debug shows where"
-    print(f"engine: {line}", file=sys.stderr)
+    print(f"engine: {escape_controls(line)}", file=sys.stderr)
     sys.exit(1)
 
 

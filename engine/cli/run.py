@@ -13,6 +13,7 @@ import typer
 from engine.app import Engine
 from engine.cli.places import ConfigOption, DataDirOption, config_of, data_dir_of
 from engine.observability.logs import configure
+from engine.security.environment import ConsultedEnvironment, forget_variables, harden_process
 
 
 def run(
@@ -22,7 +23,9 @@ def run(
     demo: Annotated[bool, typer.Option("--demo", help="Also feed itself sample signals; paper mode only.")] = False,
 ) -> None:
     """Run the engine until Ctrl-C or SIGTERM."""
-    settings = config_of(config)
+    harden_process()
+    environ = ConsultedEnvironment(os.environ)
+    settings = config_of(config, environ)
     if port is not None:
         settings = msgspec.structs.replace(settings, server=msgspec.structs.replace(settings.server, port=port))
     if demo and settings.broker.mode != "paper":
@@ -35,7 +38,7 @@ def run(
         stderr=sys.stderr.isatty(),
     )
     engine = Engine(settings, folder, environ=dict(os.environ), announce=announce, demo=demo)
-    os.environ.pop("ENGINE_ADMIN_PASSWORD", None)
+    forget_variables(environ.consulted | {"ENGINE_ADMIN_PASSWORD"})
     gc.freeze()
     try:
         trio.run(engine.run)

@@ -1,5 +1,6 @@
 """``engine user``: accounts of people."""
 
+import re
 import secrets
 import sys
 from typing import Annotated, Any
@@ -28,6 +29,8 @@ from engine.store import audit_append, users
 from engine.store.database import Database
 from engine.store.migrate import migrate
 
+_EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f]{1,64}@[^@\s\x00-\x1f\x7f]{1,190}")
+
 app = typer.Typer(no_args_is_help=True, help="Accounts of people.")
 
 EmailOption = Annotated[str, typer.Option("--email", help="E-mail address to sign in with.")]
@@ -44,8 +47,10 @@ def add(
     data_dir: DataDirOption = None,
 ) -> None:
     """Add a person; without --password-stdin a password is made and printed once."""
-    if "@" not in email:
-        raise typer.BadParameter("an e-mail address has an @", param_hint="--email")
+    if not _EMAIL.fullmatch(email.strip()):
+        raise typer.BadParameter("an e-mail address has an @ and no blanks", param_hint="--email")
+    if not name.isprintable():
+        raise typer.BadParameter("a name is made of printable characters", param_hint="--name")
     password, is_made = _password(email, from_stdin=password_stdin)
     hashed, now, user_id = hash_password(password), SystemClock().now(), uuid7()
 

@@ -31,15 +31,24 @@ def parse_address(text: str) -> Address | None:
 def parse_networks(entries: Iterable[str], *, key: str = "server.trusted_proxies") -> tuple[Network, ...]:
     """Read addresses and networks. Raises ConfigError that names *key* and the entry.
 
-    A network with host bits set (``10.0.0.1/0``) is refused: it rarely means what it says.
+    A network with host bits set (``10.0.0.1/0``) is refused: it rarely means what it says. So is a zone
+    (``fe80::1%eth0``): `parse_address` knows none, and the entry could never match.
     """
     networks = []
     for entry in entries:
+        if "%" in entry:
+            raise ConfigError(f"{key}: {entry!r} has a zone: give the address without it")
         try:
             networks.append(ip_network(entry, strict=True))
         except ValueError as exc:
             raise ConfigError(f"{key}: {entry!r} is no IP address or network: {exc}") from None
     return tuple(networks)
+
+
+def rate_key(client: str) -> str:
+    """Return what a client is counted under: its IPv4 address, or the /64 that one IPv6 customer is given."""
+    address = parse_address(client)
+    return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else client
 
 
 def is_in(address: Address, networks: Sequence[Network]) -> bool:

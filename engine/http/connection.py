@@ -26,6 +26,7 @@ from hypercorn.utils import parse_socket_addr
 
 from engine.clock import Clock
 from engine.http.errors import envelope
+from engine.http.guard import PROTECTIVE_HEADERS
 from engine.http.limits import ServerLimits
 
 _CHUNK = 2**16
@@ -79,7 +80,7 @@ class _Protocol(H11Protocol):
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
-            (b"cache-control", b"no-store"),
+            *PROTECTIVE_HEADERS,
             (b"x-request-id", secrets.token_hex(12).encode()),
             (b"x-content-type-options", b"nosniff"),
             *self.config.response_headers("h11"),

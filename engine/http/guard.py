@@ -30,6 +30,12 @@ MAX_TARGET_BYTES = 4 * 1024
 REQUEST_ID_KEY = "engine.request_id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _OURS = frozenset({b"x-request-id", b"x-content-type-options", b"server"})
+PROTECTIVE_HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+)
+"""On every answer that does not set its own; a page brings a policy that fits it."""
 
 logger = logging.getLogger("engine.http")
 
@@ -81,7 +87,6 @@ class Guard:
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
-            (b"cache-control", b"no-store"),
             (b"connection", b"close"),
         ]
         await send({"type": "http.response.start", "status": int(status), "headers": headers})
@@ -97,6 +102,8 @@ def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 def _with_ours(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
     kept = [(name, value) for name, value in headers if name.lower() not in _OURS]
+    given = {name.lower() for name, _ in kept}
+    kept += [header for header in PROTECTIVE_HEADERS if header[0] not in given]
     return [*kept, (b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
 
 

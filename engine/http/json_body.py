@@ -52,10 +52,12 @@ def decode_body(raw: bytes, type_: Any) -> Any:
 
 
 def decode_query(values: Mapping[str, list[str]], type_: type[Any]) -> Any:
-    """Decode query parameters into *type_*. Raises ValidationError; one given twice is refused."""
-    repeated = {name: "must be given once" for name, given in values.items() if len(given) > 1}
-    if repeated:
-        raise invalid(repeated)
+    """Decode query parameters into *type_*. Raises ValidationError; one given twice or with NUL is refused."""
+    wrong = {name: "must be given once" for name, given in values.items() if len(given) > 1}
+    # no text of the store can hold NUL, so nothing can match it
+    wrong |= {name: "must not contain NUL" for name, given in values.items() if any("\x00" in text for text in given)}
+    if wrong:
+        raise invalid(wrong)
     try:
         return msgspec.convert({name: given[0] for name, given in values.items()}, type_, strict=False)
     except msgspec.ValidationError as exc:

@@ -44,7 +44,7 @@ class PageWindow(msgspec.Struct, frozen=True, kw_only=True):
         if self.cursor is None:
             return None
         match self.cursor:
-            case (int(seq),) if not isinstance(seq, bool):
+            case (int(seq),) if not isinstance(seq, bool) and 0 <= seq < 2**63:
                 return seq
         raise _bad_cursor()
 
@@ -87,9 +87,12 @@ def decode_cursor(text: str) -> tuple[Any, ...]:
         raise _bad_cursor()
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        return msgspec.json.decode(raw, type=tuple[str | int, ...])
+        key = msgspec.json.decode(raw, type=tuple[str | int, ...])
     except (ValueError, binascii.Error, msgspec.DecodeError):
         raise _bad_cursor() from None
+    if any(isinstance(part, str) and "\x00" in part for part in key):
+        raise _bad_cursor()
+    return key
 
 
 def parse_instant(text: str, field: str) -> datetime:

@@ -13,6 +13,7 @@ from uuid import UUID
 import trio
 
 from engine.errors import RateLimitError
+from engine.http.client_ip import rate_key
 
 MAX_KEYS = 20_000
 _IP_FACTOR = 20
@@ -73,6 +74,7 @@ class RateLimits:
         self._login = TokenBuckets(login_per_minute, time=time)
         self._login_ip = TokenBuckets(login_per_minute * _IP_FACTOR, time=time)
         self._login_email = TokenBuckets(login_per_minute * _EMAIL_FACTOR, time=time)
+        self._session_ip = TokenBuckets(login_per_minute * _IP_FACTOR, time=time)
         self._webhook = TokenBuckets(webhook_per_minute, time=time)
         self._api = TokenBuckets(api_per_minute, time=time)
         self._kill = TokenBuckets(max(api_per_minute, _KILL_PER_MINUTE), time=time)
@@ -80,17 +82,28 @@ class RateLimits:
     def login(self, client_ip: str, email: str) -> None:
         """Count one try to sign in: per address and e-mail, and more widely per each alone.
 
-        A stranger can exhaust only its own address; the wide limits never lock a user out for long.
+        The narrow limit comes first: what it refuses takes nothing from the wide ones, so one address
+        alone can never use up what a user may try from elsewhere (SEC-006).
         """
-        _check(self._login_ip.take(client_ip))
+        address = rate_key(client_ip)
+        _check(self._login.take(f"{address}\x00{email}"))
+        _check(self._login_ip.take(address))
         _check(self._login_email.take(email))
-        _check(self._login.take(f"{client_ip}\x00{email}"))
 
     def login_succeeded(self, client_ip: str, email: str) -> None:
         """Take a successful try off the count: only failures add up."""
-        self._login_ip.give_back(client_ip)
+        address = rate_key(client_ip)
+        self._login.give_back(f"{address}\x00{email}")
+        self._login_ip.give_back(address)
         self._login_email.give_back(email)
-        self._login.give_back(f"{client_ip}\x00{email}")
+
+    def session(self, client_ip: str) -> None:
+        """Count one refresh token that an address presents; each costs the store a look."""
+        _check(self._session_ip.take(rate_key(client_ip)))
+
+    def session_known(self, client_ip: str) -> None:
+        """Take a refresh token that was known off the count: only guesses add up."""
+        self._session_ip.give_back(rate_key(client_ip))
 
     def webhook(self, source: UUID | str) -> None:
         """Count one delivery of a source."""

@@ -134,11 +134,15 @@ def token_view(
 
 
 async def refresh(request: ApiRequest, token: str) -> TokenView:
-    """Exchange a refresh token; a reuse after the grace ends the session. Raises UnauthorizedError."""
+    """Exchange a refresh token; a reuse after the grace ends the session.
+
+    Raises UnauthorizedError, RateLimitError.
+    """
     services: CoreServices = request.services
     refused = UnauthorizedError("the refresh token is not valid; sign in again", code="INVALID_REFRESH_TOKEN")
     if not services.refresh_tokens.is_wellformed(token):
         raise refused
+    services.rate_limits.session(request.client_ip)
     now, child = services.clock.now(), services.refresh_tokens.child_of(token)
 
     async def unit(connection: Any) -> store.Rotation:
@@ -154,6 +158,7 @@ async def refresh(request: ApiRequest, token: str) -> TokenView:
     user, family = done.user, done.family_id
     if user is None or family is None or done.signed_in_at is None:
         raise refused
+    services.rate_limits.session_known(request.client_ip)
     if done.outcome is store.RefreshOutcome.REUSED:
         services.sessions.revoke(family, at=now)
         audit(request, "REFRESH_REUSED", subject=f"user:{user.id}", content={"session": str(family)})
@@ -167,6 +172,7 @@ async def sign_out(request: ApiRequest, *, token: str | None, session_id: UUID |
     """End the session of a refresh token and that of the bearer; return a user it concerned, or None."""
     services: CoreServices = request.services
     now = services.clock.now()
+    services.rate_limits.session(request.client_ip)
 
     async def unit(connection: Any) -> tuple[UUID, UUID] | None:
         ended = None
@@ -180,6 +186,8 @@ async def sign_out(request: ApiRequest, *, token: str | None, session_id: UUID |
     ended: tuple[UUID, UUID] | None = await services.database.run(unit, timeout_s=WRITE_TIMEOUT_S, shield=True)
     if session_id is not None:
         services.sessions.revoke(session_id, at=now)
+    if ended is not None or session_id is not None:
+        services.rate_limits.session_known(request.client_ip)
     if ended is None:
         return None
     services.sessions.revoke(ended[0], at=now)

@@ -109,6 +109,10 @@ def _position(p: Position, day: date, at: datetime) -> tuple[Any, ...]:
     )
 
 
+# The plans are made once, when the tables may be next to empty: by statistics they would read whole tables
+# that a busy day has filled since. Every row here is found by its key.
+_BY_INDEX = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+
 # SQLSTATE classes that speak of the batch: data, constraint, trigger, and statements that are wrong.
 # All others (deadlock, disk, configuration, a server that goes away) speak of the store: it is tried again.
 _REFUSALS = ("22", "23", "27", "42", "44", "P0")
@@ -239,7 +243,7 @@ class LedgerStore:
     async def _open(self) -> Any:
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
-        settings = {"application_name": "trading-engine-ledger", **SESSION}
+        settings = {"application_name": "trading-engine-ledger", **SESSION, **_BY_INDEX}
         if self._role:
             settings["role"] = self._role
         connection = await asyncpg.connect(self._url, timeout=3, command_timeout=30, server_settings=settings)

@@ -1,5 +1,6 @@
 """The lease on a real PostgreSQL: one holder, and nothing written by a superseded one."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -47,7 +48,8 @@ def take(database, holder, expected):
 async def put(url, holder, *, age_s=0.0, released=False, epoch=1):
     await sql(
         url,
-        "INSERT INTO engine_lease (epoch, holder, renewed_at, released) VALUES ($1, $2, now() - $3 * interval '1s', $4)",
+        "INSERT INTO engine_lease (epoch, holder, renewed_at, released)"
+        " VALUES ($1, $2, now() - $3 * interval '1s', $4)",
         epoch,
         holder,
         age_s,
@@ -99,57 +101,48 @@ async def test_superseded_holder_can_neither_renew_nor_release_nor_check(databas
 
 
 @asynccontextmanager
-async def transaction_under_way(database):
-    """A transaction that has checked epoch 1 and is not committed before the body ends."""
-    import asyncio
-
-    checked, go_on = trio.Event(), []
-    token = trio.lowlevel.current_trio_token()
+async def under_way(database, step):
+    """A transaction that has done *step* and is committed when the body ends."""
+    done, go_on = trio.Event(), asyncio.Event()
 
     async def unit(connection):
-        await lease.check(connection, epoch=1)
-        token.run_sync_soon(checked.set)
-        while not go_on:
-            await asyncio.sleep(0.005)
+        await step(connection)
+        done.set()
+        await go_on.wait()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: database.run(unit, timeout_s=20))
-        await checked.wait()
+        await done.wait()
         try:
             yield
         finally:
-            go_on.append(True)
+            go_on.set()
+
+
+async def until_somebody_waits_for_a_lock(url):
+    with trio.fail_after(10):
+        while not await sql(
+            url,
+            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()",
+        ):
+            await trio.sleep(0.01)
 
 
 async def test_renewing_does_not_wait_for_a_ledger_transaction(database):
     await take(database, "a", 0)
-    async with transaction_under_way(database):
+    async with under_way(database, lambda c: lease.check(c, epoch=1)):
         await database.run(lambda c: lease.renew(c, epoch=1), timeout_s=2)
 
 
 async def test_ledger_transaction_does_not_wait_for_a_renewal(database, schema_url):
-    import asyncio
-
     await take(database, "a", 0)
-    renewed, go_on = trio.Event(), []
-    token = trio.lowlevel.current_trio_token()
-
-    async def renewing(connection):
-        await lease.renew(connection, epoch=1)
-        token.run_sync_soon(renewed.set)
-        while not go_on:
-            await asyncio.sleep(0.005)
-
     store = LedgerStore(schema_url, role=APP_ROLE)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(lambda: database.run(renewing, timeout_s=20))
-        await renewed.wait()
+    async with under_way(database, lambda c: lease.renew(c, epoch=1)):
         await store.commit(Batch(), epoch=1, timeout_s=2)
-        go_on.append(True)
     await store.close()
 
 
-async def test_takeover_waits_for_the_transaction_under_way(database):
+async def test_takeover_waits_for_the_transaction_under_way(database, schema_url):
     await take(database, "a", 0)
     ended = []
 
@@ -157,39 +150,26 @@ async def test_takeover_waits_for_the_transaction_under_way(database):
         assert await take(database, "b", 1) == 2
         ended.append("takeover")
 
-    async with trio.open_nursery() as nursery, transaction_under_way(database):
+    async with trio.open_nursery() as nursery, under_way(database, lambda c: lease.check(c, epoch=1)):
         nursery.start_soon(take_over)
-        await trio.testing.wait_all_tasks_blocked(0.1)
+        await until_somebody_waits_for_a_lock(schema_url)
         assert ended == []
     assert ended == ["takeover"]
 
 
 async def test_commit_that_waits_for_a_takeover_is_fenced(database, schema_url):
-    import asyncio
-
     await take(database, "a", 0)
     trader = await Trader().seed(schema_url)
     store = LedgerStore(schema_url, role=APP_ROLE)
-    await store.head()
-    taken, go_on = trio.Event(), []
-    token = trio.lowlevel.current_trio_token()
-
-    async def taking(connection):
-        await lease.take(connection, holder="b", expected_epoch=1)
-        token.run_sync_soon(taken.set)
-        while not go_on:
-            await asyncio.sleep(0.005)
 
     async def commit():
         with pytest.raises(Fenced):
             await store.commit(Batch(new_orders=(trader.order(),)), epoch=1, timeout_s=10)
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(lambda: database.run(taking, timeout_s=20))
-        await taken.wait()
+    taking = under_way(database, lambda c: lease.take(c, holder="b", expected_epoch=1))
+    async with trio.open_nursery() as nursery, taking:
         nursery.start_soon(commit)
-        await trio.testing.wait_all_tasks_blocked(0.1)
-        go_on.append(True)
+        await until_somebody_waits_for_a_lock(schema_url)
     assert await sql(schema_url, "SELECT 1 FROM orders") == []
     await store.close()
 

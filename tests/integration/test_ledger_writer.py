@@ -199,20 +199,21 @@ async def test_row_new_and_changed_in_one_batch_is_written_in_its_last_version(s
     assert await sql(schema_url, "SELECT status, reason FROM trade_intents") == [("CANCELLED", "R")]
 
 
-async def test_one_order_makes_way_for_the_next_in_one_batch(schema_url, trader):
-    first = trader.order(status=OrderStatus.SUBMITTING)
-    second = trader.order()
+@pytest.mark.parametrize("enters_stands_first", [False, True])
+async def test_one_order_makes_way_for_the_next_in_one_batch(schema_url, trader, enters_stands_first):
+    leaves = trader.order(status=OrderStatus.SUBMITTING)
+    enters = trader.order()
+    stand = (enters, leaves) if enters_stands_first else (leaves, enters)
     async with writing(schema_url) as writer:
-        await writer.write(LedgerEntry(new_orders=(first, second), audit=(draft(),)))
+        await writer.write(LedgerEntry(new_orders=stand, audit=(draft(),)))
         batches = writer.batches
-        enters = msgspec.structs.replace(second, status=OrderStatus.SUBMITTING)
-        leaves = msgspec.structs.replace(first, status=OrderStatus.SUBMITTED)
-        writer.append(LedgerEntry(order_updates=(enters,), audit=(draft(),)))
-        writer.append(LedgerEntry(order_updates=(leaves,), audit=(draft(),)))
+        for order, to in ((enters, OrderStatus.SUBMITTING), (leaves, OrderStatus.SUBMITTED)):
+            moved = msgspec.structs.replace(order, status=to)
+            writer.append(LedgerEntry(order_updates=(moved,), audit=(draft(),)))
         assert await writer.barrier()
         assert writer.batches == batches + 1
     found = await sql(schema_url, "SELECT id, status FROM orders")
-    assert dict(found) == {first.id: "SUBMITTED", second.id: "SUBMITTING"}
+    assert dict(found) == {leaves.id: "SUBMITTED", enters.id: "SUBMITTING"}
 
 
 async def test_second_unresolved_order_of_an_instrument_is_refused(schema_url, trader):
@@ -383,32 +384,63 @@ async def test_commit_still_under_way_after_the_deadline_is_ended_before_it_is_r
     monkeypatch.setattr("engine.actors.audit_writer._COMMIT_TIMEOUT_S", 0.3)
     async with writing(schema_url) as writer:
         await writer.write(LedgerEntry(audit=(draft("start"),)))
-        # a lock that the batch waits for beyond its deadline
-        async with database(schema_url) as other:
-            locked, let_go, outcome = trio.Event(), trio.Event(), Outcome()
+        locked, let_go, outcome = trio.Event(), asyncio.Event(), Outcome()
 
-            async def hold():
-                async def unit(connection):
-                    await connection.execute("LOCK TABLE system_flags IN ACCESS EXCLUSIVE MODE")
-                    trio_token.run_sync_soon(locked.set)
-                    while not let_go.is_set():
-                        await asyncio.sleep(0.01)
+        async def hold(connection):
+            await connection.execute("LOCK TABLE system_flags IN ACCESS EXCLUSIVE MODE")
+            locked.set()
+            await let_go.wait()
 
-                await other.run(unit, timeout_s=20)
-
-            trio_token = trio.lowlevel.current_trio_token()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(hold)
-                await locked.wait()
-                entry = outcome.entry(writes=(Write(sql=FLAG, args=("f",)),), audit=(draft("one"),))
-                writer.append(entry)
-                while writer.available:
-                    await trio.sleep(0.01)
-                let_go.set()
-            await outcome.wait()
+        async with database(schema_url) as other, trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: other.run(hold, timeout_s=20))
+            await locked.wait()
+            # it waits for that lock beyond its deadline
+            writer.append(outcome.entry(writes=(Write(sql=FLAG, args=("f",)),), audit=(draft("one"),)))
+            while writer.available:
+                await trio.sleep(0.01)
+            let_go.set()
+        await outcome.wait()
     assert outcome.committed == 1
     assert await subjects(schema_url) == ["start", "one"]
     assert await sql(schema_url, "SELECT version FROM system_flags") == [(1,)]
+
+
+async def test_transaction_that_outlives_its_connection_is_ended_before_it_is_repeated(schema_url, trader, proxied):
+    url, proxy = proxied
+    waiting = (
+        "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        " AND application_name = 'trading-engine-ledger'"
+    )
+
+    async def waits_for_the_lock(*, other_than=()):
+        with trio.fail_after(10):
+            while not (found := {pid for (pid,) in await sql(schema_url, waiting)} - set(other_than)):
+                await trio.sleep(0.01)
+        return found
+
+    async def hold(connection):
+        # an order that refers to the account waits for this, with its rows written already
+        await connection.execute("SELECT 1 FROM kite_accounts FOR UPDATE")
+        locked.set()
+        await let_go.wait()
+
+    locked, let_go, outcome = trio.Event(), asyncio.Event(), Outcome()
+    async with writing(url) as writer, database(schema_url) as other:
+        await writer.write(LedgerEntry(audit=(draft("start"),)))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: other.run(hold, timeout_s=20))
+            await locked.wait()
+            writer.append(outcome.entry(new_orders=(trader.order(),), audit=(draft("one"),)))
+            # the server goes on with a statement whose client it does not know to be gone, and would commit it
+            first = await waits_for_the_lock()
+            proxy.down()
+            await proxy.up()
+            await waits_for_the_lock(other_than=first)
+            let_go.set()
+        await outcome.wait()
+    assert (outcome.committed, outcome.error) == (1, None)
+    assert await subjects(schema_url) == ["start", "one"]
+    assert await sql(schema_url, "SELECT count(*) FROM orders") == [(1,)]
 
 
 async def test_killed_backend_loses_nothing_under_load(schema_url, trader, servers):

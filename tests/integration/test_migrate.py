@@ -1,5 +1,6 @@
 """Migrations on a real PostgreSQL: once, in order, all or nothing, and the rights they leave behind."""
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -131,6 +132,36 @@ async def test_databases_of_one_server_migrate_at_once(servers, aio):
         servers.sql("DROP ROLE twin_login")
 
 
+@pytest.mark.parametrize("member", [False, True])
+async def test_role_granted_by_another_database_at_the_same_moment_is_waited_for(servers, aio, member):
+    servers.sql("CREATE ROLE twin_login LOGIN SUPERUSER")
+    url = as_login(servers.create_database("twin"), "twin_login")
+    if member:
+        servers.sql(f"GRANT {APP_ROLE} TO twin_login")
+
+    async def grant_while_migrating():
+        other = await asyncpg.connect(servers.database_url("postgres"))
+        try:
+            async with other.transaction():
+                await other.execute(f"GRANT {APP_ROLE} TO twin_login WITH ADMIN OPTION")
+                nursery.start_soon(migrate, url)
+                for _ in range(100):
+                    # it waits for this transaction, or has nothing left to grant
+                    if await other.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
+                        break
+                    await asyncio.sleep(0.01)
+        finally:
+            await other.close()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            await run_aio(grant_while_migrating, timeout_s=20)
+        assert len(await applied(url)) == latest_version()
+    finally:
+        servers.drop_database("twin")
+        servers.sql("DROP ROLE twin_login")
+
+
 async def test_kill_in_the_middle_leaves_the_old_schema_or_the_new(database_url, aio, folder):
     add(folder, latest_version() + 1, "CREATE TABLE thing (); SELECT pg_sleep(30); CREATE TABLE other ();")
     program = (
@@ -209,7 +240,8 @@ AS_APP = f"SET ROLE {APP_ROLE}; "
         "ALTER TABLE audit_logs DISABLE TRIGGER ALL",
         "DROP TABLE audit_logs",
         "DROP TRIGGER audit_logs_no_change ON audit_logs",
-        "CREATE OR REPLACE FUNCTION audit_logs_append_only() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        "CREATE OR REPLACE FUNCTION audit_logs_append_only() RETURNS trigger LANGUAGE plpgsql"
+        " AS 'BEGIN RETURN NEW; END'",
         "ALTER TABLE orders ADD COLUMN x int",
         "DROP TABLE orders",
         "DELETE FROM orders",

@@ -37,7 +37,8 @@ from engine.broker.base import (
     WriteOutcome,
 )
 from engine.clock import trading_day
-from engine.domain.audit import GENESIS
+from engine.domain.audit import GENESIS, AuditDraft
+from engine.domain.delivery import Delivery, Item
 from engine.domain.directory import Account, Directory, Strategy, Target
 from engine.domain.enums import (
     AccountStatus,
@@ -45,6 +46,8 @@ from engine.domain.enums import (
     IntentStatus,
     KillState,
     OrderStatus,
+    OrderType,
+    ProductType,
     SizingMode,
     TransactionType,
     Variety,
@@ -53,6 +56,7 @@ from engine.domain.instruments import Instrument, InstrumentBook
 from engine.domain.killswitch import KillRecord, KillSwitches
 from engine.domain.limits import RiskLimits
 from engine.domain.order import Order
+from engine.domain.signal import Signal
 from engine.errors import BrokerUnavailable, StoreUnavailable
 from engine.store.ledger import Batch, Head, LedgerRefused
 from tests.support.trade import ACCOUNT, NOW, STRATEGY, USER, an_order
@@ -153,6 +157,12 @@ class MemoryStore:
         if self.is_down:
             raise StoreUnavailable("scripted: down")
         return Head(seq=0, hash=GENESIS) if not self.audit else Head(seq=self.audit[-1].seq, hash=self.audit[-1].hash)
+
+    async def has(self, head: Head, *, timeout_s: float = 5.0) -> bool:
+        await trio.sleep(0)
+        if self.is_down:
+            raise StoreUnavailable("scripted: down")
+        return any((record.seq, record.hash) == (head.seq, head.hash) for record in self.audit)
 
     async def known_intents(self, ids: Sequence[UUID], *, timeout_s: float = 5.0) -> set[UUID]:
         await trio.lowlevel.checkpoint()
@@ -550,6 +560,7 @@ class World:
         self.ledger.append(
             LedgerEntry(
                 new_orders=[admitted],
+                audit=[AuditDraft(at=self.clock.now(), actor="test", action="ADMIT", subject="order", content={})],
                 on_commit=lambda: self.crew.committed([admitted]),
                 on_fail=lambda _error: self.crew.withdraw([admitted]),
             )
@@ -603,6 +614,38 @@ class World:
             assert not broker.unproven, f"left without a committed row: {broker.unproven}"
             ids = [order.id for order in broker.left]
             assert len(ids) == len(set(ids)), "an order left twice"
+
+
+def a_signal(symbol: str = "INFY", **fields: Any) -> Signal:
+    """A signal to buy 10 at 100."""
+    defaults: dict[str, Any] = {
+        "symbol": symbol,
+        "exchange": Exchange.NSE,
+        "transaction_type": TransactionType.BUY,
+        "quantity": 10,
+        "order_type": OrderType.LIMIT,
+        "product_type": ProductType.MIS,
+        "price": Decimal(100),
+    }
+    return Signal(**(defaults | fields))
+
+
+SOURCE = UUID(int=77)
+
+
+def a_delivery(world: World, *signals: Signal, key: str = "k1", body: bytes = b"1" * 32, **fields: Any) -> Delivery:
+    """A delivery of the default strategy, received now."""
+    defaults: dict[str, Any] = {
+        "source_id": SOURCE,
+        "strategy_id": STRATEGY,
+        "user_id": USER,
+        "idempotency_key": key,
+        "body_sha256": body,
+        "received_at": world.clock.now(),
+        "request_id": None,
+        "items": tuple(Item(position=i, signal=s) for i, s in enumerate(signals or (a_signal(),))),
+    }
+    return Delivery(**(defaults | fields))
 
 
 class Running:
@@ -666,28 +709,16 @@ async def crashed(world: World, **pace: int) -> World:
     return after
 
 
-def _instrument(symbol: str, token: int) -> Instrument:
-    return make_instrument(symbol, token)
-
-
 def make_instrument(symbol: str, token: int, **fields: Any) -> Instrument:
     """An NSE share with lots of one."""
     defaults: dict[str, Any] = {
-        "instrument_token": token,
+        "token": token,
         "exchange": Exchange.NSE,
         "symbol": symbol,
-        "name": symbol,
-        "segment": "NSE",
-        "instrument_type": "EQ",
         "lot_size": 1,
         "tick_size": Decimal("0.05"),
-        "last_price": Decimal(0),
     }
-    known = {f.name for f in msgspec.structs.fields(Instrument)}
-    return Instrument(**{k: v for k, v in (defaults | fields).items() if k in known})
+    return Instrument(**(defaults | fields))
 
 
 BOOK = InstrumentBook([make_instrument(symbol, 1 + i) for i, symbol in enumerate(("INFY", "SBIN", "TCS", "NOPRICE"))])
-UTC_ZERO = datetime(2026, 1, 1, tzinfo=UTC)
-SELL = TransactionType.SELL
-__all__ = ["BrokerAuthError", "LedgerRefused", "MemoryBroker", "MemoryStore", "World", "accept", "answer", "running"]

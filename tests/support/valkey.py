@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from engine.embedded.valkey import binary
 
@@ -45,7 +47,7 @@ class OwnValkey:
 
     def client(self, **options: object) -> redis.Redis:
         """Return a client of the server."""
-        return redis.Redis(unix_socket_path=str(self.socket), **options)
+        return redis.Redis(unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 0), **options)
 
     def freeze(self) -> None:
         """SIGSTOP."""

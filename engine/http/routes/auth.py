@@ -83,7 +83,7 @@ async def login(request: ApiRequest) -> TokenView:
     summary="Renew a session",
     body=RefreshBody,
     response=TokenView,
-    errors=(UnauthorizedError,),
+    errors=(UnauthorizedError, RateLimitError),
     tags=_TAGS,
 )
 async def renew(request: ApiRequest) -> TokenView:
@@ -99,7 +99,7 @@ async def renew(request: ApiRequest) -> TokenView:
     summary="Sign out",
     body=LogoutBody,
     body_required=False,
-    errors=(UnauthorizedError,),
+    errors=(UnauthorizedError, RateLimitError),
     tags=_TAGS,
 )
 async def logout(request: ApiRequest) -> dict[str, bool]:
@@ -211,6 +211,8 @@ async def register(request: ApiRequest) -> UserView:
     services.rate_limits.login(request.client_ip, email)
     if not _EMAIL.fullmatch(email):
         raise invalid({"email": "must be an e-mail address"})
+    if not body.name.isprintable():
+        raise invalid({"name": "must be printable characters"})
     _check_password(body.password, email, "password")
     password_hash, now = await services.passwords.hash(body.password), services.clock.now()
 

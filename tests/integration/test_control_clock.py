@@ -1,0 +1,121 @@
+"""What the clock actor does each tick: the journal's cursor, the kill file of another program, trimming."""
+
+import os
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+
+from engine.actors.audit_writer import AuditWriter
+from engine.actors.clock import ClockActor
+from engine.actors.killswitch_file import KillFile
+from engine.actors.killswitch_guardian import KillSwitchGuardian
+from engine.clock import SystemClock
+from engine.domain.enums import KillState
+from engine.domain.killswitch import KillRecord, KillSwitches
+from engine.journal import keys
+from engine.journal.store import JournalStore
+from engine.store.ledger import LedgerStore
+from tests.support.valkey import OwnValkey
+
+
+class Parts:
+    """A clock actor with a ledger that only collects what it is handed."""
+
+    def __init__(self, folder, url="unix:///none.sock"):
+        self.ingest = SimpleNamespace(cursor="0-0")
+        self.ledger = AuditWriter(LedgerStore("postgresql://none", role=None), epoch=1)
+        self.ledger.available = True
+        self.path = folder / "state" / "kill.wal"
+        self.file = KillFile(self.path)
+        self.switches = KillSwitches()
+        self.epoch = uuid4()
+        guardian = KillSwitchGuardian(
+            switches=self.switches, file=self.file, ledger=self.ledger, clock=SystemClock(), on_change=lambda: None
+        )
+        self.actor = ClockActor(
+            clock=SystemClock(),
+            ingest=self.ingest,
+            ledger=self.ledger,
+            journal=JournalStore(url),
+            journal_epoch=self.epoch,
+            guardian=guardian,
+            kill_file=self.file,
+            kill_path=self.path,
+            crew=SimpleNamespace(executors={}),
+        )
+
+    def cursors(self):
+        return [entry.writes[0].args[1] for entry in self.ledger.mailbox.take_all() if entry.writes]
+
+    def append(self, version, state):
+        self.file.append(
+            KillRecord(scope="global", version=version, state=state, reason="r", actor="cli", at=SystemClock().now())
+        )
+
+
+@pytest.fixture
+def parts(tmp_path):
+    return Parts(tmp_path)
+
+
+async def test_cursor_is_written_when_it_moved_and_never_from_before_replay(parts):
+    parts.actor.write_cursor()
+    assert parts.cursors() == []
+    for cursor in ("5-1", "5-1", "6-0"):
+        parts.ingest.cursor = cursor
+        parts.actor.write_cursor()
+    assert parts.cursors() == ["5-1", "6-0"]
+
+
+async def test_cursor_waits_for_the_ledger(parts):
+    parts.ingest.cursor = "5-1"
+    parts.ledger.available = False
+    parts.actor.write_cursor()
+    parts.ledger.available = True
+    parts.actor.write_cursor()
+    assert parts.cursors() == ["5-1"]
+
+
+async def test_change_in_the_kill_file_is_adopted_even_within_one_tick_of_its_clock(parts, monkeypatch):
+    await parts.actor._read_kill_file()
+    parts.append(1, KillState.BLOCKED)
+    stamp = parts.path.stat()
+    await parts.actor._read_kill_file()
+    assert parts.switches.records["global"].enabled
+    parts.append(2, KillState.ARMED)
+    os.utime(parts.path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    await parts.actor._read_kill_file()
+    assert not parts.switches.records["global"].enabled
+
+
+async def test_unchanged_kill_file_is_not_read_again(parts, monkeypatch):
+    parts.append(1, KillState.BLOCKED)
+    await parts.actor._read_kill_file()
+    monkeypatch.setattr(parts.file, "read", lambda: pytest.fail("read again"))
+    await parts.actor._read_kill_file()
+
+
+async def test_damaged_kill_file_changes_nothing_in_memory(parts):
+    parts.append(1, KillState.BLOCKED)
+    await parts.actor._read_kill_file()
+    parts.path.write_bytes(b"damage\n" + parts.path.read_bytes())
+    await parts.actor._read_kill_file()
+    assert parts.switches.records["global"].enabled
+
+
+async def test_trimming_drops_what_the_ledger_has_and_survives_a_server_that_is_away(aio, tmp_path):
+    with OwnValkey(tmp_path) as server:
+        parts = Parts(tmp_path, server.url)
+        with server.client() as client:
+            for n in range(1, 500):
+                client.xadd(keys.stream(str(parts.epoch)), {"e": "x"}, id=f"{n}-0")
+            await parts.actor._trim()
+            assert client.xlen(keys.stream(str(parts.epoch))) == 499
+            parts.ingest.cursor = "450-0"
+            parts.actor.write_cursor()
+            await parts.actor._trim()
+            assert 50 <= client.xlen(keys.stream(str(parts.epoch))) < 200
+        parts.ingest.cursor = "499-0"
+        parts.actor.write_cursor()
+    await parts.actor._trim()
