@@ -173,6 +173,7 @@ class Trading:
     def _account_changed(self, account: Account) -> None:
         self._infrastructure.open_paper_account(account)
         self.sessions.forget(account.id)
+        self.master.try_now()
         executor = self.crew.executors.get(account.id)
         if executor is not None:
             executor.reset_session()

@@ -242,5 +242,5 @@ class AuditWriter:
             self._in_hand = []
         else:
             (entry,), self._in_hand = self._in_hand, []
-            _log.error("ledger.refused", error=str(refused))
+            _log.warning("ledger.refused", error=str(refused))
             self._settle([(entry, refused)])

@@ -132,6 +132,10 @@ def _against(
     now: datetime,
 ) -> list[Denial]:
     found: list[Denial] = []
+    if signal.stop_loss is not None or signal.target is not None:
+        # an entry whose stop was silently left out would be worse than no entry
+        text = "attached stop loss and target are not placed yet; send the order without them, the stop as its own SL"
+        found.append(Denial(code="ATTACHED_EXITS_UNSUPPORTED", text=text))
     if strategy is None:
         found.append(Denial(code="STRATEGY_GONE", text="the strategy of this source was deleted"))
     elif not strategy.enabled:

@@ -34,6 +34,11 @@ class InstrumentMaster:
         self.loaded_for: date | None = None
         self.loaded_at: datetime | None = None
         self._loaded = trio.Event()
+        self._retry = trio.Event()
+
+    def try_now(self) -> None:
+        """Somebody has logged in: do not wait with the next try."""
+        self._retry.set()
 
     async def wait_loaded(self, *, timeout_s: float) -> bool:
         """Wait for the first master; False when the deadline came first."""
@@ -47,7 +52,9 @@ class InstrumentMaster:
         while True:
             wanted = self._dump_day(self._clock.now())
             if self.loaded_for != wanted and not await self._load(wanted):
-                await trio.sleep(_RETRY_S)
+                with trio.move_on_after(_RETRY_S):
+                    await self._retry.wait()
+                self._retry = trio.Event()
                 continue
             await trio.sleep(_CHECK_S)
 

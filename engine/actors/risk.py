@@ -148,18 +148,19 @@ class RiskActor:
         The live one if there is one, else the master's, else the first delivery of an instrument waits for
         a quote; one that had none does not hold up the next.
         """
-        missing = self._take_prices(passage)
-        if not missing:
-            return
         try:
+            missing = self._take_prices(passage)
+            if not missing:
+                return
             with trio.move_on_after(_PRICES_S):
                 for key in missing:
                     await self._prices.ensure(key)
+            until = trio.current_time() + _NO_PRICE_S
+            for key in self._take_prices(passage):
+                self._unpriced[key] = until
         except Exception:
-            _log.exception("prices.fault", keys=missing)
-        until = trio.current_time() + _NO_PRICE_S
-        for key in self._take_prices(passage):
-            self._unpriced[key] = until
+            # the verdict says what a missing price means; the delivery must not be lost for it
+            _log.exception("prices.fault", key=passage.delivery.idempotency_key)
 
     def _take_prices(self, passage: Passage) -> list[str]:
         """Take over the prices known of a delivery's instruments; return those of which none is to be had."""

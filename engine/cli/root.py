@@ -14,6 +14,7 @@ import typer
 from engine.cli import audit, doctor, exchange, init, killswitch, migrate, run, user, version
 from engine.errors import EngineError
 from engine.observability.redaction import escape_controls
+from engine.security.environment import harden_process
 
 app = typer.Typer(
     name="engine",
@@ -45,6 +46,7 @@ app.add_typer(audit.app, name="audit")
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
+    harden_process()
     words = sys.argv[1:] if arguments is None else arguments
     is_debug = "--debug" in words
     # --debug is understood wherever it stands

@@ -13,7 +13,7 @@ import typer
 from engine.app import Engine
 from engine.cli.places import ConfigOption, DataDirOption, config_of, data_dir_of
 from engine.observability.logs import configure
-from engine.security.environment import ConsultedEnvironment, forget_variables, harden_process
+from engine.security.environment import ConsultedEnvironment, forget_variables
 
 
 def run(
@@ -23,7 +23,6 @@ def run(
     demo: Annotated[bool, typer.Option("--demo", help="Also feed itself sample signals; paper mode only.")] = False,
 ) -> None:
     """Run the engine until Ctrl-C or SIGTERM."""
-    harden_process()
     environ = ConsultedEnvironment(os.environ)
     settings = config_of(config, environ)
     if port is not None:

@@ -22,7 +22,8 @@ _SECRET_KEYS = frozenset({"otp", "pin", "auth", "pwd"})
 _OPEN_KEYS = frozenset({"instrumenttoken", "instrumenttokens", "tokenexpiresat", "tokenexpiry", "secretversion"})
 
 # In free text (exception messages, third-party warnings): key=value, Kite's and bearer authorization,
-# Telegram's bot token inside a URL, the password inside a DSN.
+# Telegram's bot token inside a URL, the password inside a DSN, and the values that PostgreSQL quotes
+# when a row breaks a constraint.
 _TEXT_PATTERNS = (
     re.compile(r"(?i)\b(authorization)([\"']?\s*[:=]\s*[\"']?)(?:(?:token|bearer|basic)\s+)?[^\s\"',]+"),
     re.compile(
@@ -31,9 +32,15 @@ _TEXT_PATTERNS = (
     ),
     re.compile(r"(?i)\b(bearer|token)(\s+)[A-Za-z0-9._~+/-]+(?:[:.][A-Za-z0-9._~+/=-]+)+"),
     re.compile(r"(/bot)(\d+:)[A-Za-z0-9_-]{20,}"),
+    re.compile(
+        r"(\bKey )(\([^()]*(?:\([^()]*\)[^()]*)*\)=)\(.*?\)(?= (?:already exists|is |conflicts )|$)", re.MULTILINE
+    ),
+    re.compile(r"(\bFailing row contains )(\().*", re.DOTALL),
     re.compile(r"\b([a-z][a-z0-9+.-]{1,20}://[^\s:/@\"\\]*)(:)[^\s@/\"\\]+(?=@)"),
 )
-_TEXT_HINT = re.compile(r"(?i)token|key|secret|passw|signature|checksum|totp|cookie|bearer|authorization|/bot|@")
+_TEXT_HINT = re.compile(
+    r"(?i)token|key|secret|passw|signature|checksum|totp|cookie|bearer|authorization|/bot|@|\)=\(|failing row"
+)
 
 # C0, DEL, C1, line separators, and marks that reorder or hide text in a terminal.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")

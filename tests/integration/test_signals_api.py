@@ -245,6 +245,12 @@ def test_price_off_the_tick_is_rejected_and_names_the_nearest(engine: EngineProc
     assert "815.05" in found["reason"] or "815" in found["reason"]
 
 
+def test_signal_with_a_stop_is_rejected_rather_than_executed_without_it(engine: EngineProcess) -> None:
+    found = ended(engine, accepted(engine, market_order("SBIN", stopLoss=790)))
+    assert found["status"] == "REJECTED"
+    assert found["reason"].startswith("ATTACHED_EXITS_UNSUPPORTED: ")
+
+
 def test_order_value_over_the_limit_is_rejected_with_limit_and_value(engine: EngineProcess) -> None:
     found = ended(engine, accepted(engine, limit_order("RELIANCE", price=2450, quantity=1000)))
     assert found["status"] == "REJECTED"

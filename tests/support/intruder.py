@@ -25,6 +25,10 @@ class Person:
         self.token: str = signed_in["accessToken"]
         self.refresh_token: str = signed_in["refreshToken"]
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Call the API; *path* without the base path."""
         headers = {"Authorization": f"Bearer {self.token}"} | options.pop("headers", {})
@@ -44,6 +48,11 @@ class People:
     def __init__(self, engine: EngineProcess) -> None:
         self._engine = engine
         self._known: dict[str, Person] = {}
+
+    def close(self) -> None:
+        """Close everybody's connections."""
+        for person in self._known.values():
+            person.close()
 
     def __call__(self, name: str, role: str) -> Person:
         if name not in self._known:

@@ -43,7 +43,11 @@ ScopeText = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
 
 
 class EnableBody(ApiBody, frozen=True, kw_only=True):
-    """``scope`` is global, user:ID, account:ID or strategy:ID; ``squareOff`` also closes what is open."""
+    """``scope`` is global, user:ID, account:ID or strategy:ID; from then on nothing of it is sent.
+
+    ``squareOff`` is recorded with it; orders that rest at the broker and open positions are listed in the
+    status under ``notFlat`` and are yours to close for now.
+    """
 
     scope: ScopeText
     reason: Reason

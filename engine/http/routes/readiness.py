@@ -5,6 +5,7 @@ from typing import Any
 
 import trio
 
+from engine.domain.enums import AccountStatus
 from engine.errors import StoreUnavailable
 from engine.http.services import Services
 from engine.http.views.system import ChecksView, CheckView, ReadyView, StepWatch, find_child, ready_view
@@ -77,7 +78,11 @@ async def _database_fault(services: Services) -> str | None:
 
 
 def _broker_fault(services: Services) -> str | None:
-    return None if services.master.loaded_at is not None else "no instruments have been read from the broker yet"
+    if services.master.loaded_at is None:
+        return "no instruments have been read from the broker yet"
+    accounts = services.directory.accounts.values()
+    waiting = [account.label for account in accounts if account.status is not AccountStatus.ACTIVE]
+    return f"accounts that cannot trade now: {', '.join(sorted(waiting))}" if waiting else None
 
 
 def _migrations_fault(services: Services) -> str | None:

@@ -10,7 +10,8 @@ import msgspec
 from msgspec import UNSET
 
 from engine.domain.directory import Source, Strategy
-from engine.errors import ConflictError, NotFoundError
+from engine.domain.enums import SourceType
+from engine.errors import ConflictError, NotFoundError, ValidationError
 from engine.http.endpoint import ApiRequest, Page, endpoint
 from engine.http.json_body import invalid
 from engine.http.paging import PageQuery
@@ -67,6 +68,9 @@ async def add_source(request: ApiRequest) -> SourceKeysView:
     """Answers the source's API key and secret, which are shown this once."""
     services: Services = request.services
     body: NewSource = request.body
+    if body.type is SourceType.TRADINGVIEW:
+        mend = "tradingview alerts are not taken in yet; use webhook, sheets or telegram"
+        raise ValidationError("type is not offered", details={"fields": {"type": mend}})
     strategy = _strategy(request, body.strategy_id)
     api_key, secret = new_api_key(), new_secret()
     source = Source(

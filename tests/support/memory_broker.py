@@ -1,0 +1,241 @@
+"""A broker in memory whose every answer can be scripted; it notes what left, and whether its row was on disk."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from decimal import Decimal
+from itertools import count
+from typing import Any
+
+import msgspec
+import trio
+import trio.lowlevel
+
+from engine.broker.base import (
+    Accepted,
+    Broker,
+    BrokerOrder,
+    BrokerPositions,
+    BrokerTrade,
+    Gate,
+    NotSent,
+    OrderNotCommitted,
+    PlaceOutcome,
+    WriteOutcome,
+)
+from engine.domain.enums import (
+    OrderStatus,
+    Variety,
+)
+from engine.domain.instruments import Instrument
+from engine.domain.order import Order
+from engine.errors import BrokerUnavailable
+from tests.support.memory_store import MemoryStore
+from tests.support.trade import NOW
+
+Answer = Callable[["MemoryBroker", Order, Gate], Awaitable[PlaceOutcome]]
+
+
+class MemoryBroker(Broker):
+    """A broker that accepts, and whose orders stay OPEN; ``answers`` are those to the next orders of INFY."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._ids = count(100_000_001)
+        self.rows: dict[str, BrokerOrder] = {}
+        self.shown_trades: list[BrokerTrade] = []
+        self.left: list[Order] = []
+        self.gated: list[tuple[Order, str]] = []
+        self.unproven: list[Order] = []
+        self.answers: list[Answer] = []
+        self.latency_s = 0.01
+        self.book_down: Exception | None = None
+        self.trades_down: Exception | None = None
+        self.hide: set[str] = set()
+        self.reads = 0
+        self.read_latency_s = 0.005
+        self.cancels: list[str] = []
+        self.cancel_answer: WriteOutcome | None = None
+        self.cancel_latency_s = 0.01
+        self.last_price = Decimal(100)
+        self.position_rows: tuple[Any, ...] = ()
+        self.closed = False
+        self.on_left: Callable[[Order], None] = lambda _order: None
+        self.times: list[float] = []
+
+    # what scripted answers are made of
+
+    def passes(self, order: Order, gate: Gate) -> NotSent | None:
+        """Ask the gate and note the request as gone; NotSent when the gate says no."""
+        reason = gate()
+        if reason is not None:
+            self.gated.append((order, reason))
+            return NotSent(reason=reason, gated=True)
+        row = self._store.orders.get(order.id)
+        if row is None or row.status is not OrderStatus.SUBMITTING or row.tag != order.tag:
+            self.unproven.append(order)
+        self.left.append(order)
+        self.times.append(trio.current_time())
+        self.on_left(order)
+        return None
+
+    def put(self, order: Order, status: OrderStatus = OrderStatus.OPEN, **fields: Any) -> str:
+        """Have the order in the book; returns the broker's id."""
+        broker_id = str(next(self._ids))
+        defaults: dict[str, Any] = {
+            "broker_order_id": broker_id,
+            "status": status,
+            "raw_status": status.value,
+            "quantity": order.quantity,
+            "exchange": order.exchange.value,
+            "symbol": order.symbol,
+            "transaction_type": order.transaction_type.value,
+            "product": order.product_type.value,
+            "tag": order.tag,
+            "order_timestamp": NOW,
+        }
+        self.rows[broker_id] = BrokerOrder(**(defaults | fields))
+        return broker_id
+
+    def change(self, broker_id: str, status: OrderStatus, *, filled: int | None = None, avg: str = "100") -> None:
+        """Let the row move; a fill shows no trade by itself."""
+        row = self.rows[broker_id]
+        filled = row.filled_quantity if filled is None else filled
+        self.rows[broker_id] = msgspec.structs.replace(
+            row, status=status, filled_quantity=filled, average_price=Decimal(avg) if filled else Decimal(0)
+        )
+
+    def trade(self, broker_id: str, quantity: int, price: str = "100", trade_id: str | None = None) -> None:
+        """Show a trade in the trade book."""
+        row = self.rows[broker_id]
+        self.shown_trades.append(
+            BrokerTrade(
+                trade_id=trade_id or f"t{len(self.shown_trades) + 1}",
+                broker_order_id=broker_id,
+                exchange=row.exchange,
+                symbol=row.symbol,
+                product=row.product,
+                transaction_type=row.transaction_type,
+                quantity=quantity,
+                price=Decimal(price),
+                filled_at=NOW,
+            )
+        )
+
+    def fill(self, broker_id: str, quantity: int | None = None, price: str = "100") -> None:
+        """Fill (the rest of) an order: book and trade book agree."""
+        row = self.rows[broker_id]
+        rest = row.quantity - row.filled_quantity
+        quantity = rest if quantity is None else quantity
+        status = OrderStatus.COMPLETE if quantity == rest else OrderStatus.OPEN
+        self.trade(broker_id, quantity, price)
+        self.change(broker_id, status, filled=row.filled_quantity + quantity, avg=price)
+
+    # the protocol
+
+    async def place(self, order: Order, gate: Gate) -> PlaceOutcome:
+        if order.status is not OrderStatus.SUBMITTING:
+            raise OrderNotCommitted("scripted broker: not SUBMITTING")
+        if self.answers and order.symbol == "INFY":
+            return await self.answers.pop(0)(self, order, gate)
+        return await accept(self, order, gate)
+
+    async def cancel(
+        self, broker_order_id: str, variety: Variety, *, parent_order_id: str | None = None, gate: Gate | None = None
+    ) -> WriteOutcome:
+        self.cancels.append(broker_order_id)
+        await trio.sleep(self.cancel_latency_s)
+        if self.cancel_answer is not None:
+            return self.cancel_answer
+        if broker_order_id in self.rows and self.rows[broker_order_id].status.is_working:
+            self.change(broker_order_id, OrderStatus.CANCELLED)
+        return Accepted(broker_order_id=broker_order_id)
+
+    async def replace(self, *_args: Any, **_fields: Any) -> WriteOutcome:
+        return NotSent(reason="scripted broker: not served")
+
+    async def orders(self) -> list[BrokerOrder]:
+        self.reads += 1
+        shown = [row for row in self.rows.values() if row.broker_order_id not in self.hide]
+        await trio.sleep(self.read_latency_s)
+        if self.book_down is not None:
+            raise self.book_down
+        return shown
+
+    async def order_history(self, broker_order_id: str) -> list[BrokerOrder]:
+        return [self.rows[broker_order_id]]
+
+    async def trades(self) -> list[BrokerTrade]:
+        await trio.sleep(self.read_latency_s)
+        if self.trades_down is not None:
+            raise self.trades_down
+        return list(self.shown_trades)
+
+    async def order_trades(self, broker_order_id: str) -> list[BrokerTrade]:
+        return [t for t in self.shown_trades if t.broker_order_id == broker_order_id]
+
+    async def positions(self) -> BrokerPositions:
+        await trio.sleep(self.read_latency_s)
+        return BrokerPositions(net=self.position_rows)
+
+    async def holdings(self) -> list[Any]:
+        return []
+
+    async def instruments(self, exchange: str | None = None) -> list[Instrument]:
+        return []
+
+    async def last_prices(self, keys: Sequence[str]) -> dict[str, Decimal]:
+        await trio.sleep(self.read_latency_s)
+        return dict.fromkeys(keys, self.last_price)
+
+    async def margins(self) -> Any:
+        raise BrokerUnavailable("scripted broker: not served")
+
+    async def profile(self) -> Any:
+        raise BrokerUnavailable("scripted broker: not served")
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+async def accept(broker: MemoryBroker, order: Order, gate: Gate) -> PlaceOutcome:
+    """Take the order and say so."""
+    refused = broker.passes(order, gate)
+    if refused is not None:
+        return refused
+    broker_id = broker.put(order)
+    await trio.sleep(broker.latency_s)
+    return Accepted(broker_order_id=broker_id)
+
+
+def answer(outcome: PlaceOutcome, *, after_s: float = 0.01, placed: OrderStatus | None = None) -> Answer:
+    """An answer *outcome* to a request that left; *placed* puts the order in the book in that state."""
+
+    async def script(broker: MemoryBroker, order: Order, gate: Gate) -> PlaceOutcome:
+        refused = broker.passes(order, gate)
+        if refused is not None:
+            return refused
+        if placed is not None:
+            broker.put(order, placed)
+        await trio.sleep(after_s)
+        return outcome
+
+    return script
+
+
+def not_sent(reason: str = "connection refused") -> Answer:
+    """Zero bytes left."""
+
+    async def script(_broker: MemoryBroker, _order: Order, _gate: Gate) -> PlaceOutcome:
+        await trio.lowlevel.checkpoint()
+        return NotSent(reason=reason)
+
+    return script
+
+
+def slow_gate(seconds: float) -> Answer:
+    """The connection takes its time before the gate is asked; then the order is accepted."""
+
+    async def script(broker: MemoryBroker, order: Order, gate: Gate) -> PlaceOutcome:
+        await trio.sleep(seconds)
+        return await accept(broker, order, gate)
+
+    return script

@@ -1,0 +1,156 @@
+"""The ledger's store in memory, with the constraints of the real schema that execution leans on."""
+
+from collections.abc import Callable, Sequence
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+import trio
+import trio.lowlevel
+
+from engine.actors.order_desk import AccountHistory
+from engine.actors.risk import UserHistory
+from engine.domain.audit import GENESIS
+from engine.domain.enums import (
+    OrderStatus,
+)
+from engine.domain.order import Order
+from engine.errors import StoreUnavailable
+from engine.store.ledger import Batch, Head, LedgerRefused
+
+LIVE = ("PENDING", "SUBMITTING", "SUBMITTED", "OPEN", "TRIGGER_PENDING", "PARTIALLY_FILLED", "UNKNOWN")
+WATCHED = ("CANCELLED", "REJECTED", "EXPIRED", "FAILED")
+
+
+class MemoryStore:
+    """The ledger's store in memory, with the constraints that matter and scripted failures."""
+
+    def __init__(self) -> None:
+        self.intents: dict[UUID, Any] = {}
+        self.intent_events: list[Any] = []
+        self.orders: dict[UUID, Order] = {}
+        self.order_events: list[Any] = []
+        self.fills: dict[tuple[UUID, str], Any] = {}
+        self.positions: dict[object, tuple[Any, date]] = {}
+        self.audit: list[Any] = []
+        self.writes: list[Any] = []
+        self.log: list[tuple[UUID, OrderStatus, int]] = []
+        self.delay_s = 0.001
+        self.is_down = False
+        self.lose_answers = 0
+        self.refuse: Callable[[Batch], bool] = lambda _batch: False
+        self.commits = 0
+
+    async def commit(self, batch: Batch, *, epoch: int, timeout_s: float) -> None:
+        await trio.sleep(self.delay_s)
+        if self.is_down:
+            raise StoreUnavailable("scripted: down")
+        if self.refuse(batch):
+            raise LedgerRefused("scripted: refused")
+        self._check(batch)
+        self._apply(batch)
+        self.commits += 1
+        if self.lose_answers:
+            self.lose_answers -= 1
+            raise StoreUnavailable("scripted: the answer was lost")
+
+    def _check(self, batch: Batch) -> None:
+        for intent in batch.new_intents:
+            if intent.id in self.intents:
+                raise LedgerRefused("trade_intents_pkey")
+        for order in batch.new_orders:
+            if order.id in self.orders:
+                raise LedgerRefused("orders_pkey")
+        after = self.orders | {o.id: o for o in batch.new_orders}
+        after |= {o.id: o for o in batch.order_updates if o.id in after}
+        tags = [order.tag for order in after.values()]
+        if len(tags) != len(set(tags)):
+            raise LedgerRefused("orders_tag_key")
+        unresolved = [
+            (o.account_id, o.exchange, o.symbol, o.product_type) for o in after.values() if o.status.is_unresolved
+        ]
+        if len(unresolved) != len(set(unresolved)):
+            raise LedgerRefused("orders_one_unresolved")
+
+    def _apply(self, batch: Batch) -> None:
+        for intent in [*batch.new_intents, *batch.intent_updates]:
+            self.intents[intent.id] = intent
+        self.intent_events += batch.intent_events
+        for order in batch.new_orders:
+            self.orders[order.id] = order
+            self.log.append((order.id, order.status, order.attempt))
+        for order in batch.order_updates:
+            if order.id in self.orders:
+                self.orders[order.id] = order
+                self.log.append((order.id, order.status, order.attempt))
+        self.order_events += batch.order_events
+        for fill in batch.fills:
+            self.fills.setdefault((fill.order_id, fill.trade_id), fill)
+        for position, day, _ in batch.positions:
+            self.positions[position.key] = (position, day)
+        for write in batch.writes:
+            self.writes.append(write)
+            if write.sql.startswith("DELETE FROM fills"):
+                self.fills.pop((write.args[0], write.args[1]), None)
+        self.audit += batch.audit
+
+    async def head(self, *, timeout_s: float = 5.0) -> Head:
+        await trio.lowlevel.checkpoint()
+        if self.is_down:
+            raise StoreUnavailable("scripted: down")
+        return Head(seq=0, hash=GENESIS) if not self.audit else Head(seq=self.audit[-1].seq, hash=self.audit[-1].hash)
+
+    async def has(self, head: Head, *, timeout_s: float = 5.0) -> bool:
+        await trio.lowlevel.checkpoint()
+        if self.is_down:
+            raise StoreUnavailable("scripted: down")
+        return any((record.seq, record.hash) == (head.seq, head.hash) for record in self.audit)
+
+    async def known_intents(self, ids: Sequence[UUID], *, timeout_s: float = 5.0) -> set[UUID]:
+        await trio.lowlevel.checkpoint()
+        return {i for i in ids if i in self.intents}
+
+    async def close(self) -> None:
+        return None
+
+    # what actors start from; as engine.store.history reads it
+
+    async def account(self, account_id: UUID, day: date) -> AccountHistory:
+        await trio.sleep(self.delay_s)
+        if self.is_down:
+            raise StoreUnavailable("scripted: down")
+        mine = sorted(
+            (o for o in self.orders.values() if o.account_id == account_id), key=lambda o: (o.created_at, o.id)
+        )
+        watched = [o for o in mine if o.status in LIVE or (o.trading_day == day and o.status in WATCHED)]
+        ids = {o.id for o in watched}
+        return AccountHistory(
+            live_orders=watched,
+            fills=[f for f in self.fills.values() if f.order_id in ids],
+            positions=[(p, d) for p, d in self.positions.values() if p.account_id == account_id],
+            broker_ids_today=[o.broker_order_id for o in mine if o.broker_order_id and o.trading_day == day],
+            sent_today=sum(o.submitting_at is not None and o.trading_day == day for o in mine),
+        )
+
+    async def user(self, user_id: UUID, day: date) -> UserHistory:
+        await trio.sleep(self.delay_s)
+        if self.is_down:
+            raise StoreUnavailable("scripted: down")
+        mine = [o for o in self.orders.values() if o.user_id == user_id]
+        live = [i for i in self.intents.values() if i.user_id == user_id and not i.status.is_terminal]
+        return UserHistory(
+            positions=[p for p, _ in self.positions.values()],
+            live_orders=[o for o in mine if o.status in LIVE],
+            orders_today=[(o.account_id, o.created_at) for o in mine if o.trading_day == day],
+            live_intents=[
+                (
+                    i,
+                    [
+                        (o.id, o.status, o.quantity, o.filled_quantity, o.status_message)
+                        for o in mine
+                        if o.intent_id == i.id
+                    ],
+                )
+                for i in live
+            ],
+        )
