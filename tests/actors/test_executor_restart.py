@@ -325,3 +325,48 @@ async def test_approval_withdrawn_after_a_restart_leaves_no_trace(world, autojum
         await world.until_status(again, S.OPEN)
         assert order.id not in world.executor.desk.orders
         assert [o.id for o in world.broker.left] == [again.id]
+
+
+async def test_restart_does_not_forget_the_calls_of_cancels(autojump_clock):
+    world = World(orders_per_day=4, orders_per_second=3)
+    orders = [world.order(f"S{n}") for n in range(2)]
+    async with running(world) as run:
+        for order in orders:
+            world.submit(order)
+            await world.until_status(order, S.OPEN)
+            await world.executor.cancel(order.id, by="me")
+        await run.restart_executor()
+        last = world.order("LAST")
+        world.submit(last)
+        await world.until_status(last, S.FAILED)
+        assert world.message(last).startswith("ORDERS_PER_DAY")
+
+
+async def test_order_admitted_between_a_crash_and_the_restart_waits_and_goes(world, autojump_clock):
+    first, between = world.order(), world.order("SBIN")
+    async with running(world):
+        world.submit(first)
+        await world.until_status(first, S.OPEN)
+        world.broker.book_down = RuntimeError("bug in the adapter")
+        await world.until(lambda: not world.executor.is_ready)
+        world.broker.book_down = None
+        assert world.submit(between).status is S.PENDING
+        await world.until_status(between, S.OPEN, timeout_s=30)
+        assert len(world.broker.left) == 2
+
+
+async def test_restart_does_not_read_the_ledger_before_it_has_caught_up(world, autojump_clock):
+    """It can be read, but nothing is committed: what is read lacks what is on its way."""
+    first, second = world.order(), world.order()
+    async with running(world) as run:
+        world.submit(first)
+        await world.until_status(first, S.OPEN)
+        world.store.is_stuck = True
+        world.submit(second)
+        await run.restart_executor()
+        await trio.sleep(50)
+        assert not world.executor.is_ready
+        world.store.is_stuck = False
+        await world.until(lambda: world.executor.is_ready)
+        await world.until(lambda: world.status(second).is_terminal)
+        assert [o.id for o in world.broker.left] == [first.id]

@@ -47,7 +47,7 @@ async def test_orders_of_one_symbol_go_one_by_one_in_accepted_order(world, autoj
     async with running(world):
         for order in orders:
             world.submit(order)
-        await world.until(lambda: len(world.broker.left) == 5)
+        await world.until(lambda: len(world.broker.left) == 5, timeout_s=0.8)
         assert [o.id for o in world.broker.left] == [o.id for o in orders]
 
 
@@ -282,6 +282,7 @@ async def test_dead_session_is_opened_anew_and_the_account_comes_back(world, aut
         assert world.statuses[-1] == (ACCOUNT, AccountStatus.LOGIN_REQUIRED)
         await world.until(lambda: world.statuses[-1] == (ACCOUNT, AccountStatus.ACTIVE), timeout_s=10)
         assert len(world.opened) == 2
+        assert world.forgotten == [ACCOUNT]
         world.submit(after)
         await world.until_status(after, S.OPEN)
 
@@ -527,3 +528,34 @@ async def test_gate_closed_answer_of_an_unknown_kind_fails_the_order(world, auto
         world.submit(order)
         await world.until_status(order, S.FAILED)
         assert world.message(order) == "ODD: something else"
+
+
+async def test_row_told_twice_is_sent_once(world, autojump_clock):
+    order = world.order()
+    async with running(world):
+        world.broker.answers = [slow_gate(0.2)]
+        world.submit(order)
+        await trio.sleep(0.05)
+        row = world.executor.desk.orders[order.id]
+        world.executor._send_soon(row, world.executor._incarnation, world.clock.boottime_ns())
+        await trio.sleep(5)
+        assert len(world.broker.left) == 1
+
+
+async def test_row_of_an_earlier_life_is_not_sent_though_the_order_is_being_sent_anew(world, autojump_clock):
+    order = world.order()
+    async with running(world):
+        world.store.delay_s = 1.0
+        world.submit(order)
+        row = world.executor.desk.orders[order.id]
+        world.executor._send_soon(row, world.executor._incarnation - 1, world.clock.boottime_ns())
+        await trio.sleep(0.5)
+        assert not world.broker.left
+        await world.until_status(order, S.OPEN)
+
+
+async def test_new_order_does_not_overtake_what_waits_for_the_budget(world, autojump_clock):
+    waiting, late = world.order("SBIN"), world.order("TCS")
+    async with running(world):
+        world.executor.queue.push(waiting.key, waiting.id, waiting.deadline)
+        assert world.submit(late).status is S.PENDING

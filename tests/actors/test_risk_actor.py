@@ -446,3 +446,36 @@ async def test_crashing_risk_actor_blocks_its_user_only_after_several_tries(worl
             risk.tell(OrderChanged(order=None))
         await world.until(lambda: world.trips)
         assert world.trips[0][0] == f"user:{USER}"
+
+
+async def test_day_that_turned_is_seen_by_the_next_signal(world, autojump_clock):
+    world.clock._start = datetime(2026, 11, 18, 18, 29, tzinfo=UTC)  # 23:59 IST
+    async with running(world):
+        risk = world.crew.risk(USER)
+        held = a_position(
+            quantity=10,
+            buy_quantity=10,
+            buy_value=Decimal(1000),
+            day_buy_quantity=10,
+            day_buy_value=Decimal(1000),
+            last_price=Decimal(80),
+        )
+        risk.tell(PositionsChanged(positions=(held,)))
+        await trio.sleep(1)
+        assert risk.state.day_pnl() == Decimal(-200)
+        await trio.sleep(100)
+        await settled(decide(world, a_signal("SBIN")))
+        assert risk.state.day_pnl() == 0, "yesterday's loss is not today's"
+
+
+async def test_restart_does_not_read_the_ledger_before_it_has_caught_up(world, autojump_clock):
+    async with running(world) as run:
+        await settled(decide(world, key="warm"))
+        world.store.is_stuck = True
+        passage = decide(world, a_signal("SBIN"))
+        await trio.sleep(1)
+        await run.restart_risk()
+        await trio.sleep(20)
+        world.store.is_stuck = False
+        await settled(passage)
+        await world.until(lambda: world.crew.risk(USER).state.reserved_quantity() == 20)

@@ -454,6 +454,13 @@ def test_trader_may_tighten_but_not_loosen_its_limits(alice: Person, belongings:
     assert alice.request("GET", "/risk/limits").json()["data"][0]["maxOrderValue"] == 40_000
 
 
+def test_trader_may_lower_but_not_raise_the_capital_that_limits_are_of(alice: Person, belongings: Belongings) -> None:
+    path = f"/accounts/{belongings.account['id']}"
+    assert_refused(alice.request("PATCH", path, json={"capital": 500_001}), 403)
+    assert alice.request("GET", path).json()["data"]["capital"] == 500_000
+    assert alice.request("PATCH", path, json={"capital": 499_999}).status_code == 200
+
+
 # fields that nobody may write
 
 

@@ -79,6 +79,7 @@ class World:
         self.opened: list[UUID] = []
         self.open_delay_s = 0.0
         self.open_error: Exception | None = None
+        self.forgotten: list[UUID] = []
         self.alerts: list[tuple[str, str]] = []
         self.statuses: list[tuple[UUID, AccountStatus]] = []
         self.trips: list[tuple[str, str]] = []
@@ -101,6 +102,7 @@ class World:
             tell_risk=self.crew.tell_risk,
             account_status=self._status,
             multiplier=lambda _exchange, _symbol: Decimal(1),
+            forget_broker=self.forgotten.append,
             alert=lambda subject, text: self.alerts.append((subject, text)),
             **pace,
         )

@@ -37,13 +37,14 @@ class MemoryStore:
         self.log: list[tuple[UUID, OrderStatus, int]] = []
         self.delay_s = 0.001
         self.is_down = False
+        self.is_stuck = False  # nothing is committed, everything can be read
         self.lose_answers = 0
         self.refuse: Callable[[Batch], bool] = lambda _batch: False
         self.commits = 0
 
     async def commit(self, batch: Batch, *, epoch: int, timeout_s: float) -> None:
         await trio.sleep(self.delay_s)
-        if self.is_down:
+        if self.is_down or self.is_stuck:
             raise StoreUnavailable("scripted: down")
         if self.refuse(batch):
             raise LedgerRefused("scripted: refused")

@@ -14,7 +14,7 @@ from engine.broker.kite.reads import KiteReads
 from engine.broker.kite.session import exchange_token
 from engine.domain.directory import Account
 from engine.domain.enums import AccountStatus
-from engine.errors import ConflictError, NotFoundError, UnavailableError
+from engine.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
 from engine.http.endpoint import ApiBody, ApiRequest, Page, endpoint
 from engine.http.json_body import invalid
 from engine.http.paging import MAX_LIMIT, PageQuery
@@ -117,14 +117,17 @@ async def show_account(request: ApiRequest) -> AccountView:
     summary="Change a broker account",
     body=AccountChange,
     response=AccountView,
-    errors=(NotFoundError, ConflictError),
+    errors=(NotFoundError, ConflictError, ForbiddenError),
     tags=_TAGS,
 )
 async def change_account(request: ApiRequest) -> AccountView:
     """Changes what is sent and leaves the rest."""
     services: Services = request.services
     body: AccountChange = request.body
-    account = _changed(_find(request), body)
+    before = _find(request)
+    account = _changed(before, body)
+    if account.capital > before.capital and not request.user.is_admin:
+        raise ForbiddenError("only an ADMIN may raise the capital: it loosens every limit in percent")
     with taken(_TAKEN):
         account = await services.registrar.put_account(account, by=_by(request), action="ACCOUNT_CHANGED")
     return account_view(account)
