@@ -3,6 +3,8 @@
 from decimal import Decimal
 from uuid import UUID
 
+import structlog
+
 from engine.actors.audit_writer import AuditWriter
 from engine.actors.crew import Crew
 from engine.actors.decision import Rules
@@ -20,6 +22,7 @@ from engine.actors.risk import RiskActor, RiskContext
 from engine.actors.sessions import Sessions
 from engine.clock import Clock
 from engine.config import Config
+from engine.domain.audit import AuditDraft
 from engine.domain.directory import Account, Directory
 from engine.domain.enums import AccountStatus, Exchange
 from engine.domain.killswitch import KillSwitches
@@ -29,6 +32,8 @@ from engine.journal.writer import JournalWriter
 from engine.runtime.child import ChildSpec
 from engine.security.keys import Keys
 from engine.store.directory import Vault
+
+_log = structlog.get_logger(__name__)
 
 _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _ONE = Decimal(1)
@@ -138,6 +143,9 @@ class Trading:
             orders_per_second=kite.orders_per_second,
             orders_per_minute=kite.orders_per_minute,
             orders_per_day=kite.orders_per_day,
+            alert=self._alert,
+            forget_broker=self.sessions.forget,
+            account_status_now=self._account_status_now,
         )
 
     def _decide(self, passage: Passage) -> None:
@@ -166,6 +174,17 @@ class Trading:
     def _multiplier(self, exchange: Exchange, symbol: str) -> Decimal:
         instrument = self.master.book.get(exchange, symbol)
         return _ONE if instrument is None else instrument.multiplier
+
+    def _alert(self, subject: str, text: str) -> None:
+        """Put what a person must look at on the record; routes to a person's phone come with the alerts actor."""
+        _log.error("alert", subject=subject, text=text)
+        self._ledger.record(
+            AuditDraft(at=self._clock.now(), actor="system", action="ALERT", subject=subject, content={"text": text})
+        )
+
+    def _account_status_now(self, account_id: UUID) -> AccountStatus | None:
+        account = self._directory.accounts.get(account_id)
+        return None if account is None else account.status
 
     def _trip(self, scope: str, why: str) -> None:
         self.guardian.block_nowait(scope, reason=f"ACTOR_FAILED: {why}", actor="system")

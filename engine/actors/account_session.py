@@ -30,6 +30,7 @@ class AccountSession:
         self._lock = trio.Lock()
         self._generation = 0
         self._dead = False
+        self._gone: list[Broker] = []
 
     @property
     def is_dead(self) -> bool:
@@ -50,6 +51,8 @@ class AccountSession:
         try:
             with trio.fail_after(_OPEN_TIMEOUT_S):
                 async with self._lock:
+                    while self._gone:
+                        await self.close(self._gone.pop())
                     while self._broker is None:
                         generation = self._generation
                         opened = await self._context.open_broker(self._account_id)
@@ -79,6 +82,8 @@ class AccountSession:
         """*broker* said that its session is dead, or none could be opened: the next call logs in anew."""
         if broker is not None and broker is not self._broker:
             return  # an older session's last word
+        if self._broker is not None:
+            self._gone.append(self._broker)
         self._broker = None
         self._generation += 1
         self._context.forget_broker(self._account_id)
@@ -97,8 +102,9 @@ class AccountSession:
     async def aclose(self) -> None:
         """Close the session; a later call opens a new one."""
         broker = self.take()
-        if broker is not None:
-            await self.close(broker)
+        gone, self._gone = self._gone, []
+        for each in gone if broker is None else [*gone, broker]:
+            await self.close(each)
 
     @staticmethod
     async def close(broker: Broker) -> None:

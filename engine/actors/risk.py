@@ -252,8 +252,7 @@ class RiskActor:
             self._live.pop(intent.id, None)
             self._of_intent.pop(intent.id, None)
         for order in orders:
-            self.state.release(order.id)
-            self.state._released.discard(order.id)
+            self.state.withdraw(order.id)
         self._orders.withdraw(orders)
 
     def _record_failure(self, passage: Passage, error: Exception) -> None:

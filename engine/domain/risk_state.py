@@ -127,6 +127,11 @@ class RiskState:
             self._set_reservation(order_id, key, side, 0)
             del self._reserved[order_id]
 
+    def withdraw(self, order_id: UUID) -> None:
+        """Free what an order reserved that came to nothing before it was recorded; it may be reserved again."""
+        self.release(order_id)
+        self._released.discard(order_id)
+
     def reserved_quantity(self, key: PositionKey | None = None, side: TransactionType | None = None) -> int:
         """Return the units that live orders may still fill: in all, or of one position, or of one side of it."""
         if key is None:

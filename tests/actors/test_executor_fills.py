@@ -306,3 +306,27 @@ async def test_kill_switch_does_not_stop_a_cancel(world, autojump_clock):
         order, _ = await open_order(world)
         world.block()
         assert (await world.executor.cancel(order.id, by="guardian")).status is S.CANCELLED
+
+
+async def test_reads_stay_below_ten_in_any_second_while_orders_stream_and_fill(world, autojump_clock):
+    world.broker.read_latency_s = 0.002
+    async with running(world):
+        for number in range(60):
+            order = world.order(f"S{number}")
+            world.submit(order)
+            await trio.sleep(0.15)
+            for broker_id, row in list(world.broker.rows.items()):
+                if row.status is S.OPEN:
+                    world.broker.fill(broker_id)
+        times = world.broker.read_times
+        assert len(times) > 20
+        assert all(later - earlier > 1.0 for earlier, later in zip(times, times[9:], strict=False))
+
+
+async def test_broker_in_trouble_is_asked_less_often(world, autojump_clock):
+    async with running(world):
+        for number in range(30):
+            world.broker.book_down = BrokerUnavailable("429")
+            world.submit(world.order(f"S{number}"))
+            await trio.sleep(0.1)
+        assert len(world.broker.read_times) <= 6

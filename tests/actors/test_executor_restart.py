@@ -10,6 +10,7 @@ import trio
 from engine.broker.base import Accepted, Unknown
 from engine.domain.enums import OrderStatus
 from engine.errors import UnavailableError
+from engine.runtime.child import Status
 from tests.support.desk import World, answer, crashed, running
 from tests.support.trade import ACCOUNT
 
@@ -348,7 +349,7 @@ async def test_order_admitted_between_a_crash_and_the_restart_waits_and_goes(wor
         world.submit(first)
         await world.until_status(first, S.OPEN)
         world.broker.book_down = RuntimeError("bug in the adapter")
-        await world.until(lambda: not world.executor.is_ready)
+        await world.until(lambda: any(c.state is Status.BACKOFF for c in world.crew.accounts.snapshot().children))
         world.broker.book_down = None
         assert world.submit(between).status is S.PENDING
         await world.until_status(between, S.OPEN, timeout_s=30)

@@ -475,7 +475,9 @@ async def test_restart_does_not_read_the_ledger_before_it_has_caught_up(world, a
         passage = decide(world, a_signal("SBIN"))
         await trio.sleep(1)
         await run.restart_risk()
-        await trio.sleep(20)
+        await trio.sleep(45)
         world.store.is_stuck = False
-        await settled(passage)
-        await world.until(lambda: world.crew.risk(USER).state.reserved_quantity() == 20)
+        (intent,) = await settled(passage)
+        await world.until(lambda: len(world.broker.rows) == 2)
+        world.broker.fill(max(world.broker.rows))
+        await world.until(lambda: world.intent_status(intent.id) is I.EXECUTED)

@@ -51,6 +51,7 @@ class MemoryBroker(Broker):
         self.trades_down: Exception | None = None
         self.hide: set[str] = set()
         self.reads = 0
+        self.read_times: list[float] = []
         self.read_latency_s = 0.005
         self.cancels: list[str] = []
         self.cancel_answer: WriteOutcome | None = None
@@ -154,6 +155,7 @@ class MemoryBroker(Broker):
 
     async def orders(self) -> list[BrokerOrder]:
         self.reads += 1
+        self.read_times.append(trio.current_time())
         shown = [row for row in self.rows.values() if row.broker_order_id not in self.hide]
         await trio.sleep(self.read_latency_s)
         if self.book_down is not None:
@@ -164,6 +166,7 @@ class MemoryBroker(Broker):
         return [self.rows[broker_order_id]]
 
     async def trades(self) -> list[BrokerTrade]:
+        self.read_times.append(trio.current_time())
         await trio.sleep(self.read_latency_s)
         if self.trades_down is not None:
             raise self.trades_down

@@ -62,6 +62,15 @@ def test_release_of_order_that_was_never_made_frees_it() -> None:
     assert (state.reserved_quantity(), state.is_occupied(KEY)) == (0, False)
 
 
+def test_withdraw_frees_an_order_that_may_then_be_reserved_again() -> None:
+    state = RiskState()
+    state.reserve(a_request(), ORDER)
+    state.withdraw(ORDER)
+    assert state.reserved_quantity() == 0
+    state.reserve(a_request(), ORDER)
+    assert state.reserved_quantity() == a_request().quantity
+
+
 def test_apply_fill_opens_marks_and_closes() -> None:
     state = RiskState()
     state.set_price(Exchange.NSE, "INFY", Decimal(101))
