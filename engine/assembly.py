@@ -151,7 +151,10 @@ class Trading:
     def _decide(self, passage: Passage) -> None:
         """Hand a delivery to its user's risk actor; the prices it will need are asked for meanwhile."""
         for item in passage.delivery.items:
-            self.prices.watch(f"{item.signal.exchange}:{item.signal.symbol}")
+            instrument = self.master.book.get(item.signal.exchange, item.signal.symbol)
+            # a symbol that does not exist must not crowd out one that does
+            if instrument is not None:
+                self.prices.watch(instrument.key)
         self.crew.decide(passage)
 
     def _tag(self, order_id: UUID, attempt: int) -> str:
