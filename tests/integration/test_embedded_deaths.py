@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
+from pathlib import Path
 
 import pytest
 import trio
@@ -34,9 +36,11 @@ OWNER = textwrap.dedent(
 
 
 @pytest.fixture(params=["postgres", "valkey"])
-def server(request, tmp_path):
-    data_dir = tmp_path / ".engine"
-    return EmbeddedPostgres(data_dir, durable=False) if request.param == "postgres" else EmbeddedValkey(data_dir)
+def server(request):
+    # a short path: with a long one the sockets are elsewhere, which is another test's business
+    with tempfile.TemporaryDirectory(prefix="deaths-") as folder:
+        data_dir = Path(folder) / ".engine"
+        yield EmbeddedPostgres(data_dir, durable=False) if request.param == "postgres" else EmbeddedValkey(data_dir)
 
 
 async def run_once(server):

@@ -275,6 +275,7 @@ def test_zombie_counts_as_dead():
         "|".join([*boot.holder_name().split("|")[:3], "x", "1"]),
         boot.holder_name(),
     ],
+    ids=["nothing", "garbage", "another-host", "another-namespace", "no-process-id", "living"],
 )
 def test_holder_of_which_nothing_is_known_is_not_called_dead(holder):
     assert not boot.is_dead(holder)

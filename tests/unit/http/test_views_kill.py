@@ -73,7 +73,7 @@ def test_released_scope_has_no_enabled_at() -> None:
     assert scope_view("global", record("global", KillState.ARMED), [], NOBODY).enabled_at is None
 
 
-@pytest.mark.parametrize("scope", ["global", f"user:{USER}", f"account:{ACCOUNT}"])
+@pytest.mark.parametrize("scope", ["global", f"user:{USER}", f"account:{ACCOUNT}"], ids=["global", "user", "account"])
 def test_open_position_and_live_order_are_not_flat_in_every_scope_around_them(scope: str) -> None:
     view = scope_view(scope, None, books(make_order(OrderStatus.OPEN), quantity=-3), NOBODY)
     assert not view.flat
