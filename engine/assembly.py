@@ -6,7 +6,9 @@ from uuid import UUID
 import structlog
 
 from engine.actors.audit_writer import AuditWriter
+from engine.actors.clock_watch import ClockKeeper
 from engine.actors.crew import Crew
+from engine.actors.dead_letters import DeadLetters
 from engine.actors.decision import Rules
 from engine.actors.executor import Executor, ExecutorContext
 from engine.actors.ingest import EarlierDeliveries, Ingest
@@ -26,7 +28,8 @@ from engine.domain.audit import AuditDraft
 from engine.domain.directory import Account, Directory
 from engine.domain.enums import AccountStatus, Exchange
 from engine.domain.killswitch import KillSwitches
-from engine.domain.tag import make_tag
+from engine.domain.tag import is_ours, make_tag
+from engine.errors import MailboxFull
 from engine.infrastructure import Infrastructure
 from engine.journal.writer import JournalWriter
 from engine.runtime.child import ChildSpec
@@ -68,12 +71,17 @@ class Trading:
         self._reader = reader
         self._infrastructure = infrastructure
         self._deployment = _deployment(keys)
+        # what they call is built below
+        self.clock_watch = ClockKeeper(
+            clock, alert=lambda subject, text: self.alert(subject, text), trusted=lambda: self.crew.wake()
+        )
         self.sessions = Sessions(
             directory=directory,
             clock=clock,
             kite_url=config.broker.kite.root_url,
             timeout_s=config.broker.kite.timeout_s,
             paper_url=lambda: infrastructure.exchange_url,
+            heard=self.clock_watch.heard,
         )
         self.registrar = Registrar(
             directory=directory, vault=vault, ledger=ledger, clock=clock, on_account=self._account_changed
@@ -100,6 +108,16 @@ class Trading:
             earlier=EarlierDeliveries(),
             holds_lease=lease.confirm,
         )
+        ledger.journal = self.ingest.progress
+        journal.on_wiped = self._journal_wiped
+        self.dead_letters = DeadLetters(
+            ledger=ledger,
+            clock=clock,
+            journal_key=keys.journal,
+            alert=self.alert,
+            take_in=self.ingest.accept,
+            find=reader.dead_letter,
+        )
         self._risk_context = self._for_risk()
         self._executor_context = self._for_executors()
         for account in directory.accounts.values():
@@ -124,6 +142,11 @@ class Trading:
             tag=self._tag,
             epoch=self._lease.epoch,
             load=self._reader.user,
+            unrecorded=self.dead_letters.unrecorded,
+            park=lambda parked: (self.dead_letters.park_write(parked.intent, parked.reason, account=parked.account),),
+            alert=self.alert,
+            clock_suspect=self.clock_watch.suspect,
+            load_late=self._reader.ended_short,
         )
 
     def _for_executors(self) -> ExecutorContext:
@@ -133,6 +156,7 @@ class Trading:
             ledger=self._ledger,
             kill=self._kill,
             holds_lease=self._lease.holds,
+            still_leads=self._lease.confirm,
             tag=self._tag,
             epoch=self._lease.epoch,
             open_broker=self.sessions.open,
@@ -143,9 +167,13 @@ class Trading:
             orders_per_second=kite.orders_per_second,
             orders_per_minute=kite.orders_per_minute,
             orders_per_day=kite.orders_per_day,
-            alert=self._alert,
+            alert=self.alert,
             forget_broker=self.sessions.forget,
             account_status_now=self._account_status_now,
+            is_ours=lambda tag: is_ours(tag, self._deployment),
+            live_executors=lambda: len(self.crew.executors),
+            clock_suspect=self.clock_watch.suspect,
+            max_age_s=float(self._config.signals.max_age_s),
         )
 
     def _decide(self, passage: Passage) -> None:
@@ -178,12 +206,31 @@ class Trading:
         instrument = self.master.book.get(exchange, symbol)
         return _ONE if instrument is None else instrument.multiplier
 
-    def _alert(self, subject: str, text: str) -> None:
+    def _journal_wiped(self) -> None:
+        """The journal's server was emptied under this engine: what only it held is still in memory."""
+        again = self.ingest.journal_wiped()
+        self._ledger.record(
+            AuditDraft(
+                at=self._clock.now(),
+                actor="system",
+                action="JOURNAL_WIPED",
+                subject="journal",
+                content={"appendedAgain": again},
+            )
+        )
+        self.alert("journal", f"the journal was wiped while the engine ran; {again} deliveries were appended again")
+
+    def alert(self, subject: str, text: str) -> None:
         """Put what a person must look at on the record; routes to a person's phone come with the alerts actor."""
         _log.error("alert", subject=subject, text=text)
-        self._ledger.record(
-            AuditDraft(at=self._clock.now(), actor="system", action="ALERT", subject=subject, content={"text": text})
+        draft = AuditDraft(
+            at=self._clock.now(), actor="system", action="ALERT", subject=subject, content={"text": text}
         )
+        try:
+            self._ledger.record(draft)
+        except MailboxFull as error:
+            # whoever alerts is in the middle of something that must be brought to its end
+            _log.error("alert.not_recorded", subject=subject, error=str(error))
 
     def _account_status_now(self, account_id: UUID) -> AccountStatus | None:
         account = self._directory.accounts.get(account_id)
@@ -202,7 +249,6 @@ class Trading:
 
     def _account_status(self, account_id: UUID, status: AccountStatus, reason: str | None) -> None:
         account = self._directory.accounts.get(account_id)
-        self.sessions.forget(account_id)
         if account is not None and account.broker == "paper" and status is AccountStatus.LOGIN_REQUIRED:
             # the engine's own exchange: logging in again is no person's business
             self.crew.executor(account_id).reset_session()
@@ -217,6 +263,7 @@ class Trading:
             ChildSpec(name="crew", start=self.crew.run),
             ChildSpec(name="instruments", start=self.master.run),
             ChildSpec(name="prices", start=self.prices.run),
+            ChildSpec(name="clock-watch", start=self.clock_watch.run),
         ]
 
 

@@ -1,14 +1,10 @@
-"""Opening the stores: reachable, durable, migrated, and ours alone (the lease).
+"""Opening the stores: reachable, durable, migrated, and the journal matched with the ledger.
 
 Every start takes this road, after a crash as after a clean stop.
 """
 
-import os
 import re
-import socket
-from collections.abc import Awaitable, Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,21 +12,22 @@ import msgspec
 import structlog
 import trio
 
-from engine.actors.lease_keeper import LIFE_S
+from engine.actors.sending import SEND_WINDOW_S
 from engine.clock import Clock
-from engine.errors import JournalUnavailable, StartupError, StoreUnavailable
+from engine.config import Config
+from engine.domain.directory import Directory
+from engine.domain.reconcile import HORIZON_S, MIN_HORIZON_S
+from engine.errors import Fenced, JournalUnavailable, StartupError, StoreUnavailable
 from engine.journal import keys
 from engine.journal.store import JournalStore
-from engine.store import history, lease
+from engine.security.envelope import SecretUnreadable
+from engine.store import directory, history, lease
 from engine.store.checks import database_settings
 from engine.store.database import APP_ROLE, Database
-from engine.store.migrate import migrate
+from engine.store.directory import Vault
+from engine.store.migrate import applied, available, migrate, plan
 
 _log = structlog.get_logger(__name__)
-
-# longer than the send window and the broker's timeout together: nothing of the old holder is on its way
-_TAKEOVER_GRACE_S = 2.0
-_LEASE_WAIT_S = 20.0
 
 
 class JournalPlace(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +36,29 @@ class JournalPlace(msgspec.Struct, frozen=True, kw_only=True):
     epoch: UUID
     position: str
     was_reset: bool
+
+
+def check_times(config: Config) -> None:
+    """Raise StartupError unless every order is too old to go before its absence at the broker is believed.
+
+    An order may leave until its signal is `signals.max_age_s` old, and then for the send window; one that
+    was in doubt is given up as never placed after the horizon. As long as the first is shorter, what was given
+    up can never be sent again (reliability.md 2.5).
+    """
+    if HORIZON_S < MIN_HORIZON_S:
+        raise StartupError(f"orders in doubt are looked for {HORIZON_S} s; a broker's delays ask for {MIN_HORIZON_S} s")
+    latest_s = config.signals.max_age_s + SEND_WINDOW_S
+    if latest_s >= HORIZON_S:
+        raise StartupError(
+            f"[signals] max_age_s = {config.signals.max_age_s} lets an order go {latest_s:g} s after its signal, "
+            f"but one is taken for never placed after {HORIZON_S} s: use less than {HORIZON_S - SEND_WINDOW_S:g}"
+        )
+
+
+async def schema_is_behind(url: str) -> bool:
+    """Whether the database at *url* has a schema older than this program's. Raises StartupError, StoreUnavailable."""
+    have = await applied(url)
+    return bool(have) and bool(plan(available(), have))
 
 
 async def open_database(url: str, *, wait_s: float = 10.0) -> tuple[Database, int, bool]:
@@ -77,6 +97,17 @@ def _without_password(url: str) -> str:
     return re.sub(r"://([^:/@]*):[^@]*@", r"://\1:***@", url)
 
 
+async def prove_keys(database: Database, vault: Vault) -> None:
+    """Raise StartupError unless what the stores keep sealed can be read; a standby must know before its turn."""
+    try:
+        await database.run(lambda c: directory.load(c, vault, Directory()), timeout_s=30)
+    except SecretUnreadable as error:
+        raise StartupError(
+            "this engine's keys do not open what the stores hold: give it those of the engine that leads, "
+            "its data directory's keys folder or the same [security] master_key"
+        ) from error
+
+
 async def check_journal(store: JournalStore) -> None:
     """Raise StartupError, with the mend, for a server that cannot keep the journal's promise."""
     try:
@@ -88,107 +119,44 @@ async def check_journal(store: JournalStore) -> None:
         raise StartupError("the journal's server cannot keep what the engine promises: " + "; ".join(problems))
 
 
-def holder_name() -> str:
-    """Return who holds a lease, so that a dead holder can be told: host, boot, process namespace, process, start."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    # two containers can share host name and boot; a process of the other one would look dead from here
-    namespace = os.readlink("/proc/self/ns/pid")
-    return f"{socket.gethostname()}|{boot}|{namespace}|{os.getpid()}|{_started(os.getpid())}"
+async def journal_place(database: Database, store: JournalStore, *, clock: Clock, lease_epoch: int = 0) -> JournalPlace:
+    """Match the journal with the ledger's cursor; a wiped, foreign or set-back journal gets a new epoch.
 
-
-def told_holder(holder: str) -> str:
-    """Return a holder in words for a person."""
-    parts = holder.split("|")
-    return f"process {parts[3]} on {parts[0]}" if len(parts) == 5 else holder
-
-
-def _started(pid: int) -> str:
-    """Return when a process began, in clock ticks since boot; empty when it has ended."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""
-    # the name in parentheses may hold spaces
-    fields = stat.rpartition(")")[2].split()
-    return "" if fields[0] in ("Z", "X") else fields[19]
-
-
-def is_dead(holder: str) -> bool:
-    """Whether the holder was a process of this host and boot that has ended. False when it cannot be told."""
-    parts = holder.split("|")
-    if len(parts) != 5 or parts[:3] != holder_name().split("|")[:3] or not parts[3].isdigit():
-        return False
-    return _started(int(parts[3])) != parts[4]
-
-
-async def take_lease(
-    database: Database, *, wait_s: float = _LEASE_WAIT_S, on_wait: Callable[[], None] | None = None
-) -> int:
-    """Take the lease and return its epoch; waits for one that has just fallen silent.
-
-    *on_wait* is called once when another engine holds it. With an endless *wait_s* this is how a standby
-    waits for its turn. Raises StartupError while another engine holds it, StoreUnavailable.
+    It is claimed for *lease_epoch* before anything of it is read: what an engine that was superseded still
+    has in hand cannot come into it afterwards, where nobody would read it. Raises Fenced when an engine
+    with a later lease has claimed it.
     """
-    deadline = trio.current_time() + wait_s
-    me = holder_name()
-    tried: int | None = None
-    while True:
-        try:
-            held = await database.run(lease.read)
-            if held is not None and tried is not None and (held.epoch, held.holder) == (tried + 1, me):
-                return held.epoch  # taken, though the answer was lost
-            silent = held is None or held.released or is_dead(held.holder)
-            if silent or (held is not None and held.age_s > LIFE_S + _TAKEOVER_GRACE_S):
-                tried = held.epoch if held is not None else 0
-                epoch = await database.run(_taking(me, tried), shield=True)
-                if epoch is not None:
-                    return epoch
-                tried = None
-                continue
-        except StoreUnavailable as error:
-            if trio.current_time() > deadline:
-                raise
-            _log.warning("lease.not_read", error=str(error))
-            await trio.sleep(0.5)
-            continue
-        if trio.current_time() > deadline:
-            raise StartupError(_held_by(held))
-        if on_wait is not None:
-            on_wait()
-            on_wait = None
-        await trio.sleep(0.5)
-
-
-def _taking(me: str, expected_epoch: int) -> Callable[[Any], Awaitable[int | None]]:
-    return lambda connection: lease.take(connection, holder=me, expected_epoch=expected_epoch)
-
-
-def _held_by(held: lease.Lease | None) -> str:
-    who = "?" if held is None else told_holder(held.holder)
-    return f"another engine works on these stores ({who}); stop it first, or give this one stores of its own"
-
-
-async def journal_place(database: Database, store: JournalStore, *, clock: Clock) -> JournalPlace:
-    """Match the journal with the ledger's cursor; a wiped, foreign or set-back journal gets a new epoch."""
     cursor = await database.run(history.journal_cursor)
     found = _epoch_of(await store.epoch())
     if cursor is None:
         epoch = found or uuid4()
-        await store.set_epoch(str(epoch))
+        await _claim(database, store, epoch, lease_epoch)
         await _write_cursor(database, epoch, "0-0", clock.now())
         return JournalPlace(epoch=epoch, position="0-0", was_reset=False)
     if found == cursor[0] and await _reaches(store, str(found), cursor[1]):
+        await _claim(database, store, cursor[0], lease_epoch)
         return JournalPlace(epoch=cursor[0], position=cursor[1], was_reset=False)
     epoch = uuid4()
     _log.error("journal.reset", had=str(cursor[0]), found=str(found))
-    await store.set_epoch(str(epoch))
+    await _claim(database, store, epoch, lease_epoch)
     await _write_cursor(database, epoch, "0-0", clock.now())
     return JournalPlace(epoch=epoch, position="0-0", was_reset=True)
 
 
+async def _claim(database: Database, store: JournalStore, epoch: UUID, lease_epoch: int) -> None:
+    if lease_epoch and not await store.claim(str(epoch), lease_epoch):
+        held = await database.run(lease.read)
+        if held is None or held.epoch != lease_epoch:
+            raise Fenced(f"the lease of epoch {lease_epoch} has been taken by another engine")
+        # the ledger is older than the journal: it came out of a backup
+        await store.set_epoch(keys.name(str(epoch), lease_epoch))
+    if not lease_epoch:
+        await store.set_epoch(str(epoch))
+
+
 def _epoch_of(found: str | None) -> UUID | None:
     try:
-        return UUID(found) if found else None
+        return UUID(keys.read_name(found)[0]) if found else None
     except ValueError:  # not a name that an engine gives
         return None
 

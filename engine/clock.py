@@ -6,7 +6,7 @@ Tests put a clock of their own in place.
 """
 
 import time
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
@@ -33,6 +33,22 @@ class SystemClock:
     def boottime_ns(self) -> int:
         """Return nanoseconds of CLOCK_BOOTTIME."""
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+class SteadyTime:
+    """Instants that only durations are made of: the wall clock as it stood once, and the boot-time clock since.
+
+    A wall clock that is set does not move them.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._wall = clock.now()
+        self._boot_ns = clock.boottime_ns()
+
+    def now(self) -> datetime:
+        """Return the instant, aware, in UTC."""
+        return self._wall + timedelta(microseconds=(self._clock.boottime_ns() - self._boot_ns) // 1000)
 
 
 def trading_day(instant: datetime) -> date:

@@ -49,22 +49,30 @@ class Infrastructure:
         return self._valkey.url() if self._valkey else self._config.redis.url
 
     @property
+    def is_embedded(self) -> bool:
+        """Whether a store of the engine's own is in its data directory."""
+        return self._postgres is not None or self._valkey is not None
+
+    @property
     def database_wait_s(self) -> float:
         """Seconds to wait for PostgreSQL: somebody else's server may just be starting with the box."""
         return 10.0 if self._postgres else 3.0
 
     async def start(self) -> None:
-        """Start all servers at once; the supervisor runs already. Raises StartupError."""
+        """Start the stores at once; the supervisor runs already. Raises StartupError."""
         specs = []
         if self._postgres is not None:
             specs.append(ChildSpec(name="postgres", start=self._postgres.run, shutdown_s=12, **_PATIENCE))
         if self._valkey is not None:
             specs.append(ChildSpec(name="valkey", start=self._valkey.run, shutdown_s=12, **_PATIENCE))
-        if self._exchange is not None:
-            specs.append(ChildSpec(name="exchange", start=self._run_exchange, **_PATIENCE))
         async with trio.open_nursery() as starting:
             for spec in specs:
                 starting.start_soon(self.supervisor.add_child, spec)
+
+    async def start_exchange(self) -> None:
+        """Start the paper exchange; an engine on standby has none, for it would answer from an old record."""
+        if self._exchange is not None:
+            await self.supervisor.add_child(ChildSpec(name="exchange", start=self._run_exchange, **_PATIENCE))
 
     async def _run_exchange(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         assert self._exchange is not None  # noqa: S101 -- narrows the type

@@ -9,19 +9,25 @@ before. Restart: permanent; entries in hand outlive a restart. A lost lease esca
 After a commit whose outcome is not known the batch's own last audit record is the witness: when the
 chain holds it, the batch is on disk. Until that is answered the entries stay in hand, across a restart
 of this actor too.
+
+The journal's cursor goes with the entries that bring it forward: asked for when a batch is packed, as it
+will stand once that batch is on disk, and written in the same statement.
 """
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Protocol
 
+import msgspec
 import structlog
 import trio
 
 from engine.actors.ledger_entry import LedgerEntry, pack
 from engine.domain.audit import AuditDraft
 from engine.errors import EngineError, StoreUnavailable, UnavailableError
+from engine.runtime.crashpoint import crashpoint
 from engine.runtime.mailbox import Mailbox, Overflow
-from engine.store.ledger import Head, LedgerRefused, LedgerStore
+from engine.store.ledger import Head, JournalCursor, LedgerRefused, LedgerStore
 
 _log = structlog.get_logger(__name__)
 
@@ -35,6 +41,23 @@ class DuplicateIntent(EngineError):
     """The intents of an entry are in the ledger already: an earlier delivery made them."""
 
 
+class CursorSource(Protocol):
+    """Who knows how far the ledger is in the journal."""
+
+    def ahead(self, entries: Sequence[LedgerEntry]) -> JournalCursor | None:
+        """Return where the cursor stands once *entries* are on disk; None when they do not move it."""
+
+    def reached(self, cursor: JournalCursor) -> None:
+        """The cursor is on disk."""
+
+
+class _Doubt(msgspec.Struct, frozen=True):
+    """A commit without an answer; ``witness`` is None when its batch held no audit record."""
+
+    witness: Head | None
+    cursor: JournalCursor | None
+
+
 class AuditWriter:
     """Commits what it is handed, in order, with its audit records in one hash chain."""
 
@@ -45,8 +68,8 @@ class AuditWriter:
         self._in_hand: list[LedgerEntry] = []
         self._singly: deque[LedgerEntry] = deque()
         self._head: Head | None = None
-        # the witness of a commit without an answer; None for one whose batch held no audit record
-        self._doubt: tuple[Head | None] | None = None
+        self._doubt: _Doubt | None = None
+        self.journal: CursorSource | None = None
         self._appended = 0
         self._settled = 0
         self._waiters: list[tuple[int, trio.Event]] = []
@@ -137,22 +160,23 @@ class AuditWriter:
             try:
                 if self._doubt is not None and await self._doubt_was_commit(self._doubt):
                     # the operator may have appended since: the end of the chain is read again
-                    self._done(None)
+                    self._done(None, self._doubt.cursor)
                     return
                 self._drop_withdrawn()
                 if not self._in_hand:
                     return
                 if self._head is None:
                     self._head = await self._store.head()
+                    continue  # what was withdrawn meanwhile is promised not to be written
                 try:
-                    end = await self._attempt(self._in_hand, self._head)
+                    end, cursor = await self._attempt(self._in_hand, self._head)
                 except LedgerRefused as refused:
                     self._doubt = None
                     self._nothing_in_flight()
                     if not await self._chain_moved(self._head):
                         await self._sort_out(refused)
                 else:
-                    self._done(end)
+                    self._done(end, cursor)
                     return
             except StoreUnavailable as error:
                 if self.available or tries == 0:
@@ -161,22 +185,39 @@ class AuditWriter:
                 await trio.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
                 tries += 1
 
-    async def _attempt(self, entries: Sequence[LedgerEntry], head: Head) -> Head:
+    async def _attempt(self, entries: Sequence[LedgerEntry], head: Head) -> tuple[Head, JournalCursor | None]:
         try:
             batch, expected = pack(entries, head)
         except Exception as error:  # a value of one entry must not stop the ledger for all others
             raise LedgerRefused(f"{type(error).__name__}: {error}") from error
         for entry in entries:
             entry.in_flight = True
-        self._doubt = (expected if batch.audit else None,)
+        if self.journal is not None:
+            batch.cursor = self.journal.ahead(entries)
+        self._doubt = _Doubt(expected if batch.audit else None, batch.cursor)
+        if batch.new_intents:
+            crashpoint("S5.before_commit")
+        if batch.fills:
+            crashpoint("S10.before_commit")
+        elif batch.order_updates:
+            crashpoint("S9.before_commit")
+        if batch.writes:
+            crashpoint("W.before_commit")
         await self._store.commit(batch, epoch=self._epoch, timeout_s=_COMMIT_TIMEOUT_S)
-        return expected
+        if batch.new_intents:
+            crashpoint("S5.after_commit")
+        if batch.fills:
+            crashpoint("S10.after_commit")
+        elif batch.order_updates:
+            crashpoint("S9.after_commit")
+        if batch.writes:
+            crashpoint("W.after_commit")
+        return expected, batch.cursor
 
-    async def _doubt_was_commit(self, doubt: tuple[Head | None]) -> bool:
+    async def _doubt_was_commit(self, doubt: _Doubt) -> bool:
         """Whether the commit without an answer took place; until that is known nothing is written."""
-        (witness,) = doubt
         # without a witness too, the server's process has to be gone before its rows are written again
-        on_disk = await self._store.has(witness or Head(seq=0, hash=b""))
+        on_disk = await self._store.has(doubt.witness or Head(seq=0, hash=b""))
         if not on_disk:
             self._doubt = None
             self._nothing_in_flight()
@@ -184,7 +225,7 @@ class AuditWriter:
 
     def _nothing_in_flight(self) -> None:
         for entry in self._in_hand:
-            entry.in_flight = False
+            entry.not_in_flight()
 
     def _drop_withdrawn(self) -> None:
         withdrawn = [entry for entry in self._in_hand if entry.withdrawn]
@@ -192,7 +233,7 @@ class AuditWriter:
             self._in_hand = [entry for entry in self._in_hand if not entry.withdrawn]
             self._settle([(entry, UnavailableError("withdrawn")) for entry in withdrawn])
 
-    def _done(self, head: Head | None) -> None:
+    def _done(self, head: Head | None, cursor: JournalCursor | None) -> None:
         self._head = head
         self._doubt = None
         self.available = True
@@ -200,6 +241,8 @@ class AuditWriter:
         done, self._in_hand = self._in_hand, []
         self.entries += len(done)
         self._settle([(entry, None) for entry in done])
+        if cursor is not None and self.journal is not None:
+            self.journal.reached(cursor)
 
     def _settle(self, ended: Sequence[tuple[LedgerEntry, Exception | None]]) -> None:
         """Call back. One call that raises is a fault of its maker and keeps no other from being told."""

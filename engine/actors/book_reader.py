@@ -7,6 +7,7 @@ in the books. What a row shows beyond that is looked for in the trade book first
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -16,7 +17,7 @@ from engine.actors.order_desk import OrderDesk
 from engine.actors.order_index import ENDED_SHORT
 from engine.broker.values import BrokerOrder
 from engine.clock import trading_day
-from engine.domain.enums import OrderStatus
+from engine.domain.enums import OrderStatus, Variety
 from engine.domain.order import Order, OrderReport
 
 _log = structlog.get_logger(__name__)
@@ -24,17 +25,23 @@ _log = structlog.get_logger(__name__)
 _LOOKS_FOR_TRADES = 5
 _LOOKS_FOR_PRICE = 20
 _LOOKS_FOR_YESTERDAY = 3
+# It was placed for the next session: a book that is being made up for that must not end it.
+_LOOKS_FOR_AFTER_MARKET = 600
 
 
 class BookNews(msgspec.Struct, frozen=True, kw_only=True):
     """What a read of the order book showed beyond the orders' own progress.
 
     ``found`` are orders seen in it, whatever their state. ``excess`` are rows that work at the broker and
-    must not: their order was given up, or has been placed already.
+    must not: their order was given up, or has been placed already. ``doubles`` are rows, shown for the first
+    time, of an order placed already that has ended too, perhaps filled. ``foreign`` are rows of today that are
+    of no order in the ledger.
     """
 
     found: frozenset[UUID]
     excess: Sequence[tuple[Order, BrokerOrder]] = ()
+    doubles: Sequence[tuple[Order, BrokerOrder]] = ()
+    foreign: Sequence[BrokerOrder] = ()
 
 
 class BookReader:
@@ -73,22 +80,55 @@ class BookReader:
         self._stand_in(book)
         found: set[UUID] = set()
         excess: list[tuple[Order, BrokerOrder]] = []
+        doubles: list[tuple[Order, BrokerOrder]] = []
+        foreign: list[BrokerOrder] = []
         for row in book:
             order = self._index.find(row)
-            if order is not None or self._is_of_today(row):
+            of_today = self._is_of_today(row)
+            if of_today or (order is not None and order.trading_day == self._day):
                 self._desk.known_broker_ids.add(row.broker_order_id)
             if order is None:
+                # what still works counts whatever its date: it was placed for this session before it began
+                if (of_today or not row.status.is_terminal) and row not in self._desk.closed:
+                    foreign.append(row)
                 continue
             found.add(order.id)
             if order.broker_order_id not in (None, row.broker_order_id):
-                excess += self._second(order, row)
+                is_new = self._note_second(order, row)
+                # a smaller one is a slice that the broker made of the order
+                if row.quantity >= order.quantity and row.status.is_working:
+                    excess.append((order, row))
+                elif row.quantity >= order.quantity and row.filled_quantity and is_new:
+                    doubles.append((order, row))
                 continue
             was_given_up = order.id in self._index.given_up
-            self._desk.report(order, self._believed(row))
+            self.follow(order, row)
+            if order.is_external:
+                continue  # not ours to cancel
             if row.status.is_working and order.status in ENDED_SHORT and (was_given_up or self._again(row)):
                 excess.append((self._index.orders[order.id], row))
         self._end_yesterday(found)
-        return BookNews(found=frozenset(found), excess=excess)
+        return BookNews(found=frozenset(found), excess=excess, doubles=doubles, foreign=foreign)
+
+    def follow(self, order: Order, row: BrokerOrder) -> None:
+        """Take into *order* what its row of the book says; its trades have been taken."""
+        self._desk.report(self._with_terms(order, row), self._believed(row))
+
+    def _with_terms(self, order: Order, row: BrokerOrder) -> Order:
+        """Take over what somebody changed of an order by hand, in the broker's own program."""
+        if order.status.is_terminal or row.quantity <= 0 or row.broker_order_id != order.broker_order_id:
+            return order
+        terms: dict[str, Any] = {}
+        # a smaller quantity in a row of ours is that of a slice
+        if row.quantity != order.quantity and (order.is_external or row.quantity > order.quantity):
+            terms["quantity"] = row.quantity
+        if order.is_external:
+            prices = {"price": row.price or None, "trigger_price": row.trigger_price or None}
+            terms |= {name: price for name, price in prices.items() if getattr(order, name) != price}
+        if not terms:
+            return order
+        detail = ", ".join(f"{name} {getattr(order, name)} -> {value}" for name, value in terms.items())
+        return self._desk.change(order, f"changed at the broker: {detail}", anomaly=not order.is_external, **terms)
 
     def _believed(self, row: BrokerOrder) -> OrderReport:
         report = row.as_report()
@@ -117,12 +157,13 @@ class BookReader:
                 del looks[row.broker_order_id]
         self._lacking = looks
 
-    def _second(self, order: Order, row: BrokerOrder) -> list[tuple[Order, BrokerOrder]]:
-        """A second row of one order: a slice that the broker made of it, or one order too many."""
-        if row.broker_order_id not in self._strange:
-            self._strange.add(row.broker_order_id)
-            self._desk.note(order, f"SECOND_AT_BROKER: also {row.broker_order_id}, {row.quantity} units", anomaly=True)
-        return [(order, row)] if row.status.is_working and row.quantity >= order.quantity else []
+    def _note_second(self, order: Order, row: BrokerOrder) -> bool:
+        """Note a second row of one order, a slice of it or one order too many; False when that is done."""
+        if row.broker_order_id in self._strange:
+            return False
+        self._strange.add(row.broker_order_id)
+        self._desk.note(order, f"SECOND_AT_BROKER: also {row.broker_order_id}, {row.quantity} units", anomaly=True)
+        return True
 
     def _again(self, row: BrokerOrder) -> bool:
         # a book that comes from a cache may show once more what is over; twice it is no echo
@@ -136,7 +177,7 @@ class BookReader:
         day = self._desk.day
         gone = [
             order
-            for order_id in self._index.open
+            for order_id in (*self._index.open, *self._index.open_external)
             if (order := self._index.orders[order_id]).status.is_working
             and order_id not in found
             and day is not None
@@ -144,7 +185,8 @@ class BookReader:
         ]
         self._absent = {order.id: self._absent.get(order.id, 0) + 1 for order in gone}
         for order in gone:
-            if self._absent[order.id] >= _LOOKS_FOR_YESTERDAY:
+            looks = _LOOKS_FOR_AFTER_MARKET if order.variety is Variety.AMO else _LOOKS_FOR_YESTERDAY
+            if self._absent[order.id] >= looks:
                 text = f"DAY_ENDED: the order book of {day} does not have it any more"
                 self._desk.move(order, OrderStatus.EXPIRED, message=text)
 
@@ -156,4 +198,5 @@ class BookReader:
 
     def _is_of_today(self, row: BrokerOrder) -> bool:
         # yesterday's rows stand in the book until the broker clears it, and must not be missed after that
-        return row.order_timestamp is not None and trading_day(row.order_timestamp) == self._desk.day
+        stamps = (row.order_timestamp, row.exchange_timestamp)
+        return any(at is not None and trading_day(at) == self._desk.day for at in stamps)

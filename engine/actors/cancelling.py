@@ -4,21 +4,24 @@ A cancel only reduces what is at risk: no gate stops it, and it goes before entr
 of the call budget to it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
 import trio
 
 from engine.actors.account_session import AccountSession
+from engine.actors.dispatching import Dispatcher
 from engine.actors.executor_context import ExecutorContext
 from engine.actors.order_desk import OrderDesk
 from engine.actors.order_watch import OrderWatch
+from engine.actors.sending import COOL_DOWN_S
 from engine.broker.base import Accepted, BrokerAuthError, NotSent, Refused, Unknown, WriteOutcome
 from engine.broker.values import BrokerOrder
 from engine.domain.enums import Variety
 from engine.domain.order import Order
 from engine.errors import BrokerUnavailable, ConflictError, OrderExecutionError, UnavailableError
+from engine.runtime.crashpoint import crashpoint
 from engine.runtime.mailbox import Reply
 
 _log = structlog.get_logger(__name__)
@@ -32,7 +35,7 @@ _TRIES = 10
 
 
 class Canceller:
-    """Sends cancel requests of one account; *take_slot* takes a call of its budget."""
+    """Sends cancel requests of one account; *turns* has its budget of calls."""
 
     def __init__(
         self,
@@ -41,13 +44,13 @@ class Canceller:
         session: AccountSession,
         watch: OrderWatch,
         *,
-        take_slot: Callable[..., bool],
+        turns: Dispatcher,
     ) -> None:
         self._context = context
         self._desk = desk
         self._session = session
         self._watch = watch
-        self._take_slot = take_slot
+        self._turns = turns
         self._tries: dict[str, int] = {}
         self._under_way: set[str] = set()
 
@@ -93,12 +96,18 @@ class Canceller:
     async def ask(self, broker_order_id: str, variety: Variety) -> WriteOutcome:
         """Ask the broker to cancel. Raises BrokerUnavailable when there is no session."""
         with trio.move_on_after(_SLOT_WAIT_S):
-            while not self._take_slot(urgent=True):  # noqa: ASYNC110 -- bounded; the budget has no event
+            while not self._turns.take_slot(urgent=True):  # noqa: ASYNC110 -- bounded; the budget has no event
                 await trio.sleep(_SLOT_LOOK_S)
         broker = await self._session.broker()
+        if not await self._context.still_leads():
+            return NotSent(reason="FENCED: another engine leads; ask it", gated=True)
+        crashpoint("C.before_request")
         outcome: WriteOutcome = Unknown(reason=f"no answer within {_TIMEOUT_S:g} s")
         with trio.move_on_after(_TIMEOUT_S):
             outcome = await broker.cancel(broker_order_id, variety)
+        crashpoint("C.after_answer")
+        if isinstance(outcome, Refused) and outcome.rate_limited:
+            self._turns.hold_calls(COOL_DOWN_S)
         if isinstance(outcome, Refused) and outcome.auth_blocked:
             self._session.died(broker, outcome.message)
         return outcome

@@ -1,8 +1,8 @@
 """The clock actor: what happens because time passes.
 
-Every second: the journal's cursor goes into the ledger when it moved, and the kill file is read when
-another program wrote it. Every 30 s: the journal is trimmed below the cursor. At IST midnight: the
-day rolls in every executor. No mailbox. Restart: permanent.
+Every second: the journal's cursor goes into the ledger when no traffic has taken it along, and the kill
+file is read when another program wrote it. Every 30 s: the journal is trimmed below the cursor as it is on
+disk. At IST midnight: the day rolls in every executor. No mailbox. Restart: permanent.
 """
 
 from datetime import date
@@ -19,10 +19,10 @@ from engine.actors.killswitch_file import KillFile, KillFileDamaged
 from engine.actors.killswitch_guardian import KillSwitchGuardian
 from engine.actors.ledger_entry import LedgerEntry
 from engine.clock import Clock, trading_day
+from engine.domain.reconcile import next_day_close
 from engine.errors import JournalUnavailable
 from engine.journal.store import JournalStore
-from engine.store.history import CURSOR
-from engine.store.ledger import Write
+from engine.runtime.crashpoint import crashpoint
 
 _log = structlog.get_logger(__name__)
 
@@ -55,10 +55,10 @@ class ClockActor:
         self._kill_file = kill_file
         self._kill_path = kill_path
         self._crew = crew
-        self._cursor_written = ""
         self._cursor_trimmed = ""
         self._kill_seen = (0, 0, 0)
         self._day: date | None = None
+        self._day_close_at = next_day_close(clock.now())
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Tick until cancelled."""
@@ -70,18 +70,17 @@ class ClockActor:
             self.write_cursor()
             await self._read_kill_file()
             self._roll_day()
+            self._close_day()
             if ticks % _TRIM_EVERY == 0:
                 await self._trim()
 
     def write_cursor(self) -> None:
-        """Put the journal's cursor into the ledger if it moved."""
-        cursor = self._ingest.cursor
-        # 0-0 is where ingest stands before replay: the ledger's cursor never goes back to it
-        if cursor in ("0-0", self._cursor_written) or not self._ledger.available:
+        """Have the ledger write the journal's cursor if it is behind and nothing else is under way."""
+        if not self._ingest.progress.is_behind or not self._ledger.available or self._ledger.mailbox.depth:
             return
-        self._cursor_written = cursor
-        now = self._clock.now()
-        self._ledger.append(LedgerEntry(writes=(Write(sql=CURSOR, args=(self._epoch, cursor, now)),)))
+        crashpoint("S11.cursor_noted")
+        # every transaction takes the cursor along, also one of nothing else
+        self._ledger.append(LedgerEntry())
 
     async def _read_kill_file(self) -> None:
         try:
@@ -107,12 +106,21 @@ class ClockActor:
                 executor.wake()
         self._day = day
 
+    def _close_day(self) -> None:
+        now = self._clock.now()
+        if now >= self._day_close_at:
+            self._day_close_at = next_day_close(now)
+            for executor in self._crew.executors.values():
+                executor.close_day()
+
     async def _trim(self) -> None:
-        cursor = self._cursor_written
-        if not cursor or cursor == self._cursor_trimmed or not self._ledger.available:
+        cursor = self._ingest.progress.on_disk
+        if cursor in ("0-0", self._cursor_trimmed):
             return
         try:
+            crashpoint("S11.before_trim")
             await self._journal.trim(str(self._epoch), cursor)
+            crashpoint("S11.after_trim")
             self._cursor_trimmed = cursor
         except JournalUnavailable as error:
             _log.debug("journal.not_trimmed", error=str(error))

@@ -12,6 +12,7 @@ from uuid import UUID
 import structlog
 import trio
 
+from engine.actors.caretaker import Rests, tend_executor, tend_risk
 from engine.actors.executor import Executor
 from engine.actors.intake import Passage
 from engine.actors.risk import Decide, Message, RiskActor
@@ -24,6 +25,7 @@ _log = structlog.get_logger(__name__)
 
 _START_MAILBOX = 50_000
 _COUNT_S = 0.02
+_WAKE_RETRY_S = 1.0
 
 
 class Crew:
@@ -46,14 +48,19 @@ class Crew:
         self._count_again_at = 0.0
         self.users = Supervisor("risk", Strategy.ONE_FOR_ONE)
         self.accounts = Supervisor("execution", Strategy.ONE_FOR_ONE)
+        # what has tripped, until it has another life
+        self._tripped: dict[str, tuple[Supervisor, ChildSpec, str]] = {}
+        self._trips: Mailbox[str] = Mailbox("crew-trips", capacity=_START_MAILBOX, overflow=Overflow.REFUSE)
+        self._rests = Rests()
         self._to_start: Mailbox[tuple[Supervisor, ChildSpec]] = Mailbox(
             "crew", capacity=_START_MAILBOX, overflow=Overflow.REFUSE
         )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Start the tasks of actors as they are called for."""
+        """Start the tasks of actors as they are called for, and tend those that have tripped."""
         task_status.started()
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tend_all, nursery)
             async for supervisor, spec in self._to_start:
                 # side by side: a signal to a thousand accounts must not wait for the first of them to start
                 nursery.start_soon(self._add, supervisor, spec)
@@ -72,6 +79,42 @@ class Crew:
                 if spec.on_trip is not None:
                     spec.on_trip(Escalation(f"{spec.name} cannot start: {error}", child=spec.name))
                 return
+
+    async def _tend_all(self, nursery: trio.Nursery) -> None:
+        self._trips.take_all()  # those of an earlier life are in the dictionary too
+        for name in list(self._tripped):
+            nursery.start_soon(self._tend, name)
+        async for name in self._trips:
+            nursery.start_soon(self._tend, name)
+
+    async def _tend(self, name: str) -> None:
+        tripped = self._tripped[name]
+        supervisor, spec, why = tripped
+        rest_s = self._rests.next_s(name, trio.current_time())
+
+        async def restart() -> None:
+            self._rests.woken(name, trio.current_time())
+            await self._wake_up(supervisor, spec)
+            if self._tripped.get(name) is tripped:
+                del self._tripped[name]
+
+        actor_id = UUID(name.partition(":")[2])
+        try:
+            if supervisor is self.accounts:
+                await tend_executor(self.executors[actor_id], why, rest_s=rest_s, restart=restart)
+            else:
+                await tend_risk(self.risk_actors[actor_id], why, rest_s=rest_s, restart=restart)
+        except Exception:  # its scope stays blocked; the caretakers of the others go on
+            _log.exception("actor.not_tended", actor=name)
+
+    async def _wake_up(self, supervisor: Supervisor, spec: ChildSpec) -> None:
+        while spec.name in supervisor:
+            try:
+                return await supervisor.restart_child(spec.name)
+            except SupervisorNotRunning:
+                # it is itself being restarted, and leaves alone what has tripped
+                await trio.sleep(_WAKE_RETRY_S)
+        return await self._add(supervisor, spec)
 
     def risk(self, user_id: UUID) -> RiskActor:
         """Return the risk actor of a user."""
@@ -96,6 +139,8 @@ class Crew:
     def _start(self, supervisor: Supervisor, name: str, scope: str, run: Any, mailbox: Mailbox[Any]) -> None:
         def trip(escalation: Escalation) -> None:
             self._trip(scope, str(escalation))
+            self._tripped[name] = (supervisor, spec, str(escalation))
+            self._trips.tell_nowait(name)
 
         spec = ChildSpec(
             name=name,

@@ -19,10 +19,13 @@ from engine.domain.instruments import Instrument, InstrumentBook, check_order
 from engine.domain.intent import Intent
 from engine.domain.killswitch import KillSwitches
 from engine.domain.limits import OrderRequest, RiskLimits
-from engine.domain.risk import check
+from engine.domain.risk import check, is_reducing
 from engine.domain.risk_state import RiskState
 from engine.domain.signal import Signal
 from engine.domain.sizing import Sized, size
+
+# What a clock may be set back before the age of a signal is not believed.
+_AHEAD_S = 2.0
 
 
 class Approved(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,8 +88,11 @@ def decide(
     defaults: RiskLimits,
     rules: Rules,
     now: datetime,
+    suspect: str | None = None,
 ) -> Decision:
     """Decide about *intent* for every account of its strategy; reserves nothing.
+
+    *suspect* is why the wall clock cannot be trusted: then only orders that reduce a position are approved.
 
     Each account is judged against the state as it stands: the caller reserves what is approved before
     it decides about anything else.
@@ -97,7 +103,7 @@ def decide(
     against = _against(signal, strategy, instrument, instruments, rules, now)
     if against or strategy is None or instrument is None:
         return Decision(against=tuple(against))
-    targets = _targets(strategy, signal, directory.accounts)
+    targets = targets_of(strategy, signal, directory.accounts)
     if isinstance(targets, Denial):
         return Decision(against=(targets,))
     approved: list[Approved] = []
@@ -115,12 +121,23 @@ def decide(
             user_capital=capital,
             rules=rules,
             now=now,
+            suspect=suspect,
         )
         if isinstance(verdict, Approved):
             approved.append(verdict)
         else:
             denied.append(verdict)
     return Decision(approved=tuple(approved), denied=tuple(denied))
+
+
+def too_old(intent: Intent, rules: Rules, now: datetime) -> str | None:
+    """Return why an intent is too old at its turn, or None; a clock that was set back cannot tell its age."""
+    age_s = (now - intent.received_at).total_seconds()
+    if age_s > rules.max_age_s:
+        return f"SIGNAL_TOO_OLD: {age_s:.1f} s old, the limit is {rules.max_age_s:g} s"
+    if age_s < -_AHEAD_S:
+        return f"SIGNAL_TOO_OLD: its age cannot be told, it came {-age_s:.1f} s ahead of the clock"
+    return None
 
 
 def _against(
@@ -154,9 +171,10 @@ def _against(
     return found
 
 
-def _targets(
+def targets_of(
     strategy: Strategy, signal: Signal, accounts: Mapping[UUID, Account]
 ) -> list[tuple[Target, Account]] | Denial:
+    """Return the accounts that a signal of a strategy is for, with how it is sized for each."""
     # each account once: a second order of the same signal on it would be the same order
     once = {target.account_id: target for target in strategy.targets}
     found = [
@@ -184,6 +202,7 @@ def _account(
     user_capital: Decimal,
     rules: Rules,
     now: datetime,
+    suspect: str | None,
 ) -> Approved | Denied:
     def no(*denials: Denial) -> Denied:
         return Denied(account_id=account.id, label=account.label, denials=denials)
@@ -231,8 +250,10 @@ def _account(
         at=now,
     )
     user_limits, account_limits = limits
-    denials = [
-        *static,
+    denials = [*static]
+    if suspect is not None and not is_reducing(request, state):
+        denials.append(Denial(code="CLOCK_SUSPECT", text=f"{suspect}; nothing that adds exposure is sent now"))
+    denials += [
         *check(
             request,
             state,

@@ -1,5 +1,6 @@
 """Whose turn it is on one account: queue, call budget, and what ends before its turn comes."""
 
+from datetime import date, datetime
 from math import inf
 
 import msgspec
@@ -11,6 +12,7 @@ from engine.actors.order_queue import OrderQueue
 from engine.actors.sending import Sender
 from engine.clock import Clock, trading_day
 from engine.domain.enums import OrderStatus
+from engine.domain.freshness import Freshness
 from engine.domain.order import Order
 from engine.domain.pacing import Pacer
 
@@ -32,6 +34,7 @@ class Dispatcher:
         self._has_lived = False
         self._sweep = True
         self._wake = trio.Event()
+        self._freshness = Freshness(context.max_age_s)
         self.queue = OrderQueue()
 
     def restart(self, sent_today: int) -> None:
@@ -53,16 +56,48 @@ class Dispatcher:
         # what waits for the call budget goes first
         if not self.queue.is_free(order.key) or self.queue.next() is not None or not self.take_slot():
             return None
+        self._freshness.note(order, *self._instant())
         self.queue.hold(order.key, order.id)
-        return msgspec.structs.replace(order, status=OrderStatus.SUBMITTING, submitting_at=self._clock.now())
+        now, today = self._clock.now(), self.today()
+        return msgspec.structs.replace(order, status=OrderStatus.SUBMITTING, submitting_at=now, trading_day=today)
+
+    def push(self, order: Order, *, recorded: bool = True) -> None:
+        """Queue an order behind those of its instrument; until it is recorded it only keeps its place."""
+        deadline_ns = self._freshness.note(order, *self._instant())
+        self.queue.push(order.key, order.id, deadline_ns, recorded=recorded)
+
+    def today(self) -> date:
+        """Return the IST date; a clock that is suspect does not turn the day."""
+        held = self._desk.day
+        if held is not None and self._context.clock_suspect() is not None:
+            return held
+        return trading_day(self._clock.now())
 
     def take_slot(self, *, urgent: bool = False) -> bool:
         """Take one call of the budget; an urgent one may take what entries leave over."""
         reserve = 0 if urgent else self._reserve
-        return self._pacer.try_take(trio.current_time(), trading_day(self._clock.now()), reserve=reserve)
+        return self._pacer.try_take(trio.current_time(), self.today(), reserve=reserve, urgent=urgent)
+
+    def hold_calls(self, seconds: float) -> None:
+        """The broker wants to see nothing for *seconds*; cancels go on, at half their rate."""
+        self._pacer.hold(trio.current_time() + seconds)
+
+    def stale(self, order: Order) -> str | None:
+        """Return why an order is too old to be sent, or None."""
+        return self._freshness.stale(order, *self._instant())
+
+    def _instant(self) -> tuple[datetime, int]:
+        # boot time first: a process that is stopped between the two readings must not gain an order time
+        boot_ns = self._clock.boottime_ns()
+        return self._clock.now(), boot_ns
+
+    def is_alone(self, order: Order) -> bool:
+        """Whether *order* holds its instrument, and no other order does."""
+        return self.queue.is_alone(order.key, order.id)
 
     def free(self, order: Order) -> None:
         """The order does not hold its instrument any more."""
+        self._freshness.forget(order.id)
         self.queue.free(order.key, order.id)
         self._wake.set()
 
@@ -79,7 +114,7 @@ class Dispatcher:
 
     def _dispatch(self, sender: Sender) -> float | None:
         """Write ahead what may go now; return the seconds to the next try, None when nothing waits."""
-        self._desk.roll_day(trading_day(self._clock.now()))
+        self._desk.roll_day(self.today())
         if sender.is_draining:
             return None
         if not self._context.holds_lease():
@@ -108,7 +143,7 @@ class Dispatcher:
 
     def _end_what_may_not_go(self, sender: Sender) -> None:
         """End what is too old, or covered by a kill switch, behind busy instruments too."""
-        late = self.queue.expired(self._clock.now())
+        late = self.queue.expired(self._clock.boottime_ns())
         if self._sweep:
             self._sweep = False
             late = self.queue.waiting()
@@ -120,10 +155,13 @@ class Dispatcher:
 
     def _end(self, order: Order, reason: str, sender: Sender) -> None:
         self.queue.remove(order.key, order.id)
+        self._freshness.forget(order.id)
         sender.end_unsent(order, reason)
 
     def forget(self, order: Order) -> bool:
         """Take an order out of the queue; False when it does not wait."""
         removed = self.queue.remove(order.key, order.id)
+        if removed:
+            self._freshness.forget(order.id)
         self._wake.set()
         return removed

@@ -23,6 +23,8 @@ from engine.actors.executor_context import ExecutorContext, Send
 from engine.actors.order_desk import AccountHistory, OrderDesk
 from engine.actors.order_queue import OrderQueue
 from engine.actors.order_watch import OrderWatch
+from engine.actors.reconcile_report import ReconcileReport
+from engine.actors.reconciler import Reconciler
 from engine.actors.sending import Sender
 from engine.broker.values import BrokerOrder
 from engine.clock import Clock, trading_day
@@ -37,7 +39,8 @@ from engine.errors import (
     StoreUnavailable,
     UnavailableError,
 )
-from engine.runtime.mailbox import Mailbox, Overflow
+from engine.runtime.crashpoint import crashpoint
+from engine.runtime.mailbox import Mailbox, Overflow, Reply
 
 __all__ = ["Executor", "ExecutorContext", "Send"]
 
@@ -45,6 +48,9 @@ _log = structlog.get_logger(__name__)
 
 _MAILBOX = 100_000
 _BARRIER_S = 30.0
+_FIRST_READ_S = 3.0
+_OPENING_S = 5.0
+_OPENING_LOOK_S = 0.05
 _REBUILD_RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -60,7 +66,7 @@ class Executor:
         self.account_id = account_id
         self.user_id = user_id
         self.mailbox: Mailbox[Send] = Mailbox(f"execution:{account_id}", capacity=_MAILBOX, overflow=Overflow.REFUSE)
-        self._context = context
+        self.context = context
         self._clock: Clock = context.clock
         self._ledger: AuditWriter = context.ledger
         self.desk = OrderDesk(
@@ -77,20 +83,16 @@ class Executor:
             context, self.desk, self._session, free=self._turns.free, cancel_excess=self._cancel_excess
         )
         self._sender = Sender(
-            context,
-            self.desk,
-            self._session,
-            settled=self._turns.free,
-            doubted=self._watch.doubt,
-            committed=self._send_soon,
-            placed=self._watch.look_soon,
-            hold_calls=pacer.hold,
+            context, self.desk, self._session, turns=self._turns, doubts=self._watch, committed=self._send_soon
         )
-        self._canceller = Canceller(context, self.desk, self._session, self._watch, take_slot=self._turns.take_slot)
+        self._reconciler = Reconciler(context, self.desk, self._session, self._watch, user_id=user_id)
+        self._canceller = Canceller(context, self.desk, self._session, self._watch, turns=self._turns)
         # admitted, and not yet known to be in the ledger
         self._unrecorded: dict[UUID, _Admitted] = {}
         # admitted while the books were not ready, perhaps too late for what was read of the ledger
         self._unready: dict[UUID, Order] = {}
+        # those who wait for the next comparison on demand to begin
+        self._askers: list[Reply[ReconcileReport]] = []
         self._incarnation = 0
         self._ready = False
         self._nursery: trio.Nursery | None = None
@@ -122,7 +124,7 @@ class Executor:
         admitted = self._turns.take_at_once(order) if may_go else None
         if admitted is None:
             admitted = order
-            self.queue.push(order.key, order.id, order.deadline, recorded=False)
+            self._turns.push(order, recorded=False)
             if not self._ready:
                 self._unready[order.id] = order
         self.desk.put(admitted)
@@ -133,6 +135,7 @@ class Executor:
         admitted = self._unrecorded.pop(order.id, None)
         if admitted is None:
             return
+        crashpoint("S5.told")
         if order.status is OrderStatus.SUBMITTING:
             self._send_soon(order, admitted.incarnation, admitted.written_ns)
             return
@@ -147,6 +150,13 @@ class Executor:
         self._turns.forget(order)
         self.desk.forget(order.id)
         self._turns.free(order)
+
+    def disown(self, order: Order) -> None:
+        """Forget an order that was ended without this executor."""
+        self._unrecorded.pop(order.id, None)
+        self._unready.pop(order.id, None)
+        self._turns.forget(order)
+        self.desk.forget(order.id)
 
     def wake(self) -> None:
         """Look at everything that waits again: a kill switch, the day or the session changed."""
@@ -164,8 +174,51 @@ class Executor:
         self._turns.wake()
         self._watch.look_soon()
 
+    async def reconcile(self) -> ReconcileReport:
+        """Compare orders, trades and positions with the broker's now, and say what was found.
+
+        Raises BrokerAuthError when somebody must log in, BrokerUnavailable when the broker cannot be read,
+        UnavailableError before the books are rebuilt.
+        """
+        with trio.move_on_after(_OPENING_S):
+            # an account that nobody used so far has an executor only since this call
+            while self._nursery is None:  # noqa: ASYNC110 -- bounded; restarts make a new nursery each
+                await trio.sleep(_OPENING_LOOK_S)
+        if self._nursery is None:
+            raise UnavailableError("the account's orders are being read; try again", retry_after_s=2)
+        reply: Reply[ReconcileReport] = Reply()
+        self._askers.append(reply)
+        if len(self._askers) == 1:
+            # in this life of the executor, whose books it compares; the caller sets the deadline
+            self._nursery.start_soon(self._reconcile)
+        return await reply.wait()
+
+    async def _reconcile(self) -> None:
+        """Compare once for everybody who has asked by the time it begins."""
+        async with self._reconciler.turn:
+            askers, self._askers = self._askers, []
+            try:
+                report = await self._reconciler.now()
+            except (BrokerUnavailable, MailboxFull) as error:
+                for reply in askers:
+                    reply.fail(error)
+            else:
+                for reply in askers:
+                    reply.answer(report)
+
+    @property
+    def last_reconciliation(self) -> ReconcileReport | None:
+        """What the last comparison with the broker found, None before the first."""
+        return self._reconciler.last
+
+    def close_day(self) -> None:
+        """A day close is due: compare everything with the broker once more."""
+        self._reconciler.ask()
+
     async def cancel(self, order_id: UUID, *, by: str) -> Order:
         """Cancel an order, wherever it is, and wait up to two seconds for the broker's word.
+
+        One that was left in doubt by an earlier day is closed: nothing of it can happen any more.
 
         Raises NotFoundError, ConflictError, OrderExecutionError, UnavailableError.
         """
@@ -179,7 +232,8 @@ class Executor:
             raise ConflictError(f"the order is {order.status} already", code="ORDER_FINISHED")
         if order.status is OrderStatus.PENDING and self._turns.forget(order):
             return self.desk.move(order, OrderStatus.CANCELLED, message=f"cancelled by {by} before it was sent")
-        return await self._canceller.cancel(order, by=by, nursery=nursery)
+        closed = self._watch.close_parked(order, by=by)
+        return closed or await self._canceller.cancel(order, by=by, nursery=nursery)
 
     # the actor
 
@@ -190,17 +244,24 @@ class Executor:
         task_status.started()
         try:
             self._restore(await self._history())
+            crashpoint("R4.executor_restored")
+            # what the broker knows of the time that nobody watched comes before the first order of this life
+            await self._reconciler.first(timeout_s=_FIRST_READ_S)
+            self._open()
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 nursery.start_soon(self._turns.run, self._sender)
                 nursery.start_soon(self._watch.run_looks)
-                nursery.start_soon(self._watch.run_marks)
+                nursery.start_soon(self._reconciler.run)
                 nursery.start_soon(self._log_in)
                 async for message in self.mailbox:
                     nursery.start_soon(self._sender.send, message)
         finally:
             self._ready = False
             self._nursery = None
+            for reply in self._askers:
+                reply.fail(UnavailableError("the account's orders are being read; try again", retry_after_s=2))
+            self._askers.clear()
             await self._session.aclose()
 
     async def _history(self) -> AccountHistory:
@@ -209,7 +270,7 @@ class Executor:
         while True:
             try:
                 if await self._ledger.barrier(timeout_s=_BARRIER_S):
-                    return await self._context.load(self.account_id, trading_day(self._clock.now()))
+                    return await self.context.load(self.account_id, trading_day(self._clock.now()))
                 reason = "the ledger has not caught up"
             except StoreUnavailable as error:
                 reason = str(error)
@@ -218,6 +279,7 @@ class Executor:
             tries += 1
 
     def _restore(self, history: AccountHistory) -> None:
+        crashpoint("R4.history_read")
         self._turns.restart(history.sent_today)
         self._sender.restart(self._incarnation)
         self.desk.restore(history)
@@ -225,14 +287,18 @@ class Executor:
         for order in history.live_orders:
             if order.status is OrderStatus.PENDING:
                 recorded = order.id not in self._unrecorded
-                self.queue.push(order.key, order.id, order.deadline, recorded=recorded)
+                self._turns.push(order, recorded=recorded)
             elif order.status.is_unresolved:
                 self.queue.hold(order.key, order.id)
         self._watch.restore()
+        self._reconciler.restore()
         for order in self._unready.values():
             if order.id not in self.desk.orders:
                 self.desk.put(order)
-                self.queue.push(order.key, order.id, order.deadline, recorded=order.id not in self._unrecorded)
+                self._turns.push(order, recorded=order.id not in self._unrecorded)
+
+    def _open(self) -> None:
+        # those that came since the books were rebuilt are in them
         self._unready.clear()
         self._ready = True
         self._watch.look_soon()

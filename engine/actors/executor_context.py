@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from math import inf
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
@@ -26,6 +27,60 @@ def _not_known(_account_id: UUID) -> AccountStatus | None:
     return None
 
 
+def _nobodys(_tag: str) -> bool:
+    return False
+
+
+def _one() -> int:
+    return 1
+
+
+async def _leads() -> bool:
+    return True
+
+
+def _trusted() -> str | None:
+    return None
+
+
+class Turns(Protocol):
+    """Whose turn it is on the account, as the sender sees it."""
+
+    def stale(self, order: Order) -> str | None:
+        """Return why an order is too old to be sent, or None."""
+
+    def today(self) -> date:
+        """Return the IST date of the order book that a request of now comes into."""
+
+    def is_alone(self, order: Order) -> bool:
+        """Whether *order* holds its instrument, and no other order does."""
+
+    def take_slot(self) -> bool:
+        """Take one call of the account's budget."""
+
+    def hold_calls(self, seconds: float) -> None:
+        """Let no order go for so long: the broker asks for it."""
+
+    def free(self, order: Order) -> None:
+        """The order does not hold its instrument any more."""
+
+
+class Doubts(Protocol):
+    """Looking at the order book, as the sender sees it."""
+
+    def look_soon(self) -> None:
+        """Read the order book in a moment."""
+
+    def doubt(self, order: Order, why: str) -> None:
+        """Make an order UNKNOWN until the order book settles it."""
+
+    async def confirm_absent(self, order: Order, *, timeout_s: float) -> bool | None:
+        """Read the order book once: True when the order is not in it, False when it is, None when nobody can tell.
+
+        An order that is found is in the books as what it is when this returns.
+        """
+
+
 class Send(msgspec.Struct, frozen=True, kw_only=True):
     """The ledger has this SUBMITTING row.
 
@@ -44,6 +99,10 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
 
     ``alert`` takes a subject (``order:ID``, ``account:ID``) and a text for a person. ``forget_broker`` makes the
     next ``open_broker`` log in anew. ``account_status_now`` is what the directory holds, None if not wired.
+    ``is_ours`` tells a tag of this deployment; ``live_executors`` counts those that share the process.
+    ``clock_suspect`` says why the wall clock cannot be trusted, None while it can. ``max_age_s`` is how long
+    signals live. ``still_leads`` asks, after a sleep of the process, whether no other engine leads now: what only
+    reduces risk goes by it, since it stays true while PostgreSQL is away and ``holds_lease`` does not.
     """
 
     clock: Any
@@ -63,3 +122,8 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     alert: Callable[[str, str], None] = _no_alert
     forget_broker: Callable[[UUID], None] = _keep
     account_status_now: Callable[[UUID], AccountStatus | None] = _not_known
+    is_ours: Callable[[str], bool] = _nobodys
+    live_executors: Callable[[], int] = _one
+    clock_suspect: Callable[[], str | None] = _trusted
+    max_age_s: float = inf
+    still_leads: Callable[[], Awaitable[bool]] = _leads

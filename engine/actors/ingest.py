@@ -6,8 +6,9 @@ Mailbox: bounded, refuses: the sender gets 503 before anything is written. Resta
 memory outlives a restart, and the ledger's unique key is what stands behind it.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from uuid import UUID
 
 import structlog
@@ -16,6 +17,7 @@ import trio
 from engine.actors.audit_writer import DuplicateIntent
 from engine.actors.earlier import EarlierDeliveries
 from engine.actors.intake import Passage, Receipt
+from engine.actors.journal_progress import JournalProgress, Mark, Tracked
 from engine.clock import Clock
 from engine.domain.delivery import Delivery
 from engine.domain.directory import Directory
@@ -29,6 +31,7 @@ from engine.errors import (
 )
 from engine.journal.entry import encode
 from engine.journal.writer import JournalWriter
+from engine.runtime.crashpoint import crashpoint
 from engine.runtime.mailbox import Mailbox, Overflow, Reply
 
 __all__ = ["MAX_WAITING", "Accepted", "EarlierDeliveries", "Ingest"]
@@ -91,8 +94,7 @@ class Ingest:
         self._recent: OrderedDict[tuple[UUID, str], Passage] = OrderedDict()
         self._open: dict[tuple[UUID, str], Passage] = {}
         self._open_signals = 0
-        self._journalled: deque[Passage] = deque()
-        self.cursor = "0-0"
+        self.progress = JournalProgress()
         self._closed: str | None = "the engine is starting"
         self.accepted = 0
         self.duplicates = 0
@@ -103,6 +105,11 @@ class Ingest:
     def waiting(self) -> int:
         """Accepted signals that have not reached the ledger."""
         return self._open_signals
+
+    @property
+    def cursor(self) -> str:
+        """Up to here everything in the journal is decided, in memory."""
+        return self.progress.position
 
     def open_intake(self) -> None:
         """Take signals from now on."""
@@ -120,7 +127,7 @@ class Ingest:
         """Take *delivery* in and return once it is durable.
 
         A repeat is answered like the first. Raises KillSwitchError, ConflictError (same key, another
-        body), UnavailableError (no room, or nothing can make it durable: then it is not executed).
+        body), UnavailableError (no room, or nothing is known to have made it durable: the sender tries again).
         """
         if self._closed is not None:
             raise UnavailableError(f"{self._closed}; try again", retry_after_s=2)
@@ -128,18 +135,25 @@ class Ingest:
             raise UnavailableError("another engine has taken over; send it there", retry_after_s=5)
         return await self._pass(delivery)
 
-    async def replay(self, deliveries: Sequence[Delivery]) -> int:
+    async def known(self, deliveries: Sequence[Delivery]) -> set[tuple[UUID, str]]:
+        """Return the keys of those of *deliveries* that the ledger has. Raises StoreUnavailable."""
+        return await self._earlier.known(deliveries)
+
+    async def replay(self, deliveries: Sequence[Delivery], positions: Sequence[str] = ()) -> int:
         """Take in deliveries of the journal, in order, before the actor runs; return how many were new.
 
-        Waits until the ledger has them. What it has already is left alone.
+        Waits until the ledger has them. What it has already is left alone. With their *positions* in the
+        journal its cursor moves along. Raises UnavailableError, StoreUnavailable.
         """
         known = await self._earlier.known(deliveries)
         taken: list[Passage] = []
-        for delivery in deliveries:
+        for number, delivery in enumerate(deliveries):
             key = (delivery.source_id, delivery.idempotency_key)
-            if key in known or key in self._recent:
-                continue
-            taken.append(self._let_in(delivery, journalled=False))
+            position = positions[number] if positions else None
+            if key not in known and key not in self._recent:
+                taken.append(self._let_in(delivery, position=position))
+            elif position is not None:
+                self.pass_by(Mark(position))
         with trio.move_on_after(_REPLAY_TIMEOUT_S) as scope:
             for passage in taken:
                 await passage.wait_settled()
@@ -147,6 +161,25 @@ class Ingest:
             # going on would move the journal's cursor past what nobody has decided about
             raise UnavailableError(f"the ledger took more than {_REPLAY_TIMEOUT_S:g} s to take the journal in")
         return len(taken)
+
+    def pass_by(self, mark: Mark) -> None:
+        """Let the cursor pass an entry of the journal, once it is settled, of which no intents are made."""
+        self.progress.add(mark)
+        self.progress.advance()
+
+    def journal_wiped(self) -> int:
+        """Append again what only the journal had; return how many deliveries that is.
+
+        In the order in which they were accepted, and before anything that was accepted since.
+        """
+        journal = self.journal
+        if journal is None:
+            return 0
+        lost = [item for item in self.progress.lost(_not_there) if isinstance(item, Passage)]
+        journal.append_first(
+            [(*self._entry_of(passage.delivery), partial(self._answered, passage)) for passage in lost]
+        )
+        return len(lost)
 
     async def settle(self, *, timeout_s: float = 2.0) -> bool:
         """Wait until the ledger has everything accepted so far; False when the deadline came first."""
@@ -179,12 +212,15 @@ class Ingest:
     async def _answer(self, passage: Passage, *, duplicate: bool) -> Accepted:
         error = passage.error
         if error is None and passage.is_durable:
+            passage.promised = True
             return Accepted(passage.receipts(), duplicate=duplicate)
         if isinstance(error, DuplicateIntent):
             return await self._first_answer(passage)
         if error is None:
             passage.give_up(UnavailableError("withdrawn"))
-        raise UnavailableError("the signal could not be made durable and is not executed", retry_after_s=5)
+        raise UnavailableError(
+            "the signal could not be made durable; send it again with the same Idempotency-Key", retry_after_s=5
+        )
 
     async def _first_answer(self, passage: Passage) -> Accepted:
         """Answer a repeat that only the ledger remembered, as the first was answered."""
@@ -233,10 +269,12 @@ class Ingest:
         self._refuse_if_killed(delivery)
         if self._open_signals + self._waiting_orders() + len(delivery.items) > MAX_WAITING:
             raise UnavailableError("too many signals wait; try again", retry_after_s=5)
-        return self._let_in(delivery, journalled=True), False
+        return self._let_in(delivery, journal=self.journal), False
 
-    def _let_in(self, delivery: Delivery, *, journalled: bool) -> Passage:
-        """Start both durable writes; what comes from the journal is in it already."""
+    def _let_in(
+        self, delivery: Delivery, *, journal: JournalWriter | None = None, position: str | None = None
+    ) -> Passage:
+        """Start both durable writes; what comes from the journal is in it already, at *position*."""
         key = (delivery.source_id, delivery.idempotency_key)
         passage = Passage(delivery)
         try:
@@ -250,10 +288,23 @@ class Ingest:
         self._open_signals += len(delivery.items)
         self._forget_old()
         self.accepted += 1
-        if journalled and self.journal is not None:
-            self._journalled.append(passage)
-            self.journal.append(f"{key[0]}:{key[1]}", encode(delivery, self._journal_key), passage.journalled)
+        if position is not None:
+            # an earlier life may have promised it
+            passage.promised = True
+            passage.journalled(position)
+            self.progress.add(passage)
+        elif journal is not None:
+            self.progress.add(passage)
+            journal.append(*self._entry_of(delivery), partial(self._answered, passage))
+        crashpoint("S1.taken")
         return passage
+
+    def _entry_of(self, delivery: Delivery) -> tuple[str, bytes]:
+        return f"{delivery.source_id}:{delivery.idempotency_key}", encode(delivery, self._journal_key)
+
+    def _answered(self, passage: Passage, entry_id: str | None) -> None:
+        passage.journalled(self.progress.answer(passage, entry_id))
+        self.progress.advance()
 
     def _refuse_if_killed(self, delivery: Delivery) -> None:
         strategy = self._directory.strategies.get(delivery.strategy_id)
@@ -283,14 +334,7 @@ class Ingest:
             if self._recent.get(key) is passage:
                 del self._recent[key]
             _log.warning("signal.given_up", source=str(key[0]), key=key[1], error=str(passage.error))
-        self._advance_cursor()
-
-    def _advance_cursor(self) -> None:
-        waiting = self._journalled
-        while waiting and waiting[0].is_settled and (waiting[0].journal_failed or waiting[0].journal_id is not None):
-            passage = waiting.popleft()
-            if passage.journal_id is not None:
-                self.cursor = passage.journal_id
+        self.progress.advance()
 
     def _forget_old(self) -> None:
         horizon = self._clock.now().timestamp() - self._window_s
@@ -302,6 +346,11 @@ class Ingest:
                 return
             del self._recent[key]
             self._earlier.remember(key)
+
+
+def _not_there(item: Tracked) -> None:
+    if isinstance(item, Passage):
+        item.journal_id = None
 
 
 def _conflict() -> ConflictError:

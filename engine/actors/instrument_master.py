@@ -6,7 +6,6 @@ day (Kite makes the dump once a day); the last good one is kept when a load fail
 
 from collections.abc import Awaitable, Callable
 from datetime import date, datetime, time
-from uuid import UUID
 
 import structlog
 import trio
@@ -27,7 +26,7 @@ _LOAD_TIMEOUT_S = 60.0
 class InstrumentMaster:
     """Holds the newest instrument book."""
 
-    def __init__(self, *, any_broker: Callable[[UUID | None], Awaitable[Broker | None]], clock: Clock) -> None:
+    def __init__(self, *, any_broker: Callable[[], Awaitable[Broker | None]], clock: Clock) -> None:
         self._any_broker = any_broker
         self._clock = clock
         self.book = InstrumentBook()
@@ -61,7 +60,7 @@ class InstrumentMaster:
     async def _load(self, wanted: date) -> bool:
         try:
             with trio.fail_after(_LOAD_TIMEOUT_S):
-                broker = await self._any_broker(None)
+                broker = await self._any_broker()
                 if broker is None:
                     return False
                 instruments = await broker.instruments()

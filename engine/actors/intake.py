@@ -25,7 +25,8 @@ class Passage:
     """A delivery between its arrival and the ledger's commit.
 
     Durable as soon as the journal *or* the ledger has it on disk; settled when the ledger has, or never
-    will. ``error`` is set when it was given up, and then nothing of it is or will be executed.
+    will. ``error`` is set when it was given up, and then nothing of it is or will be executed. ``promised``
+    is set when a sender was told that it is accepted: from then on nobody can give it up.
     """
 
     def __init__(self, delivery: Delivery) -> None:
@@ -34,6 +35,7 @@ class Passage:
         self.journal_id: str | None = None
         self.journal_failed = False
         self.committed = False
+        self.promised = False
         self.error: Exception | None = None
         self.entry: LedgerEntry | None = None
         self.decided = False
@@ -43,8 +45,9 @@ class Passage:
 
     @property
     def is_durable(self) -> bool:
-        """Whether it would survive a crash now."""
-        return self.committed or self.journal_id is not None
+        """Whether it would survive a crash now, and be executed."""
+        is_withdrawn = self.entry is not None and self.entry.unwanted
+        return self.committed or (self.journal_id is not None and not is_withdrawn)
 
     @property
     def is_settled(self) -> bool:
@@ -88,7 +91,7 @@ class Passage:
 
     def give_up(self, error: Exception) -> None:
         """Its sender is told that it is not executed: see to it, unless a transaction may hold it already."""
-        if self.is_settled:
+        if self.is_settled or self.promised:
             return
         if self.entry is None:
             self.fail(error)

@@ -22,6 +22,7 @@ from engine.domain.audit import AuditDraft
 from engine.domain.enums import KillState
 from engine.domain.killswitch import KillRecord, KillSwitches, merge
 from engine.errors import EngineError, MailboxFull
+from engine.runtime.crashpoint import crashpoint
 from engine.runtime.mailbox import Mailbox, Overflow
 from engine.store.flags import write_kill_record
 
@@ -97,6 +98,7 @@ class KillSwitchGuardian:
         # the safe direction is on: the file must have it before memory lets anything pass
         persist = _Persist(record)
         self.mailbox.tell_nowait(persist)
+        crashpoint("K2.release_asked")
         try:
             with trio.move_on_after(_PERSIST_TIMEOUT_S):
                 await persist.done.wait()
@@ -126,6 +128,7 @@ class KillSwitchGuardian:
         self.switches.put(record)
         self._on_change()
         persist = _Persist(record)
+        crashpoint("K0.blocked")
         try:
             self.mailbox.tell_nowait(persist)
         except MailboxFull:
@@ -181,12 +184,14 @@ class KillSwitchGuardian:
     async def _write(self, record: KillRecord) -> OSError | None:
         """Write *record* to the file; a block that cannot be written now is kept for the next try."""
         try:
+            crashpoint("K1.before_file")
             await trio.to_thread.run_sync(self._file.append, record, abandon_on_cancel=False)
         except OSError as error:
             _log.error("killswitch.file_unwritable", scope=record.scope, error=str(error))
             if record.enabled:
                 self._unwritten[record.scope] = record
             return error
+        crashpoint("K1.after_file")
         waiting = self._unwritten.get(record.scope)
         if waiting is not None and waiting.version <= record.version:
             del self._unwritten[record.scope]
@@ -201,7 +206,9 @@ class KillSwitchGuardian:
         if not record.enabled:
             self.switches.put(record)
             self._on_change()
+            crashpoint("K2.released")
         self._record_in_ledger(record)
+        crashpoint("K1.recorded")
         _log.warning(
             "killswitch.changed",
             scope=record.scope,

@@ -42,6 +42,7 @@ class LedgerEntry:
         "order_events",
         "order_updates",
         "positions",
+        "unwanted",
         "withdrawn",
         "writes",
     )
@@ -74,14 +75,23 @@ class LedgerEntry:
         self.audit = audit
         self.on_commit = on_commit
         self.on_fail = on_fail
+        self.unwanted = False
         self.withdrawn = False
         self.in_flight = False
 
     def withdraw(self) -> bool:
-        """Take the entry back; False when a transaction already holds it, so that it may be on disk."""
-        if not self.in_flight:
-            self.withdrawn = True
+        """Take the entry back; False when a transaction already holds it, so that it may be on disk.
+
+        Should that transaction turn out not to have taken place, the entry is not written again.
+        """
+        self.unwanted = True
+        self.withdrawn = self.withdrawn or not self.in_flight
         return self.withdrawn
+
+    def not_in_flight(self) -> None:
+        """The transaction that held the entry did not take place."""
+        self.in_flight = False
+        self.withdrawn = self.unwanted
 
 
 def pack(entries: Sequence[LedgerEntry], head: Head) -> tuple[Batch, Head]:

@@ -2,16 +2,21 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime
+from typing import Any
 from uuid import UUID
 
 from engine.actors.ingest import EarlierDeliveries
 from engine.actors.intake import Receipt
 from engine.actors.order_desk import AccountHistory
 from engine.actors.risk import UserHistory
+from engine.domain.dead_letter import DeadLetter
 from engine.domain.delivery import Delivery
 from engine.domain.enums import IntentStatus
-from engine.store import history, lease
+from engine.domain.intent import Intent
+from engine.store import dead_letters as dead_letter_rows
+from engine.store import history, late, lease
 from engine.store.database import Database
+from engine.store.queries import dead_letters as dead_letter_queries
 
 _TIMEOUT_S = 30.0
 
@@ -33,8 +38,17 @@ class LedgerReader:
         return UserHistory(**found)
 
     async def busy(self) -> tuple[list[UUID], list[UUID]]:
-        """Return the users and accounts that have something going on."""
-        return await self._database.run(history.busy, timeout_s=_TIMEOUT_S)
+        """Return the users and accounts that have something going on, or may have an intent to set right."""
+
+        async def unit(connection: Any) -> tuple[list[UUID], list[UUID]]:
+            users, accounts = await history.busy(connection)
+            return [*users, *await late.users_ended_short(connection)], accounts
+
+        return await self._database.run(unit, timeout_s=_TIMEOUT_S)
+
+    async def ended_short(self, user_id: UUID, day: date) -> list[tuple[Intent, list[late.OrderEnd]]]:
+        """Return a user's intents that ended short though something of them filled. Raises StoreUnavailable."""
+        return await self._database.run(lambda c: late.ended_short(c, user_id, day), timeout_s=_TIMEOUT_S)
 
     async def earlier(self, now: datetime, window_s: int) -> EarlierDeliveries:
         """Return what ingest asks about deliveries that it no longer remembers."""
@@ -59,6 +73,20 @@ class LedgerReader:
     async def _known(self, deliveries: Sequence[Delivery]) -> set[tuple[UUID, str]]:
         keys = [(delivery.source_id, delivery.idempotency_key) for delivery in deliveries]
         return await self._database.run(lambda c: history.known_deliveries(c, keys), timeout_s=_TIMEOUT_S)
+
+    async def journal_attempts(self, epoch: UUID, positions: Sequence[str]) -> dict[str, int]:
+        """Return how often entries of the journal have been begun by earlier starts. Raises StoreUnavailable."""
+        return await self._database.run(
+            lambda c: dead_letter_rows.attempts_of(c, epoch, positions), timeout_s=_TIMEOUT_S
+        )
+
+    async def dead_letter(self, letter_id: UUID) -> DeadLetter | None:
+        """Return a dead letter, or None. Raises StoreUnavailable."""
+        return await self._database.run(lambda c: dead_letter_queries.find(c, letter_id))
+
+    async def requeued_letters(self) -> list[DeadLetter]:
+        """Return the dead letters that wait to be taken in again. Raises StoreUnavailable."""
+        return await self._database.run(dead_letter_queries.requeued, timeout_s=_TIMEOUT_S)
 
     async def release_lease(self, epoch: int) -> None:
         """Give the lease back."""

@@ -15,7 +15,7 @@ import structlog
 
 from engine.actors.audit_writer import AuditWriter
 from engine.actors.ledger_entry import LedgerEntry
-from engine.actors.order_index import OrderIndex
+from engine.actors.order_index import ClosedOrders, OrderIndex
 from engine.actors.position_desk import PositionDesk
 from engine.actors.risk import OrderChanged
 from engine.broker.values import BrokerTrade
@@ -31,13 +31,17 @@ _log = structlog.get_logger(__name__)
 
 
 class AccountHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """What the ledger knows of an account: the start of its books."""
+    """What the ledger knows of an account: the start of its books.
+
+    ``earlier`` are the broker's ids and the tags of the orders of the last week, however they ended.
+    """
 
     live_orders: Sequence[Order]
     fills: Sequence[Fill]
     positions: Sequence[tuple[Position, date]]
     broker_ids_today: Sequence[str]
     sent_today: int
+    earlier: Sequence[tuple[str, str]] = ()
 
 
 class OrderDesk:
@@ -56,18 +60,27 @@ class OrderDesk:
         self._clock = clock
         self._ledger = ledger
         self._tell_risk = tell
-        self.holdings = PositionDesk(account_id, clock=clock, ledger=ledger, tell=self._tell, multiplier=multiplier)
+        self.holdings = PositionDesk(
+            account_id, clock=clock, ledger=ledger, tell=self._tell, multiplier=multiplier, stir=self._stir
+        )
         self.index = OrderIndex()
+        self.closed = ClosedOrders()
+        self.stirs = 0
+        self._stirred: dict[tuple[Exchange, str], int] = {}
         self.known_broker_ids: set[str] = set()
         self.day: date | None = None
+        # the most trades of today that the trade book has shown: one that shows fewer is an old one
+        self.trades_today = 0
 
     # start and turn of the day
 
     def restore(self, history: AccountHistory) -> None:
         """Take over what the ledger holds."""
         self.day = trading_day(self._clock.now())
+        self.trades_today = 0
         self.index.restore(history.live_orders)
         self.known_broker_ids = set(history.broker_ids_today)
+        self.closed.restore(history.earlier, self.day)
         self.holdings.restore(history.fills, history.positions, self.day)
 
     def roll_day(self, day: date) -> None:
@@ -75,10 +88,22 @@ class OrderDesk:
         if self.day is None or day <= self.day:
             return
         self.day = day
+        self.trades_today = 0
         self.known_broker_ids.clear()
+        self.closed.forget_before(day)
         for order in [o for o in self.orders.values() if o.status.is_terminal]:
             self._drop(order.id)
         self.holdings.roll_day(day)
+
+    # what stirs
+
+    def _stir(self, key: tuple[Exchange, str]) -> None:
+        self.stirs += 1
+        self._stirred[key] = self.stirs
+
+    def stirred_at(self, key: tuple[Exchange, str]) -> int:
+        """Return the number, of `stirs`, of the last change of an order or position in the instrument *key*."""
+        return self._stirred.get(key, 0)
 
     # orders
 
@@ -90,10 +115,13 @@ class OrderDesk:
     def put(self, order: Order) -> None:
         """Take in an order that its maker has recorded already."""
         self.index.put(order)
+        self._stir(order.key)
 
     def forget(self, order_id: UUID) -> None:
         """Drop an order that was never recorded."""
-        self._drop(order_id)
+        order = self.index.drop(order_id)
+        if order is not None:
+            self._stir(order.key)
 
     def move(
         self,
@@ -148,6 +176,23 @@ class OrderDesk:
             self._record(folded, event)
         return folded
 
+    def change(self, order: Order, detail: str, *, anomaly: bool = False, **terms: Any) -> Order:
+        """Take over *terms* of an order that were changed at the broker, not by us; return it as it is now."""
+        changed = msgspec.structs.replace(order, updated_at=self._clock.now(), **terms)
+        self._record(changed, self._note_event(changed, detail, anomaly=anomaly))
+        return changed
+
+    def adopt(self, order: Order, detail: str, *, anomaly: bool) -> None:
+        """Enter an order into the books that stands at the broker and that this engine did not send."""
+        event = self._note_event(order, detail, anomaly=anomaly)
+
+        def refused(error: Exception) -> None:
+            _log.error("ledger.refused_external", order=order.tag, error=str(error))
+
+        draft = _audit(order, event, "EXTERNAL_ADOPTED")
+        self._ledger.append(LedgerEntry(new_orders=(order,), order_events=(event,), audit=(draft,), on_fail=refused))
+        self._took(order, event)
+
     def _record(
         self,
         order: Order,
@@ -156,7 +201,8 @@ class OrderDesk:
         on_commit: Callable[[Order], None] | None = None,
         on_fail: Callable[[Order, Exception], None] | None = None,
     ) -> None:
-        entry = LedgerEntry(order_updates=(order,), order_events=(event,), audit=(_audit(order, event),))
+        draft = _audit(order, event, f"ORDER_{order.status}")
+        entry = LedgerEntry(order_updates=(order,), order_events=(event,), audit=(draft,))
         if on_commit is not None:
             entry.on_commit = lambda: on_commit(order)
 
@@ -168,8 +214,13 @@ class OrderDesk:
         entry.on_fail = refused
         # first the ledger: an entry that finds no room leaves the books as they were
         self._ledger.append(entry)
+        self._took(order, event)
+
+    def _took(self, order: Order, event: OrderEvent) -> None:
         self.index.put(order)
-        if order.broker_order_id is not None:
+        self._stir(order.key)
+        # an order of an earlier day must not be missed in the book of this one
+        if order.broker_order_id is not None and order.trading_day == self.day:
             self.known_broker_ids.add(order.broker_order_id)
         self._tell(OrderChanged(order=order))
         if event.anomaly:
@@ -186,8 +237,13 @@ class OrderDesk:
 
     @property
     def has_open_orders(self) -> bool:
-        """Whether an order works at the broker, or may."""
+        """Whether an order of ours works at the broker, or may."""
         return bool(self.index.open)
+
+    @property
+    def has_external_orders(self) -> bool:
+        """Whether an order of somebody else works at the broker."""
+        return bool(self.index.open_external)
 
     @property
     def has_unplaced_orders(self) -> bool:
@@ -204,19 +260,24 @@ class OrderDesk:
 
     def _drop(self, order_id: UUID) -> None:
         order = self.index.drop(order_id)
-        if order is not None and order.broker_order_id is not None:
+        if order is None:
+            return
+        if self.day is not None:
+            self.closed.add(order, self.day)
+        if order.broker_order_id is not None:
             self.holdings.forget(order.broker_order_id)
 
     def take_trades(self, trades: Sequence[BrokerTrade]) -> None:
         """Take the trades of our orders into fills and positions."""
+        self.trades_today = max(self.trades_today, sum(trading_day(trade.filled_at) == self.day for trade in trades))
         self.holdings.take_trades(trades, self.index.by_broker_id.get)
 
 
-def _audit(order: Order, event: OrderEvent) -> AuditDraft:
+def _audit(order: Order, event: OrderEvent, action: str) -> AuditDraft:
     return AuditDraft(
         at=event.at,
         actor="system",
-        action=f"ORDER_{order.status}",
+        action=action,
         subject=f"order:{order.id}",
         content={
             "from": event.from_status.value,

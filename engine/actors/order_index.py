@@ -1,6 +1,7 @@
 """Where an order of an account is found: by id, by the broker's id, by tag, and by what it still needs."""
 
 from collections.abc import Iterable
+from datetime import date, timedelta
 from uuid import UUID
 
 from engine.broker.values import BrokerOrder
@@ -21,7 +22,9 @@ class OrderIndex:
         self.orders: dict[UUID, Order] = {}
         self.by_broker_id: dict[str, UUID] = {}
         self._by_tag: dict[str, UUID] = {}
+        self._tags: dict[UUID, set[str]] = {}
         self.open: set[UUID] = set()
+        self.open_external: set[UUID] = set()
         self.complete: set[UUID] = set()
         self.given_up: set[UUID] = set()
         self.unplaced: set[UUID] = set()
@@ -29,32 +32,31 @@ class OrderIndex:
 
     def restore(self, orders: Iterable[Order]) -> None:
         """Hold *orders* and no others; of what ended before it was sent no late word can come."""
-        for found in (self.orders, self.by_broker_id, self._by_tag):
+        for found in (self.orders, self.by_broker_id, self._by_tag, self._tags):
             found.clear()
         for index in self._sets:
             index.clear()
         for order in orders:
-            if not (order.status.is_terminal and order.submitting_at is None):
+            if order.submitting_at is not None or order.is_external or not order.status.is_terminal:
                 self.put(order)
 
     @property
     def _sets(self) -> tuple[set[UUID], ...]:
-        return (self.open, self.complete, self.given_up, self.unplaced, self.submitting)
+        return (self.open, self.open_external, self.complete, self.given_up, self.unplaced, self.submitting)
 
     def put(self, order: Order) -> None:
-        """Hold *order* as it is now; a tag it had before and that never left is forgotten."""
-        before = self.orders.get(order.id)
-        if before is not None and before.tag != order.tag:
-            self._by_tag.pop(before.tag.upper(), None)
+        """Hold *order* as it is now, found by the tags of its earlier attempts too: a 429 may have placed one."""
         self.orders[order.id] = order
         # the broker may not keep the case of a tag
         self._by_tag[order.tag.upper()] = order.id
+        self._tags.setdefault(order.id, set()).add(order.tag.upper())
         if order.broker_order_id is not None:
             self.by_broker_id[order.broker_order_id] = order.id
         status = order.status
         given_up = status in ENDED_SHORT and order.broker_order_id is None
         belongs = (
-            status.is_working or status.is_unresolved,
+            (status.is_working or status.is_unresolved) and not order.is_external,
+            status.is_working and order.is_external,
             status is OrderStatus.COMPLETE,
             given_up,
             given_up and status is OrderStatus.EXPIRED and (order.status_message or "").startswith(UNPLACED),
@@ -71,7 +73,8 @@ class OrderIndex:
         order = self.orders.pop(order_id, None)
         if order is None:
             return None
-        self._by_tag.pop(order.tag.upper(), None)
+        for tag in self._tags.pop(order_id, ()):
+            self._by_tag.pop(tag, None)
         if order.broker_order_id is not None:
             self.by_broker_id.pop(order.broker_order_id, None)
         for index in self._sets:
@@ -88,3 +91,35 @@ class OrderIndex:
         if order is not None:
             self.by_broker_id[row.broker_order_id] = order.id
         return order
+
+
+class ClosedOrders:
+    """Orders of the ledger that the books let go: their rows in the order book are nobody else's.
+
+    Kept for a week: an order for the next session may stand in the book across a weekend.
+    """
+
+    _KEPT = timedelta(days=7)
+
+    def __init__(self) -> None:
+        self._names: dict[str, date] = {}
+
+    def restore(self, names: Iterable[tuple[str, str]], day: date) -> None:
+        """Hold the broker's ids and tags *names*, as if closed on the IST *day*."""
+        self._names = {}
+        for broker_order_id, tag in names:
+            self._names[broker_order_id] = self._names[tag.upper()] = day
+
+    def add(self, order: Order, day: date) -> None:
+        """Remember an order that the broker had: one that was never seen there must not turn up unnoticed."""
+        if order.broker_order_id is not None:
+            self._names[order.broker_order_id] = self._names[order.tag.upper()] = day
+
+    def forget_before(self, day: date) -> None:
+        """Forget what was closed more than a week before *day*."""
+        self._names = {name: at for name, at in self._names.items() if at > day - self._KEPT}
+
+    def __contains__(self, row: BrokerOrder) -> bool:
+        if row.broker_order_id in self._names:
+            return True
+        return any(tag.upper() in self._names for tag in (row.tag, *row.tags) if tag is not None)

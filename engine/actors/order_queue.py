@@ -9,7 +9,6 @@ Heaps with stale entries that are skipped when they come up: no operation walks 
 """
 
 from collections import deque
-from datetime import datetime
 from heapq import heappop, heappush
 from uuid import UUID
 
@@ -29,7 +28,7 @@ class OrderQueue:
         self._unrecorded: set[UUID] = set()
         self._overdue: dict[UUID, Key] = {}
         self._heads: list[tuple[int, Key, UUID]] = []
-        self._deadlines: list[tuple[datetime, int, Key, UUID]] = []
+        self._deadlines: list[tuple[int, int, Key, UUID]] = []
         self._next = 0
 
     def __len__(self) -> int:
@@ -41,6 +40,10 @@ class OrderQueue:
     def is_free(self, key: Key) -> bool:
         """Whether an order of *key* could go at once: none on the wire, none ahead of it."""
         return key not in self._busy and key not in self._waiting
+
+    def is_alone(self, key: Key, order_id: UUID) -> bool:
+        """Whether *order_id* holds its instrument, and no other order does."""
+        return self._busy.get(key) == {order_id}
 
     def hold(self, key: Key, order_id: UUID) -> None:
         """*order_id* is on the wire, or nobody knows: nothing else of *key* goes until it is freed."""
@@ -55,14 +58,17 @@ class OrderQueue:
                 del self._busy[key]
                 self._offer(key)
 
-    def push(self, key: Key, order_id: UUID, deadline: datetime, *, recorded: bool = True) -> None:
-        """Queue an order behind those of its instrument; until it is recorded it only keeps its place."""
+    def push(self, key: Key, order_id: UUID, deadline_ns: int, *, recorded: bool = True) -> None:
+        """Queue an order behind those of its instrument; until it is recorded it only keeps its place.
+
+        *deadline_ns* is on the boot-time clock.
+        """
         self._next += 1
         self._places[order_id] = self._next
         if not recorded:
             self._unrecorded.add(order_id)
         self._waiting.setdefault(key, deque()).append(order_id)
-        heappush(self._deadlines, (deadline, self._next, key, order_id))
+        heappush(self._deadlines, (deadline_ns, self._next, key, order_id))
         self._offer(key)
 
     def record(self, key: Key, order_id: UUID) -> None:
@@ -79,12 +85,12 @@ class OrderQueue:
             heappop(self._heads)
         return None
 
-    def expired(self, now: datetime) -> list[tuple[Key, UUID]]:
+    def expired(self, now_ns: int) -> list[tuple[Key, UUID]]:
         """Return what still waits past its deadline, busy instruments included; each is told once."""
         late = [(key, order_id) for order_id, key in self._overdue.items() if order_id not in self._unrecorded]
         for _, order_id in late:
             del self._overdue[order_id]
-        while self._deadlines and self._deadlines[0][0] <= now:
+        while self._deadlines and self._deadlines[0][0] <= now_ns:
             _, place, key, order_id = heappop(self._deadlines)
             if self._places.get(order_id) != place:
                 continue

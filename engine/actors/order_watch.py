@@ -5,10 +5,11 @@ parked when the book cannot be read; it holds its instrument until then and is n
 """
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from math import inf
 from uuid import UUID
 
+import msgspec
 import structlog
 import trio
 
@@ -19,11 +20,12 @@ from engine.actors.order_desk import OrderDesk
 from engine.actors.order_index import UNPLACED
 from engine.broker.base import Broker, BrokerAuthError
 from engine.broker.values import BrokerOrder, BrokerTrade
-from engine.clock import Clock
+from engine.clock import Clock, SteadyTime, trading_day
 from engine.domain.enums import OrderStatus
 from engine.domain.order import Order
-from engine.domain.reconcile import AbsenceProof, BookRead, Verdict, clean_read, next_poll_delay
+from engine.domain.reconcile import AbsenceProof, BookRead, Verdict, clean_book, clean_read, next_poll_delay
 from engine.errors import BrokerUnavailable
+from engine.runtime.crashpoint import crashpoint
 
 _log = structlog.get_logger(__name__)
 
@@ -31,13 +33,31 @@ _FIRST_LOOK_S = 0.1
 _LOOK_S = 1.0
 # Two reads for a look, and those for marks, stay below the broker's ten in a second (kite.md 4.1).
 _REST_S = 0.25
+_SOON_LOOKS = 3
 _LONG_REST_S = 5.0
 _UNPLACED_LOOK_S = 30.0
 _DEAD_LOOK_S = (2.0, 5.0, 15.0, 60.0)
 _READ_TIMEOUT_S = 30.0
-_MARK_S = 5.0
 # Send window, the wait for the ledger before it and the request's own timeout: when the last byte can have left.
 _LATE_HORIZON = timedelta(seconds=13)
+
+
+CONTRACT_NOTE = "look it up in the contract note"
+"""What a person is asked to do about an order that its day has left in doubt."""
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """A read of the order book that was folded in.
+
+    ``trades`` is None when the trade book was not read or could not be. ``foreign`` are rows of today that
+    are of no order in the ledger. ``is_whole`` is told by a full read: the book has every order known of today.
+    """
+
+    started_at: datetime
+    book: Sequence[BrokerOrder]
+    trades: Sequence[BrokerTrade] | None
+    foreign: Sequence[BrokerOrder]
+    is_whole: bool
 
 
 class OrderWatch:
@@ -54,6 +74,8 @@ class OrderWatch:
     ) -> None:
         self._context = context
         self._clock: Clock = context.clock
+        # how long an order has been looked for must not depend on a wall clock that is set meanwhile
+        self._steady = SteadyTime(context.clock)
         self._desk = desk
         self._session = session
         self._free = free
@@ -62,6 +84,9 @@ class OrderWatch:
         self._proofs: dict[UUID, AbsenceProof] = {}
         self._wanted = trio.Event()
         self._looked = trio.Event()
+        self._reading = trio.Lock()
+        self._rested_at = -inf
+        self._looks = 0
 
     # doubt
 
@@ -83,13 +108,14 @@ class OrderWatch:
         self.look_soon()
 
     def _prove(self, order: Order, *, after_restart: bool) -> None:
-        now = self._clock.now()
+        now = self._steady.now()
         latest = (order.submitting_at or order.created_at) + _LATE_HORIZON
-        self._proofs[order.id] = AbsenceProof(min(latest, max(now, order.created_at)) if after_restart else now)
+        # one that is still to come is of a clock that has been set back since
+        self._proofs[order.id] = AbsenceProof(min(latest, now) if after_restart else now)
 
     def _judge(self, started_at: datetime, known: frozenset[str], book: Sequence[BrokerOrder] | None) -> None:
-        """Take a read of the book, or its failure (None), into every search under way."""
-        now = self._clock.now()
+        """Take a read of the book, or its failure (None), into every search under way; begun by steady time."""
+        now, today = self._steady.now(), trading_day(self._clock.now())
         ids = None if book is None else {row.broker_order_id for row in book}
         for order_id, proof in list(self._proofs.items()):
             order = self._desk.orders.get(order_id)
@@ -98,7 +124,9 @@ class OrderWatch:
                 if order is not None:
                     self._free(order)
                 continue
-            clean = ids is not None and clean_read(known, ids, started_at, proof.sent_at)
+            # the book of a later day says nothing of an order of an earlier one
+            same_day = order.trading_day == today
+            clean = ids is not None and same_day and clean_read(known, ids, started_at, proof.sent_at)
             proof.add(BookRead(started_at=started_at, clean=clean))
             verdict = proof.verdict(now)
             if verdict is Verdict.NOT_PLACED:
@@ -124,27 +152,20 @@ class OrderWatch:
 
     async def run_looks(self) -> None:
         """Read the order book while anything is open; soon after a change, then every second or slower."""
-        looks = dead_looks = 0
-        rest = _REST_S
-        rested_at = -inf
+        dead_looks = 0
         while True:
-            delay = self._delay(looks, dead_looks)
-            with trio.move_on_after(max(delay, rest)):
+            delay = self._delay(self._looks, dead_looks)
+            with trio.move_on_after(max(delay, self._rested_at - trio.current_time())):
                 await self._wanted.wait()
             if self._wanted.is_set():
                 self._wanted = trio.Event()
-                looks = 0
+                self._looks = 0
                 # the broker needs a moment, and one read then serves all that were sent meanwhile
-                await trio.sleep(max(_FIRST_LOOK_S, rested_at - trio.current_time()))
-            started = trio.current_time()
-            is_readable = await self._look()
-            looks += 1
+                await trio.sleep(max(_FIRST_LOOK_S, self._rested_at - trio.current_time()))
+            if self._has_reason and self._context.holds_lease():
+                await self.look()
+            self._looks += 1
             dead_looks = dead_looks + 1 if self._session.is_dead else 0
-            # a large book costs more to read than it tells, and a broker in trouble is left alone for a while
-            rest = min(max(_REST_S, 20 * (trio.current_time() - started)), _LONG_REST_S)
-            if not is_readable:
-                rest = max(rest, _LOOK_S)
-            rested_at = trio.current_time() + rest
             self._looked.set()
             self._looked = trio.Event()
 
@@ -152,11 +173,19 @@ class OrderWatch:
         """Return the seconds to the next look that nobody asks for."""
         if self._session.is_dead:
             return _DEAD_LOOK_S[min(dead_looks, len(_DEAD_LOOK_S) - 1)]
-        if self._proofs:
+        if self._settles_today:
             return next_poll_delay(min(looks, 5))
         if self._desk.has_open_orders or self._reader.lacks_trades:
-            return _REST_S if looks < 3 else _LOOK_S
-        return _UNPLACED_LOOK_S if self._desk.has_unplaced_orders else inf
+            return _REST_S if looks < _SOON_LOOKS else _LOOK_S
+        if self._desk.has_external_orders and looks < _SOON_LOOKS:
+            return _REST_S
+        return _UNPLACED_LOOK_S if self._proofs or self._desk.has_unplaced_orders else inf
+
+    @property
+    def _settles_today(self) -> bool:
+        day = trading_day(self._clock.now())
+        doubted = (self._desk.orders.get(order_id) for order_id in self._proofs)
+        return any(order is not None and order.trading_day >= day for order in doubted)
 
     @property
     def _has_reason(self) -> bool:
@@ -165,41 +194,65 @@ class OrderWatch:
             or self._session.is_dead
             or self._reader.lacks_trades
             or self._desk.has_open_orders
+            # orders of somebody else are followed by reconciliation, unless a change of one was asked for
+            or (self._desk.has_external_orders and self._looks < _SOON_LOOKS)
             or self._desk.has_unplaced_orders
         )
 
-    async def _look(self) -> bool:
-        """Read the order book if there is a reason to; return whether it could be read."""
-        if not self._has_reason or not self._context.holds_lease():
-            return True
-        started_at = self._clock.now()
+    async def look(self, *, full: bool = False) -> Look | None:
+        """Read the order book and fold it in, the trades of new fills first; None when it cannot be read.
+
+        One read at a time, each after the rest that the last one earned the broker. *full* reads the trades
+        in any case and tells whether the book is whole.
+        """
+        async with self._reading:
+            await trio.sleep(max(0.0, self._rested_at - trio.current_time()))
+            started = trio.current_time()
+            taken = await self._look(full=full)
+            # a large book costs more to read than it tells, and a broker in trouble is left alone for a while
+            rest = min(max(_REST_S, 20 * (trio.current_time() - started)), _LONG_REST_S)
+            self._rested_at = trio.current_time() + (rest if taken is not None else max(rest, _LOOK_S))
+            return taken
+
+    async def _look(self, *, full: bool) -> Look | None:
+        crashpoint("S10.before_look")
+        started_at, began = self._clock.now(), self._steady.now()
+        self._close_earlier_days(trading_day(started_at))
         # what the broker confirms while the book is on its way cannot be missed in it
-        known = frozenset(self._desk.known_broker_ids) if self._proofs else frozenset()
+        known = frozenset(self._desk.known_broker_ids) if self._proofs or full else frozenset()
         broker: Broker | None = None
+        trades: Sequence[BrokerTrade] | None = None
         try:
             with trio.fail_after(_READ_TIMEOUT_S):
                 broker = await self._session.broker()
-                book = await broker.orders()
-                trades = await self._trades(broker) if self._reader.shows_new_fills(book) else ()
+                book, is_sound = _named(await broker.orders())
+                if full or self._reader.shows_new_fills(book):
+                    trades = await self._trades(broker)
         except BrokerAuthError as error:
             if broker is not None:
                 self._session.died(broker, str(error))
-            self._judge(started_at, known, None)
+            self._judge(began, known, None)
         except (BrokerUnavailable, trio.TooSlowError) as error:
             _log.warning("book.unreadable", account=str(self._desk.account_id), error=str(error) or "too slow")
-            self._judge(started_at, known, None)
+            self._judge(began, known, None)
         else:
+            crashpoint("S10.book_read")
             self._session.alive()
-            self._desk.take_trades(trades)
+            self._desk.take_trades(trades or ())
             news = self._reader.take(book)
-            self._judge(started_at, known, book)
+            self._judge(began, known, book if is_sound else None)
             if news.excess:
                 self._cancel_excess(news.excess)
+            for order, row in news.doubles:
+                text = f"SECOND_AT_BROKER: {row.broker_order_id} filled {row.filled_quantity} beside the order itself"
+                self._context.alert(f"order:{order.id}", text)
+            crashpoint("S10.book_taken")
             self._desk.drop_finished()
-            return True
-        return False
+            is_whole = full and is_sound and clean_book(known, {row.broker_order_id for row in book})
+            return Look(started_at=started_at, book=book, trades=trades, foreign=news.foreign, is_whole=is_whole)
+        return None
 
-    async def _trades(self, broker: Broker) -> Sequence[BrokerTrade]:
+    async def _trades(self, broker: Broker) -> Sequence[BrokerTrade] | None:
         try:
             return await broker.trades()
         except BrokerAuthError:
@@ -207,16 +260,62 @@ class OrderWatch:
         except BrokerUnavailable as error:
             # the order book alone still tells what becomes of the orders
             _log.warning("trades.unreadable", account=str(self._desk.account_id), error=str(error))
-            return ()
+            return None
 
-    async def run_marks(self) -> None:
-        """Value what is held at the broker's last prices, every five seconds."""
-        while True:
-            await trio.sleep(_MARK_S)
-            if not self._desk.holdings.has_open or not self._context.holds_lease():
+    async def confirm_absent(self, order: Order, *, timeout_s: float) -> bool | None:
+        """Ask one whole order book, read from now on: True when *order*'s tag is not in it, False when it is.
+
+        None when no such book can be had within *timeout_s*. A tag that is there is told from any book.
+        """
+        asked_at = self._clock.now()
+        with trio.move_on_after(timeout_s):
+            while True:
+                taken = await self.look(full=True)
+                if taken is None or taken.started_at < asked_at:
+                    continue  # the next one waits for its turn
+                if any(row.has_tag(order.tag) for row in taken.book):
+                    return False
+                if taken.is_whole and trading_day(taken.started_at) == trading_day(asked_at):
+                    return True
+        return None
+
+    def follow(self, order: Order, row: BrokerOrder) -> None:
+        """Take into an order that was just adopted what its row of the book says."""
+        self._reader.follow(order, row)
+
+    # the end of a day
+
+    def _close_earlier_days(self, day: date) -> None:
+        """Park what the book of its own day has not settled: the books of later days cannot."""
+        for order_id in self._proofs:
+            order = self._desk.orders.get(order_id)
+            if order is None or order.status is not OrderStatus.UNKNOWN or order.trading_day >= day:
                 continue
-            try:
-                with trio.fail_after(_READ_TIMEOUT_S):
-                    self._desk.holdings.mark(await (await self._session.broker()).positions())
-            except (BrokerUnavailable, trio.TooSlowError) as error:
-                _log.debug("positions.unreadable", account=str(self._desk.account_id), error=str(error))
+            if CONTRACT_NOTE in (order.status_message or ""):
+                continue
+            text = f"PARKED: its order book closed with {order.trading_day}; {CONTRACT_NOTE} of that day"
+            self._desk.move(order, OrderStatus.UNKNOWN, message=text)
+            self._context.alert(f"order:{order.id}", text)
+            _log.error("order.parked", order=str(order.id), account=str(order.account_id))
+
+    def close_parked(self, order: Order, *, by: str) -> Order | None:
+        """End an order whose own day is over because a person says so; None for any other.
+
+        Nothing of it can fill any more, for it was good for its day, and it is not sent again either way.
+        """
+        if order.status is not OrderStatus.UNKNOWN or CONTRACT_NOTE not in (order.status_message or ""):
+            return None
+        text = f"PARKED: its day ended in doubt; closed by {by}, who has seen the contract note"
+        closed = self._desk.move(order, OrderStatus.EXPIRED, message=text)
+        self._proofs.pop(order.id, None)
+        self._free(closed)
+        return closed
+
+
+def _named(book: Sequence[BrokerOrder]) -> tuple[Sequence[BrokerOrder], bool]:
+    """Return the rows that have an id, and whether all have.
+
+    A row without one would be taken for another without one; and what it is of, it does not prove absent.
+    """
+    named = [row for row in book if row.broker_order_id and row.broker_order_id.isprintable()]
+    return named, len(named) == len(book)

@@ -24,7 +24,7 @@ from engine.domain.enums import Exchange, ProductType, TransactionType
 from engine.domain.fill import Fill, incremental_price
 from engine.domain.order import Order
 from engine.domain.position import Position, PositionKey, apply_fill, roll_day, with_last_price
-from engine.errors import BrokerUnavailable
+from engine.errors import BrokerUnavailable, MailboxFull
 from engine.store.ledger import Write
 
 _log = structlog.get_logger(__name__)
@@ -64,14 +64,17 @@ class PositionDesk:
         ledger: AuditWriter,
         tell: Callable[[Any], None],
         multiplier: Callable[[Exchange, str], Decimal],
+        stir: Callable[[tuple[Exchange, str]], None],
     ) -> None:
         self.account_id = account_id
         self._clock = clock
         self._ledger = ledger
         self._tell = tell
         self._multiplier = multiplier
+        self._stir = stir
         self.positions: dict[PositionKey, Position] = {}
         self._booked: dict[str, _Booked] = {}
+        self._unreadable: set[tuple[str, str]] = set()
         self._day: date | None = None
 
     def restore(self, fills: Iterable[Fill], positions: Iterable[tuple[Position, date]], day: date) -> None:
@@ -88,6 +91,7 @@ class PositionDesk:
     def roll_day(self, day: date) -> None:
         """Begin the IST *day*: positions become overnight, flat ones go."""
         self._day = day
+        self._unreadable.clear()
         rolled = [roll_day(position, position.last_price) for position in self.positions.values()]
         self.positions = {position.key: position for position in rolled if position.quantity}
         self._save(rolled)
@@ -111,7 +115,7 @@ class PositionDesk:
     # trades
 
     def take_trades(self, trades: Iterable[BrokerTrade], order_of: Callable[[str], UUID | None]) -> None:
-        """Book the trades of our orders that are not in the books yet."""
+        """Book the trades of our orders that are not in the books yet. Raises MailboxFull, nothing booked then."""
         fills: list[Fill] = []
         dropped: list[Fill] = []
         for trade in trades:
@@ -124,7 +128,9 @@ class PositionDesk:
             try:
                 fill = trade.as_fill(order_id=order_id, account_id=self.account_id)
             except BrokerUnavailable as error:
-                _log.error("trade.unreadable", trade=trade.trade_id, error=str(error))
+                if (trade.broker_order_id, trade.trade_id) not in self._unreadable:
+                    self._unreadable.add((trade.broker_order_id, trade.trade_id))
+                    _log.error("trade.unreadable", trade=trade.trade_id, error=str(error))
                 continue
             for gone in (stand_ins := self._stand_ins(held)):
                 held.remove(gone)
@@ -136,7 +142,14 @@ class PositionDesk:
                 held.add(booked)
                 fills.append(booked)
         if fills:
-            self._book(fills, dropped)
+            try:
+                self._book(fills, dropped)
+            except MailboxFull:
+                for taken in fills:
+                    self._booked[taken.broker_order_id].remove(taken)
+                for gone in dropped:
+                    self._booked[gone.broker_order_id].add(gone)
+                raise
 
     def _stand_ins(self, held: _Booked) -> list[Fill]:
         # of a day that is over nothing can be taken back: its position has been carried over
@@ -162,15 +175,16 @@ class PositionDesk:
             filled_at=self._clock.now(),
             synthetic=True,
         )
+        self._book([fill], [])
         held.add(fill)
         _log.warning("fill.synthetic", order=str(order.id), quantity=fill.quantity, price=str(fill.price))
-        self._book([fill], [])
 
     def _book(self, fills: Sequence[Fill], dropped: Sequence[Fill]) -> None:
         changed: dict[PositionKey, Position] = {}
         for fill, sign in [*((fill, -1) for fill in dropped), *((fill, 1) for fill in fills)]:
             key = (self.account_id, fill.exchange, fill.symbol, fill.product_type)
-            before = self.positions.get(key) or Position(
+            held = changed.get(key) or self.positions.get(key)
+            before = held or Position(
                 account_id=self.account_id,
                 exchange=fill.exchange,
                 symbol=fill.symbol,
@@ -178,8 +192,9 @@ class PositionDesk:
                 multiplier=self._multiplier(fill.exchange, fill.symbol),
             )
             after = apply_fill(before, fill) if sign > 0 else _undo_fill(before, fill)
-            self.positions[key] = changed[key] = with_last_price(after, fill.price)
+            changed[key] = with_last_price(after, fill.price)
         now = self._clock.now()
+        # first the ledger: an entry that finds no room leaves the books as they were
         self._ledger.append(
             LedgerEntry(
                 fills=fills,
@@ -192,6 +207,9 @@ class PositionDesk:
                 on_fail=_refused,
             )
         )
+        self.positions.update(changed)
+        for _, exchange, symbol, _ in changed:
+            self._stir((exchange, symbol))
         self._tell(PositionsChanged(positions=tuple(changed.values())))
 
     # value
@@ -212,12 +230,48 @@ class PositionDesk:
             self._tell(PriceChanged(exchange=key[1], symbol=row.symbol, price=row.last_price))
         self._save(changed)
 
+    def adopt(self, theirs: Position, *, action: str) -> None:
+        """Take over the broker's row of a position, every figure of it; the audit record says what was before."""
+        now = self._clock.now()
+        before = self.positions.get(theirs.key)
+        position = theirs if theirs.last_price or before is None else with_last_price(theirs, before.last_price)
+        draft = AuditDraft(
+            at=now,
+            actor="system",
+            action=action,
+            subject=f"account:{self.account_id}",
+            content={
+                "exchange": theirs.exchange,
+                "symbol": theirs.symbol,
+                "productType": theirs.product_type,
+                "before": None if before is None else _figures(before),
+                "after": _figures(position),
+            },
+        )
+        entry = LedgerEntry(positions=[(position, trading_day(now), now)], audit=[draft], on_fail=_refused)
+        self._ledger.append(entry)
+        self.positions[position.key] = position
+        self._stir((position.exchange, position.symbol))
+        self._tell(PositionsChanged(positions=(position,)))
+
     def _save(self, positions: Sequence[Position]) -> None:
         if positions:
             now = self._clock.now()
             entry = LedgerEntry(positions=[(p, trading_day(now), now) for p in positions], on_fail=_refused)
             self._ledger.append(entry)
             self._tell(PositionsChanged(positions=tuple(positions)))
+
+
+def _figures(position: Position) -> dict[str, Any]:
+    return {
+        "quantity": position.quantity,
+        "overnightQuantity": position.overnight_quantity,
+        "buyQuantity": position.buy_quantity,
+        "buyValue": position.buy_value,
+        "sellQuantity": position.sell_quantity,
+        "sellValue": position.sell_value,
+        "multiplier": position.multiplier,
+    }
 
 
 def _rest(trade: Fill, stand_ins: Sequence[Fill], known: int) -> list[Fill]:

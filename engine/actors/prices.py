@@ -7,7 +7,6 @@ Restart: permanent; prices are asked for again.
 
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
-from uuid import UUID
 
 import structlog
 import trio
@@ -27,7 +26,7 @@ _MAX_KEYS = 1000
 class Prices:
     """Prices by ``EXCHANGE:SYMBOL``, in rupees."""
 
-    def __init__(self, *, any_broker: Callable[[UUID | None], Awaitable[Broker | None]]) -> None:
+    def __init__(self, *, any_broker: Callable[[], Awaitable[Broker | None]]) -> None:
         self._any_broker = any_broker
         self._prices: dict[str, Decimal] = {}
         self._watched: dict[str, None] = {}
@@ -83,7 +82,7 @@ class Prices:
 
     async def _fetch(self, keys: list[str]) -> None:
         try:
-            broker = await self._any_broker(None)
+            broker = await self._any_broker()
             if broker is not None:
                 found = await broker.last_prices(keys)
                 self._prices.update((k, price) for k, price in found.items() if price > 0 and k in self._watched)

@@ -15,6 +15,7 @@ from engine.domain.intent import Intent
 from engine.domain.limits import RiskLimits
 from engine.domain.order import Order
 from engine.domain.position import Position
+from engine.store.ledger import Write
 
 
 # commands (to me)
@@ -48,13 +49,17 @@ class PriceChanged(msgspec.Struct, frozen=True, kw_only=True):
 Message = Decide | OrderChanged | PositionsChanged | PriceChanged
 
 
+IntentOrder = tuple[UUID, OrderStatus, int, int, str | None]
+"""Id, status, quantity, filled quantity and message of an order of an intent."""
+
+
 class UserHistory(msgspec.Struct, frozen=True, kw_only=True):
     """What the ledger knows of a user: the start of the risk state."""
 
     positions: Sequence[Position]
     live_orders: Sequence[Order]
     orders_today: Sequence[tuple[UUID, datetime]]
-    live_intents: Sequence[tuple[Intent, Sequence[tuple[UUID, OrderStatus, int, int, str | None]]]]
+    live_intents: Sequence[tuple[Intent, Sequence[IntentOrder]]]
 
 
 class Orders(Protocol):
@@ -70,8 +75,47 @@ class Orders(Protocol):
         """The ledger never will have these orders: forget them."""
 
 
+class Parked(msgspec.Struct, frozen=True, kw_only=True):
+    """An exit that came too late, for a person to decide about.
+
+    ``account`` is the label of the one account that it did not go to, None when it went to none of its
+    strategy's; ``at`` is now (UTC). The same exit may be parked twice: after a crash, with the same content.
+    """
+
+    intent: Intent
+    account: str | None
+    reason: str
+    at: datetime
+
+
+def _no_letter(_parked: Parked) -> Sequence[Write]:
+    return ()
+
+
+def _given_up(passage: Any, error: Exception) -> None:
+    passage.fail(error)
+
+
+def _no_alert(_subject: str, _text: str) -> None:
+    return None
+
+
+def _trusted() -> str | None:
+    return None
+
+
+async def _none_late(_user_id: UUID, _day: date) -> Sequence[Any]:
+    return ()
+
+
 class RiskContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What every risk actor works with."""
+    """What every risk actor works with.
+
+    ``park`` returns the writes by which an exit becomes a dead letter; ``alert`` takes a subject and a text
+    for a person; ``unrecorded`` ends a passage of which the store took not even the failure;
+    ``clock_suspect`` says why the wall clock cannot be trusted, None while it can; ``load_late`` returns a
+    user's intents that ended short though something of them filled on a day.
+    """
 
     clock: Any
     ledger: Any
@@ -85,3 +129,8 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True):
     tag: Callable[[UUID, int], str]
     epoch: int
     load: Callable[[UUID, date], Any]
+    alert: Callable[[str, str], None] = _no_alert
+    park: Callable[[Parked], Sequence[Write]] = _no_letter
+    unrecorded: Callable[[Any, Exception], None] = _given_up
+    clock_suspect: Callable[[], str | None] = _trusted
+    load_late: Callable[[UUID, date], Any] = _none_late

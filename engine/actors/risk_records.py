@@ -1,6 +1,6 @@
 """What the ledger is told of a decision: timeline, order events, audit records; and of an intent's end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -14,8 +14,43 @@ from engine.domain.intent import Intent, IntentEvent
 from engine.domain.limits import OrderRequest
 from engine.domain.order import Order, OrderEvent
 from engine.ids import order_id
+from engine.store.ledger import Write
 
 _AUTO_PROTECTION = Decimal(-1)
+
+
+class Verdicts:
+    """What the decision about a delivery comes to, as it is made: rows, records, and what people are told."""
+
+    def __init__(self) -> None:
+        self.intents: list[Intent] = []
+        self.orders: list[Order] = []
+        self.alerts: list[tuple[str, str]] = []
+        self.letters: list[Write] = []
+        self._events: list[IntentEvent] = []
+        self._audit: list[AuditDraft] = []
+
+    def add(self, intent: Intent, orders: list[Order], reasons: list[str], now: datetime) -> None:
+        """Take in the verdict on one intent; *reasons* are those against accounts left out."""
+        self.intents.append(intent)
+        self.orders += orders
+        self._events += timeline(intent, orders, reasons, now)
+        self._audit += audit_of(intent, orders, now)
+
+    def tell(self, intent: Intent, text: str) -> None:
+        """Have a person told, once it is on disk."""
+        self.alerts.append((f"intent:{intent.id}", text))
+
+    def entry(self, intents: Sequence[Intent], now: datetime) -> LedgerEntry:
+        """Return the one ledger entry; *intents* are all of the delivery."""
+        return LedgerEntry(
+            new_intents=intents,
+            intent_events=self._events,
+            new_orders=self.orders,
+            order_events=[created(order, now) for order in self.orders],
+            writes=self.letters,
+            audit=self._audit,
+        )
 
 
 def order_of(
@@ -129,6 +164,22 @@ def created(order: Order, now: datetime) -> OrderEvent:
         to_status=order.status,
         filled_quantity=0,
         detail=f"attempt 1, tag {order.tag}",
+    )
+
+
+def parking(intent: Intent, reason: str, letters: Sequence[Write], now: datetime) -> LedgerEntry:
+    """Return the entry by which an exit waits for a person: its dead letter, on the record."""
+    return LedgerEntry(
+        writes=letters,
+        audit=(
+            AuditDraft(
+                at=now,
+                actor="system",
+                action="EXIT_PARKED",
+                subject=f"intent:{intent.id}",
+                content={"reason": reason},
+            ),
+        ),
     )
 
 

@@ -14,33 +14,35 @@ import structlog
 import trio
 
 from engine.actors.account_session import AccountSession
-from engine.actors.executor_context import ExecutorContext, Send
+from engine.actors.executor_context import Doubts, ExecutorContext, Send, Turns
 from engine.actors.order_desk import OrderDesk
 from engine.broker.base import Accepted, BrokerAuthError, NotSent, PlaceOutcome, Refused, Unknown
-from engine.clock import Clock, trading_day
+from engine.clock import Clock
 from engine.domain.enums import AccountStatus, OrderStatus
 from engine.domain.killswitch import KillSwitches
 from engine.domain.order import Order, OrderReport
+from engine.domain.risk import reduces
 from engine.errors import BrokerUnavailable
+from engine.runtime.crashpoint import crashpoint
 
 _log = structlog.get_logger(__name__)
 
+SEND_WINDOW_S = 1.0
 _SEND_WINDOW_NS = 1_000_000_000
 # A row that took the ledger long is written again: when exactly it came on disk is not known then.
 _WRITE_WINDOW_NS = 5_000_000_000
 _MAX_ATTEMPTS = 6
 _RETRY_S = (0.2, 0.4, 0.8, 1.6, 3.2)
-_COOL_DOWN_S = 10.0
+# kite.trade forum 51478
+COOL_DOWN_S = 10.0
+"""How long a broker that answered 429 wants to see nothing."""
+_TURN_LOOK_S = 0.05
 _PLACE_TIMEOUT_S = 30.0
+_CONFIRM_S = 15.0
 
 
 class Sender:
-    """Sends for one account.
-
-    *settled* is told when an order does not hold its instrument any more, *doubted* when nobody knows what
-    became of it, *committed* when its row is on disk, *hold_calls* until when (monotonic seconds) the
-    broker wants to see nothing.
-    """
+    """Sends for one account; *committed* is told when a row is on disk, with when it was handed over."""
 
     def __init__(
         self,
@@ -48,22 +50,18 @@ class Sender:
         desk: OrderDesk,
         session: AccountSession,
         *,
-        settled: Callable[[Order], None],
-        doubted: Callable[[Order, str], None],
+        turns: Turns,
+        doubts: Doubts,
         committed: Callable[[Order, int, int], None],
-        placed: Callable[[], None],
-        hold_calls: Callable[[float], None],
     ) -> None:
         self._context = context
         self._clock: Clock = context.clock
         self._kill: KillSwitches = context.kill
         self._desk = desk
         self._session = session
-        self._settled = settled
-        self._doubted = doubted
+        self._turns = turns
+        self._doubts = doubts
         self._committed = committed
-        self._placed = placed
-        self._hold_calls = hold_calls
         self._handed: dict[UUID, int] = {}
         self._incarnation = 0
         self.is_draining = False
@@ -85,13 +83,31 @@ class Sender:
         killed = self._kill.covering(user_id=order.user_id, account_id=order.account_id, strategy_id=order.strategy_id)
         if killed is not None:
             return f"KILL_SWITCH: {killed.scope} is blocked: {killed.reason}"
-        now = self._clock.now()
-        if now >= order.deadline:
-            age_s = (now - order.created_at).total_seconds()
-            return (
-                f"SIGNAL_TOO_OLD: {(now - order.deadline).total_seconds():.1f} s past its deadline, {age_s:.1f} s old"
-            )
+        stale = self._turns.stale(order)
+        if stale is not None:
+            return stale
+        if self._session.is_dead:
+            return "LOGIN_REQUIRED: the broker's session is dead; log in again"
+        if self._context.account_status_now(order.account_id) is AccountStatus.ORDERS_BLOCKED:
+            return "ORDERS_BLOCKED: the broker takes no orders of this account now"
+        suspect = self._context.clock_suspect()
+        if suspect is not None and not self._is_exit(order):
+            return f"CLOCK_SUSPECT: {suspect}"
         return None
+
+    def _is_exit(self, order: Order) -> bool:
+        """Whether an order can only make its position smaller, after what the exits before it leave of that."""
+        key = (order.account_id, order.exchange, order.symbol, order.product_type)
+        held = self._desk.holdings.positions.get(key)
+        claimed = sum(
+            other.remaining_quantity
+            for other in self._desk.orders.values()
+            if (other.key, other.product_type) == (order.key, order.product_type)
+            and other.transaction_type is order.transaction_type
+            and (other.created_at, other.id) < (order.created_at, order.id)
+        )
+        quantity = 0 if held is None else held.quantity
+        return reduces(quantity, order.transaction_type, order.quantity, claimed=claimed)
 
     def end_unsent(self, order: Order, reason: str) -> None:
         """End an order of which not one byte left, in the state that the reason names."""
@@ -115,7 +131,7 @@ class Sender:
             "attempt": attempt,
             "epoch": epoch,
             "submitting_at": now,
-            "trading_day": trading_day(now),
+            "trading_day": self._turns.today(),
         }
 
         def on_commit(row: Order) -> None:
@@ -136,7 +152,7 @@ class Sender:
         if incarnation != self._incarnation or order is None or not _is_same(order, row):
             return
         self.end_unsent(order, f"NOT_RECORDED: the ledger refused the order: {error}")
-        self._settled(order)
+        self._turns.free(order)
 
     # the wire
 
@@ -152,12 +168,16 @@ class Sender:
         self._handed[row.id] = row.attempt
 
         def gate() -> str | None:
-            now_ns = self._clock.boottime_ns()
+            # asked right before the first byte: plain reads of memory and clocks, nothing that waits
             stop = self.against(row)
+            # read last: it also tells of a process that was stopped while all else was asked
+            now_ns = self._clock.boottime_ns()
             if stop is None and now_ns - message.committed_ns > _SEND_WINDOW_NS:
                 stop = "LATE: more than 1 s since the write-ahead"
             if stop is None and now_ns - message.written_ns > _WRITE_WINDOW_NS:
                 stop = "LATE: the ledger took more than 5 s"
+            if stop is None and not self._turns.is_alone(row):
+                stop = "BUSY: another order of its instrument is not settled"
             return stop
 
         try:
@@ -165,6 +185,7 @@ class Sender:
         finally:
             # also when cancelled: a new life of the executor makes it UNKNOWN from the ledger's row
             self._handed.pop(row.id, None)
+        crashpoint("S8.answer_parsed")
         await self._settle(row, outcome)
 
     async def _place(self, order: Order, gate: Callable[[], str | None]) -> PlaceOutcome:
@@ -175,6 +196,7 @@ class Sender:
         except BrokerUnavailable as error:
             return NotSent(reason=str(error))
         try:
+            crashpoint("S6.before_gate")
             with trio.fail_after(_PLACE_TIMEOUT_S):
                 outcome = await broker.place(order, gate)
         except Exception as fault:
@@ -183,7 +205,7 @@ class Sender:
             return Unknown(reason=f"{type(fault).__name__} while sending")
         if isinstance(outcome, Refused):
             if outcome.rate_limited:
-                self._hold_calls(trio.current_time() + _COOL_DOWN_S)
+                self._turns.hold_calls(COOL_DOWN_S)
             if outcome.auth_blocked:
                 self._session.died(broker, outcome.message)
             elif outcome.orders_blocked:
@@ -194,7 +216,7 @@ class Sender:
         order = self._desk.orders.get(sent.id)
         if order is None:
             # the order book overtook the answer, and has closed the order
-            return self._settled(sent)
+            return self._turns.free(sent)
         overtaken = not _is_same(order, sent) or order.broker_order_id is not None
         match outcome:
             case Accepted(broker_order_id=broker_order_id):
@@ -202,14 +224,17 @@ class Sender:
             case _ if overtaken:
                 # the book has the order, so it was placed, whatever the answer says
                 self._desk.note(order, f"the answer was {outcome}, the order book has the order", anomaly=True)
+            case Refused(rate_limited=True):
+                if await self._limited(order, outcome):
+                    return None
             case Refused():
                 self._desk.move(order, OrderStatus.REJECTED, message=f"{outcome.code}: {outcome.message}")
             case Unknown():
-                return self._doubted(order, outcome.reason)
+                return self._doubts.doubt(order, outcome.reason)
             case NotSent():
                 if await self._again(order, outcome):
                     return None
-        return self._settled(sent)
+        return self._turns.free(sent)
 
     def _accepted(self, order: Order, broker_order_id: str) -> None:
         if order.broker_order_id not in (None, broker_order_id):
@@ -224,7 +249,39 @@ class Sender:
                 average_price=Decimal(0),
             )
             self._desk.report(order, report)
-        self._placed()
+        self._doubts.look_soon()
+
+    async def _limited(self, order: Order, refused: Refused) -> bool:
+        """The broker answered 429: return True when the order goes on, as a new attempt or in doubt.
+
+        That nothing was placed is believed after one look at the order book only (reliability.md 2.2); the
+        new attempt takes a call of the budget, once the cool-down is over.
+        """
+        absent = await self._doubts.confirm_absent(order, timeout_s=_CONFIRM_S)
+        while self._is_held(order):
+            if not absent:
+                self._doubts.doubt(order, f"{refused.message}, and the order book cannot be read")
+                return True
+            stop = self.against(order)
+            if stop is not None or self.is_draining or order.attempt >= _MAX_ATTEMPTS:
+                self._end_limited(order, stop, refused)
+                return False
+            if self._turns.take_slot():
+                self.write_ahead(order, attempt=order.attempt + 1, detail=f"not placed: {refused.message}")
+                return True
+            await trio.sleep(_TURN_LOOK_S)  # the budget has no event; until the deadline at most
+        return False  # it was placed after all, and the book has it
+
+    def _end_limited(self, order: Order, stop: str | None, refused: Refused) -> None:
+        if stop is None or stop.startswith("FENCED"):
+            self._desk.move(order, OrderStatus.REJECTED, message=f"{refused.code}: {refused.message}")
+        else:
+            self.end_unsent(order, f"{stop}; the broker had answered: {refused.message}")
+
+    def _is_held(self, order: Order) -> bool:
+        """Whether the books still have *order* as it was sent: neither adopted from the order book nor ended."""
+        held = self._desk.orders.get(order.id)
+        return held is not None and _is_same(held, order)
 
     async def _again(self, order: Order, outcome: NotSent) -> bool:
         """Zero bytes left: write a new attempt ahead and return True, or end the order."""
@@ -232,8 +289,7 @@ class Sender:
         if (late or not outcome.gated) and order.attempt < _MAX_ATTEMPTS:
             if not outcome.reason.startswith("LATE"):
                 await trio.sleep(_RETRY_S[min(order.attempt, len(_RETRY_S)) - 1])
-            now = self._desk.orders.get(order.id)
-            if now is None or not _is_same(now, order):
+            if not self._is_held(order):
                 return False
             stop = self.against(order)
             if not self.is_draining and (stop is None or stop.startswith("FENCED")):

@@ -22,7 +22,11 @@ from engine.errors import BrokerUnavailable
 
 
 class Sessions:
-    """Opens brokers for accounts; *paper_url* says where the paper exchange listens, once it does."""
+    """Opens brokers for accounts.
+
+    *paper_url* says where the paper exchange listens, once it does. *heard* is told the date of every answer
+    of the broker, and how many seconds it took; the paper exchange runs by this engine's own clock.
+    """
 
     def __init__(
         self,
@@ -32,12 +36,14 @@ class Sessions:
         kite_url: str,
         timeout_s: float,
         paper_url: Callable[[], str | None],
+        heard: Callable[[str | None, float], None] | None = None,
     ) -> None:
         self._directory = directory
         self._clock = clock
         self._kite_url = kite_url
         self._timeout_s = timeout_s
         self._paper_url = paper_url
+        self._heard = heard
         self._pools: dict[str, tuple[OrderWire, KiteReads]] = {}
         self._brokers: dict[UUID, Broker] = {}
         self._opening: dict[UUID, trio.Lock] = {}
@@ -75,13 +81,13 @@ class Sessions:
         """Whether some account should be able to read from its broker now."""
         return any(a.status is not AccountStatus.LOGIN_REQUIRED for a in self._directory.accounts.values())
 
-    async def any(self, preferred: UUID | None) -> Broker | None:
+    async def any(self) -> Broker | None:
         """Return a broker for reads that belong to no account: quotes and instruments.
 
-        Prefers the given account, then one that is logged in already; None when no account can read now.
+        Prefers one that is logged in already; None when no account can read now.
         """
         candidates = [a for a in self._directory.accounts.values() if a.status is not AccountStatus.LOGIN_REQUIRED]
-        candidates.sort(key=lambda account: (account.id != preferred, account.id not in self._brokers))
+        candidates.sort(key=lambda account: account.id not in self._brokers)
         for account in candidates[:3]:
             try:
                 return await self.open(account.id)
@@ -106,7 +112,8 @@ class Sessions:
         if pool is None:
             origin = Origin.parse(root)
             wire = OrderWire(origin, timeout_s=self._timeout_s)
-            pool = self._pools[root] = (wire, KiteReads(origin, timeout_s=self._timeout_s))
+            heard = self._heard if root == self._kite_url else None
+            pool = self._pools[root] = (wire, KiteReads(origin, timeout_s=self._timeout_s, heard=heard))
         return pool
 
     async def aclose(self) -> None:

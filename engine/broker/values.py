@@ -15,6 +15,7 @@ import msgspec
 from engine.domain.enums import Exchange, OrderStatus, ProductType, TransactionType
 from engine.domain.fill import Fill
 from engine.domain.order import OrderReport
+from engine.domain.position import Position
 from engine.errors import BrokerUnavailable
 
 E = TypeVar("E", bound=StrEnum)
@@ -55,8 +56,9 @@ class BrokerOrder(msgspec.Struct, frozen=True, kw_only=True):
     exchange_update_timestamp: datetime | None = None
 
     def has_tag(self, tag: str) -> bool:
-        """Whether *tag* is on the order, in either of the two places where Kite shows tags."""
-        return self.tag == tag or tag in self.tags
+        """Whether *tag*, in any case, is on the order, in either of the two places where Kite shows tags."""
+        wanted = tag.upper()
+        return any(found is not None and found.upper() == wanted for found in (self.tag, *self.tags))
 
     def as_report(self) -> OrderReport:
         """Return what this row says of the order, for the fold in engine.domain.order."""
@@ -86,17 +88,20 @@ class BrokerTrade(msgspec.Struct, frozen=True, kw_only=True):
     def as_fill(self, *, order_id: UUID, account_id: UUID) -> Fill:
         """Return the fill of order *order_id* on *account_id*.
 
-        Raises BrokerUnavailable naming the field when exchange, product or side is none of ours.
+        Raises BrokerUnavailable naming the field when exchange, product or side is none of ours, or when the
+        row is no trade that a store would take.
         """
+        if self.quantity <= 0 or self.price < 0 or not (self.trade_id and self.trade_id.isprintable()):
+            raise BrokerUnavailable(f"trade {self.trade_id!r}: {self.quantity} at {self.price} is no trade")
         return Fill(
             trade_id=self.trade_id,
             order_id=order_id,
             account_id=account_id,
             broker_order_id=self.broker_order_id,
-            exchange=_member(Exchange, "exchange", self.exchange),
+            exchange=member(Exchange, "exchange", self.exchange),
             symbol=self.symbol,
-            product_type=_member(ProductType, "product", self.product),
-            transaction_type=_member(TransactionType, "transaction_type", self.transaction_type),
+            product_type=member(ProductType, "product", self.product),
+            transaction_type=member(TransactionType, "transaction_type", self.transaction_type),
             quantity=self.quantity,
             price=self.price,
             filled_at=self.filled_at,
@@ -128,6 +133,31 @@ class BrokerPosition(msgspec.Struct, frozen=True, kw_only=True):
     day_buy_value: Decimal = Decimal(0)
     day_sell_quantity: int = 0
     day_sell_value: Decimal = Decimal(0)
+
+    def as_position(self, *, account_id: UUID) -> Position:
+        """Return the row as a position of account *account_id*, every figure the broker's.
+
+        Raises BrokerUnavailable naming the field when exchange or product is none of ours.
+        """
+        return Position(
+            account_id=account_id,
+            exchange=member(Exchange, "exchange", self.exchange, what="position"),
+            symbol=self.symbol,
+            product_type=member(ProductType, "product", self.product, what="position"),
+            quantity=self.quantity,
+            overnight_quantity=self.overnight_quantity,
+            buy_quantity=self.buy_quantity,
+            buy_value=self.buy_value,
+            sell_quantity=self.sell_quantity,
+            sell_value=self.sell_value,
+            day_buy_quantity=self.day_buy_quantity,
+            day_buy_value=self.day_buy_value,
+            day_sell_quantity=self.day_sell_quantity,
+            day_sell_value=self.day_sell_value,
+            close_price=self.close_price,
+            last_price=self.last_price,
+            multiplier=self.multiplier or Decimal(1),
+        )
 
 
 class BrokerPositions(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,8 +206,9 @@ class BrokerProfile(msgspec.Struct, frozen=True, kw_only=True):
     order_types: tuple[str, ...] = ()
 
 
-def _member(kind: type[E], field: str, value: str) -> E:
+def member(kind: type[E], field: str, value: str, *, what: str = "trade") -> E:
+    """Return *value* as a member of *kind*. Raises BrokerUnavailable naming *what* and *field* for other words."""
     try:
         return kind(value)
     except ValueError as exc:
-        raise BrokerUnavailable(f"trade: {field} {value!r} is not one the engine trades") from exc
+        raise BrokerUnavailable(f"{what}: {field} {value!r} is not one the engine trades") from exc

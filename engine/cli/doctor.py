@@ -10,7 +10,6 @@ import msgspec
 import trio
 import typer
 
-from engine import boot
 from engine.cli.places import (
     ConfigOption,
     DataDirOption,
@@ -23,8 +22,11 @@ from engine.cli.places import (
 )
 from engine.clock import SystemClock
 from engine.config import Config
+from engine.data_dir import locked_by
 from engine.errors import EngineError
 from engine.journal.store import JournalStore
+from engine.leadership import SILENT_S
+from engine.runtime import holder
 from engine.security.keys import load_or_create
 from engine.store import lease
 from engine.store.checks import database_settings
@@ -35,12 +37,29 @@ _LEAST_FREE = 1 << 30
 _OLDEST_SANE_YEAR = 2025
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One check: ``detail`` says what was seen, or, when it is not ok, the mend."""
+class Leader(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Who may write and send; ``ageS`` is seconds since the lease was renewed.
+
+    ``isThisEngine`` is whether it is the engine of this data directory, ``isAlive`` null where that cannot be told.
+    """
+
+    holder: str
+    host: str | None
+    process: int | None
+    epoch: int
+    age_s: float
+    released: bool
+    is_alive: bool | None
+    is_this_engine: bool
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One check: ``detail`` says what was seen, or, when it is not ok, the mend; ``leader`` is of the lease's."""
 
     check: str
     ok: bool
     detail: str
+    leader: Leader | None = None
 
 
 def doctor(config: ConfigOption = None, data_dir: DataDirOption = None, json: JsonOption = False) -> None:
@@ -67,7 +86,7 @@ async def _examine(settings: Config, folder: Path) -> list[Finding]:
             findings.append(await _check("database", lambda: _database(stores.database_url)))
             findings.append(await _check("migrations", lambda: _migrations(stores.database_url)))
             findings.append(await _check("journal", lambda: _journal(stores.redis_url)))
-            findings.append(await _check("lease", lambda: _lease(stores.database_url)))
+            findings.append(await _lease(stores.database_url, folder))
     except EngineError as error:
         findings.append(Finding(check="stores", ok=False, detail=str(error)))
     return findings
@@ -148,10 +167,39 @@ async def _journal(url: str) -> str:
     return f"{settings.server} {settings.version}, appendfsync {settings.appendfsync}, {settings.maxmemory_policy}"
 
 
-async def _lease(url: str) -> str:
-    if not await applied(url):
-        return "nobody yet"
-    held = await _with_database(url, lease.read)
-    if held is None or held.released:
-        return "free"
-    return f"epoch {held.epoch}, held by {boot.told_holder(held.holder)}, renewed {held.age_s:.1f} s ago"
+async def _lease(url: str, folder: Path) -> Finding:
+    """Who leads. Nobody is as well as somebody: the next engine to start takes the lease."""
+    try:
+        held = await _with_database(url, lease.read) if await applied(url) else None
+    except EngineError as error:
+        return Finding(check="lease", ok=False, detail=" ".join(str(error).split()))
+    if held is None:
+        return Finding(check="lease", ok=True, detail="nobody leads yet")
+    leader = _leader(held, locked_by(folder)[0])
+    return Finding(check="lease", ok=True, detail=_told_leader(leader), leader=leader)
+
+
+def _leader(held: lease.Lease, of_this_folder: str) -> Leader:
+    named = holder.read(held.holder)
+    is_alive = not named.is_dead if named is not None and named.is_here else None
+    return Leader(
+        holder=holder.told(held.holder),
+        host=None if named is None else named.host,
+        process=None if named is None else named.process,
+        epoch=held.epoch,
+        age_s=round(held.age_s, 1),
+        released=held.released,
+        is_alive=False if held.released else is_alive,
+        is_this_engine=not held.released and is_alive is True and held.holder == of_this_folder,
+    )
+
+
+def _told_leader(leader: Leader) -> str:
+    who = f"{leader.holder}, epoch {leader.epoch}"
+    if leader.released:
+        return f"free: {who} gave it back"
+    if leader.is_alive is False:
+        return f"free: {who} has ended without giving it back"
+    where = "the engine of this data directory" if leader.is_this_engine else "not the engine of this data directory"
+    silent = "; silent, a standby takes over" if leader.age_s > SILENT_S else ""
+    return f"{who} leads, renewed {leader.age_s:.1f} s ago{silent} ({where})"

@@ -8,6 +8,8 @@ import trio
 import typer
 
 from engine.cli.run import announce
+from engine.exchange.config import ExchangeConfig, Limits
+from engine.exchange.faults import read_rule
 from engine.exchange.standalone import serve_standalone
 
 
@@ -19,8 +21,30 @@ def exchange(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the price process.")] = 1,
     capital: Annotated[int, typer.Option("--capital", min=1, help="Rupees of the account.")] = 1_000_000,
+    limits: Annotated[bool, typer.Option(help="Kite's request limits: 10 orders/s, 400/min, 5,000/day.")] = True,
+    control: Annotated[
+        bool, typer.Option("--control", help="Add /_control/ for callers on this machine: prices, faults, limits.")
+    ] = False,
+    fault: Annotated[
+        list[str] | None, typer.Option("--fault", metavar="RULE", help="A way to misbehave, see below; repeatable.")
+    ] = None,
 ) -> None:
-    """Run the exchange until Ctrl-C or SIGTERM; prints its API key and secret, then its address."""
+    """Run the exchange until Ctrl-C or SIGTERM; prints its API key and secret, then its address.
+
+    A fault RULE is name=value,name=value with: on (any, write, place, modify, cancel, read, orders,
+    trades, positions, quotes, other_read); takes (now, never, late) and late_s, whether and when the request has its
+    effect; answer (own, none, drop, reset, cut, logout, timed_out, bad_input, no_funds, no_holdings,
+    order_error, unauthorised_holdings, token, permission, ip, rate, cap, server_error, oms_down,
+    api_down, bad_gateway_page, gateway_timeout, truncated, wrong_type, no_order_id, not_json; of reads
+    also empty, partial, stale) and delay_s; after_bytes (of "cut"); probability, count, skip, seed; symbol, tag.
+
+    One in ten orders is taken but its answer lost: --fault takes=now,answer=drop,probability=0.1
+
+    Taken 8 s after a 400 "timed out": --fault takes=late,late_s=8,answer=timed_out
+
+    Order book away: --fault on=orders,answer=server_error
+    """
+    rules = [read_rule(text) for text in fault or ()]
 
     async def work() -> None:
         await serve_standalone(
@@ -30,6 +54,8 @@ def exchange(
             seed=seed,
             capital=Decimal(capital),
             announce=announce,
+            config=ExchangeConfig(control_routes=control, limits=Limits(enabled=limits)),
+            faults=rules,
         )
 
     trio.run(work)

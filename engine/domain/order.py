@@ -13,6 +13,7 @@ to the state it is in.
 from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +31,13 @@ from engine.domain.enums import (
 from engine.errors import EngineError
 
 
+class OrderOrigin(StrEnum):
+    """Who made an order: this engine, or somebody else on the same account (by hand, the broker, another program)."""
+
+    ENGINE = "ENGINE"
+    EXTERNAL = "EXTERNAL"
+
+
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """One order on one account.
 
@@ -37,7 +45,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     percent (-1 for the broker's automatic table). ``tag`` is unique per attempt and is how the order is
     found at the broker. ``deadline`` (UTC) is when the order may no longer be sent; ``submitting_at``
     (UTC) is when the write-ahead row was made, the start of the wait for proof of absence.
-    ``trading_day`` is the IST date of the broker's book that holds the order.
+    ``trading_day`` is the IST date of the broker's book that holds the order. An order of ``origin``
+    EXTERNAL was found in the book: it has no intent, and the engine neither sends nor cancels it by itself.
     """
 
     id: UUID
@@ -69,6 +78,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     filled_quantity: int = 0
     average_price: Decimal = Decimal(0)
     submitting_at: datetime | None = None
+    origin: OrderOrigin = OrderOrigin.ENGINE
+
+    @property
+    def is_external(self) -> bool:
+        """Whether somebody else than this engine made the order."""
+        return self.origin is OrderOrigin.EXTERNAL
 
     @property
     def key(self) -> tuple[Exchange, str]:

@@ -70,11 +70,12 @@ class Pacer:
         self._last = -inf
         self._held_until = -inf
 
-    def try_take(self, now_s: float, day: date, *, reserve: int = 0) -> bool:
+    def try_take(self, now_s: float, day: date, *, reserve: int = 0, urgent: bool = False) -> bool:
         """Take one call at *now_s* (monotonic seconds) on the IST *day*, or return False and take none.
 
-        *reserve* calls of every window are left for others: give it for entries, so that exits and
-        cancels find room. A *day* before the latest one seen does not give the day's budget back.
+        *reserve* calls of every window are left for others: give it for entries, so that cancels find
+        room. An *urgent* call is not stopped by `hold`, which halves its second's budget instead. A *day*
+        before the latest one seen does not give the day's budget back.
         """
         now = self._advance(now_s)
         if self._day is None or day > self._day:
@@ -82,7 +83,9 @@ class Pacer:
         if self._day_count >= self._per_day - min(reserve, self._per_day - 1):
             return False
         if now < self._held_until:
-            return False
+            if not urgent:
+                return False
+            reserve = max(reserve, self._second.limit // 2)
         if not (self._second.room(now, reserve) and self._minute.room(now, reserve)):
             return False
         self._second.take(now)
@@ -105,7 +108,7 @@ class Pacer:
         self._day, self._day_count = day, taken
 
     def hold(self, until_s: float) -> None:
-        """Give nothing before *until_s*: the broker's cool-down after a 429."""
+        """Give nothing but urgent calls before *until_s*: the broker's cool-down after a 429."""
         self._held_until = max(self._held_until, until_s)
 
     def _advance(self, now_s: float) -> float:

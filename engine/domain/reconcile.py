@@ -7,13 +7,13 @@ delay of the broker (83 s, kite.trade forum 41029) is twice over.
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
 import msgspec
 
-from engine.clock import trading_day
+from engine.clock import IST, trading_day
 from engine.domain.enums import Exchange, OrderStatus, ProductType, TransactionType
 
 HORIZON_S = 180
@@ -24,6 +24,17 @@ PARK_GRACE_S = 20
 
 _POLLS_AT_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 90.0, 120.0, 150.0, 180.0)
 _LATER_POLLS_S = 10.0
+
+
+DAY_CLOSES = (time(15, 35), time(23, 55))
+"""When (IST) the books are compared for the day: after the shares' close, and before Kite's book is cleared."""
+
+
+def next_day_close(now: datetime) -> datetime:
+    """Return the first instant (UTC) after *now* at which a day-close reconciliation is due."""
+    day = now.astimezone(IST).date()
+    days = (day, day + timedelta(days=1))
+    return min(due for day in days for at in DAY_CLOSES if (due := datetime.combine(day, at, tzinfo=IST)) > now)
 
 
 class BookRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +138,13 @@ def clean_read(
     order known of that day: a book that lacks those is cached or cut short. An answer that was not a
     200 or did not fit its schema is no book and never clean; that is for the caller to see.
     """
-    return started_at > sent_at and trading_day(started_at) == trading_day(sent_at) and known_broker_ids <= book_ids
+    same_day = trading_day(started_at) == trading_day(sent_at)
+    return started_at > sent_at and same_day and clean_book(known_broker_ids, book_ids)
+
+
+def clean_book(known_broker_ids: AbstractSet[str], book_ids: AbstractSet[str]) -> bool:
+    """Return whether a book is whole: it holds every order known of its day, ours and everybody else's."""
+    return known_broker_ids <= book_ids
 
 
 def next_poll_delay(n: int) -> float:

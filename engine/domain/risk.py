@@ -12,8 +12,10 @@ from decimal import Decimal
 from engine.clock import IST, trading_day
 from engine.domain.calendar import parse_hhmm
 from engine.domain.denial import Denial
+from engine.domain.enums import TransactionType
 from engine.domain.limits import OrderRequest, RiskLimits, TradingWindow, loosened, narrow
 from engine.domain.money import percent_of, plain, rupees
+from engine.domain.position import PositionKey
 from engine.domain.risk_state import RiskState, Scope
 
 __all__ = [
@@ -26,7 +28,9 @@ __all__ = [
     "check",
     "is_reducing",
     "loosened",
+    "may_be_exit",
     "narrow",
+    "reduces",
 ]
 
 
@@ -62,10 +66,26 @@ def is_reducing(request: OrderRequest, state: RiskState) -> bool:
     Only what has filled is there to be reduced, and live orders of the same side have first claim on it.
     """
     position = state.position(request.key)
-    if position is None or position.quantity * request.transaction_type.sign >= 0:
-        return False
+    held = 0 if position is None else position.quantity
     claimed = state.reserved_quantity(request.key, request.transaction_type)
-    return request.quantity <= abs(position.quantity) - claimed
+    return reduces(held, request.transaction_type, request.quantity, claimed=claimed)
+
+
+def reduces(held: int, side: TransactionType, quantity: int, *, claimed: int = 0) -> bool:
+    """Return whether an order can only make a position of *held* units smaller, *claimed* of which others close."""
+    return held * side.sign < 0 and quantity <= abs(held) - claimed
+
+
+def may_be_exit(state: RiskState, key: PositionKey, side: TransactionType, quantity: int) -> bool:
+    """Return whether an order would only reduce what is held, or what orders under way may come to hold.
+
+    Generous, for deciding whether a person must hear of an order that will not be sent: an order whose
+    outcome is not known counts as filled, and what other exits claim is left to them and to this one.
+    """
+    position = state.position(key)
+    held = 0 if position is None else position.quantity
+    coming = state.reserved_quantity(key, side.opposite) * side.opposite.sign
+    return reduces(held, side, quantity) or reduces(held + coming, side, quantity)
 
 
 def breached(

@@ -9,7 +9,11 @@ import msgspec
 from quart import Response, abort, request
 from quart_trio import QuartTrio
 
+from engine.exchange.config import ExchangeError, Limits
 from engine.exchange.errors import bad_input
+from engine.exchange.fault_gate import FaultGate
+from engine.exchange.faults import FaultRule
+from engine.exchange.ratelimit import RateLimiter
 from engine.exchange.routes import Gateway, success
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -35,11 +39,17 @@ class SetMarket(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     open: bool
 
 
+class SetFaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Replace the rules by which the exchange misbehaves; an empty list ends it."""
+
+    rules: list[FaultRule]
+
+
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An empty object."""
 
 
-def add_control_routes(app: QuartTrio, gateway: Gateway) -> None:
+def add_control_routes(app: QuartTrio, gateway: Gateway, gate: FaultGate) -> None:
     """Add the control routes to *app*."""
     exchange, clock = gateway.exchange, gateway.clock
 
@@ -76,6 +86,26 @@ def add_control_routes(app: QuartTrio, gateway: Gateway) -> None:
         await _body(Nothing)
         exchange.close_all_sessions(clock.now())
         return await done()
+
+    @app.post("/_control/limits")
+    async def set_limits() -> Response:
+        # counted from here anew, the day's requests too
+        exchange.limiter = RateLimiter(await _body(Limits))
+        return await done()
+
+    @app.post("/_control/faults")
+    async def set_faults() -> Response:
+        asked = await _body(SetFaults)
+        try:
+            gate.put(asked.rules)
+        except ExchangeError as exc:
+            raise bad_input(str(exc)) from exc
+        return await done()
+
+    @app.get("/_control/faults")
+    async def faults() -> Response:
+        _only_loopback()
+        return success({"counts": gate.faults.counts, "hits": [msgspec.to_builtins(hit) for hit in gate.faults.hits]})
 
     @app.get("/_control/stats")
     async def stats() -> Response:

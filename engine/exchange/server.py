@@ -5,6 +5,7 @@ may be answered that is not on the disk. No signal handling, no global state.
 """
 
 import logging
+from collections.abc import Sequence
 from decimal import Decimal
 
 import hypercorn.trio
@@ -15,6 +16,8 @@ from engine.clock import Clock
 from engine.exchange.config import ExchangeConfig, ExchangeError
 from engine.exchange.control import add_control_routes
 from engine.exchange.core import Exchange
+from engine.exchange.fault_gate import FaultGate
+from engine.exchange.faults import FaultRule, Faults
 from engine.exchange.record import RecordWriter
 from engine.exchange.routes import Gateway, build_app
 
@@ -26,10 +29,14 @@ _log = logging.getLogger("engine.exchange")
 
 
 class ExchangeServer:
-    """One exchange. `run` may be called again after it ended: a record brings the state back."""
+    """One exchange. `run` may be called again after it ended: a record brings the state back.
 
-    def __init__(self, config: ExchangeConfig, clock: Clock) -> None:
+    *faults* are the rules by which it misbehaves from the start; more come over the control routes.
+    """
+
+    def __init__(self, config: ExchangeConfig, clock: Clock, *, faults: Sequence[FaultRule] = ()) -> None:
         self._config = config
+        self._faults = Faults(faults)
         self._clock = clock
         self._accounts: dict[str, tuple[str, str, Decimal, str]] = {}
         self._exchange: Exchange | None = None
@@ -107,10 +114,11 @@ class ExchangeServer:
         task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         app = build_app(gateway)
+        gate = FaultGate(app, gateway, self._faults, nursery)
         if self._config.control_routes:
-            add_control_routes(app, gateway)
+            add_control_routes(app, gateway, gate)
         await hypercorn.trio.serve(
-            app,
+            gate,
             _hypercorn_config(host, port),
             shutdown_trigger=self._stop.wait,
             task_status=task_status,

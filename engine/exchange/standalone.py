@@ -2,7 +2,7 @@
 
 import secrets
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import trio
 from engine.clock import SystemClock
 from engine.exchange.config import ExchangeConfig
 from engine.exchange.events import AccountOpened
+from engine.exchange.faults import FaultRule
 from engine.exchange.record import read_record
 from engine.exchange.server import ExchangeServer
 
@@ -26,8 +27,9 @@ async def serve_standalone(
     announce: Callable[[str], None],
     *,
     config: ExchangeConfig | None = None,
+    faults: Sequence[FaultRule] = (),
 ) -> None:
-    """Serve one exchange until SIGTERM or SIGINT.
+    """Serve one exchange until SIGTERM or SIGINT; *faults* are rules by which it misbehaves.
 
     Announces the lines ``api_key K``, ``api_secret S`` and, once it listens, ``exchange ready
     http://HOST:PORT``. The keys are kept in the record: a restart announces the same ones. *config*
@@ -35,7 +37,7 @@ async def serve_standalone(
     """
     behaviour = _with(config or ExchangeConfig(), seed, record_path)
     api_key, api_secret = await trio.to_thread.run_sync(_keys, record_path)
-    server = ExchangeServer(behaviour, SystemClock())
+    server = ExchangeServer(behaviour, SystemClock(), faults=faults)
     server.add_account(api_key, api_secret, USER_ID, capital)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:

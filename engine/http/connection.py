@@ -28,6 +28,7 @@ from engine.clock import Clock
 from engine.http.errors import envelope
 from engine.http.guard import PROTECTIVE_HEADERS
 from engine.http.limits import ServerLimits
+from engine.runtime.crashpoint import crashpoint
 
 _CHUNK = 2**16
 
@@ -69,6 +70,13 @@ class _Protocol(H11Protocol):
                 await hand_on(event)
 
             self.stream.handle = handle  # type: ignore[method-assign]
+
+    async def _send_h11_event(self, event: Any) -> None:
+        # an answer given before the body came ends the connection: the client must not send its next request on it
+        if isinstance(event, h11.Response) and self.connection.their_state is h11.SEND_BODY:
+            kept = [(name, value) for name, value in event.headers if name != b"connection"]
+            event = h11.Response(status_code=event.status_code, headers=[*kept, (b"connection", b"close")])
+        await super()._send_h11_event(event)
 
     async def _send_error_response(self, status_code: int) -> None:
         if self.is_answering:
@@ -220,6 +228,7 @@ class Connection(TCPServer):
                 # shielded as in Hypercorn, for half a message must not be cut short, but never for ever
                 with trio.fail_after(self._limits.write_s, shield=True):
                     await self.stream.send_all(octets)
+                crashpoint("S3.after_answer")
             except trio.TooSlowError:
                 self.abort()
                 await self.protocol.handle(Closed())

@@ -37,10 +37,13 @@ class HttpServer:
         port: int = 8080,
         limits: ServerLimits | None = None,
         clock: Clock | None = None,
+        listener: trio.socket.SocketType | None = None,
     ) -> None:
+        """Serve on *listener*, a socket that listens already, the first time; it is closed at the end."""
         self._app = app
         self._host = host
-        self._port = port
+        self._port = port if listener is None else listener.getsockname()[1]
+        self._listener = listener
         self._limits = limits or ServerLimits()
         self._clock = clock or SystemClock()
         self._drain = trio.Event()
@@ -66,7 +69,9 @@ class HttpServer:
         Returns after `drain` only. A cancel from above closes every socket at once. Raises StartupError
         when the address cannot be had.
         """
-        listener = listen(self._host, self._port, backlog=self._limits.backlog)
+        listener, self._listener = self._listener, None
+        if listener is None:
+            listener = listen(self._host, self._port, backlog=self._limits.backlog)
         self.base_url = _base_url(self._host, listener)
         config = self._config()
         context = WorkerContext(None)

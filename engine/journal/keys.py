@@ -1,12 +1,29 @@
 """The journal's keys, all in one hash slot, and its positions (the server's entry ids)."""
 
 EPOCH = "{journal}:epoch"
-"""Holds the name of the journal; written once, so that a wiped or foreign server is noticed."""
+"""Holds the name of the journal, so that a wiped or foreign server is noticed, and a writer that was superseded."""
 
 PROBE = "{journal}:probe"
 """Written at every connect: a server that answers but cannot write counts as down."""
 
 _LAST_SEQUENCE = 2**64 - 1
+
+
+def name(epoch: str, fence: int) -> str:
+    """Return the journal's name while the engine with the lease *fence* writes it."""
+    return f"{epoch}:{fence}"
+
+
+def read_name(name: str) -> tuple[str, int]:
+    """Return epoch and fence of a journal's name; the fence is 0 when none was noted."""
+    epoch, _, fence = name.partition(":")
+    return epoch, int(fence) if fence.isdecimal() else 0
+
+
+def is_superseded(name: str, *, by: str) -> bool:
+    """Whether *name* is the same journal's under an earlier lease."""
+    (epoch, fence), (other_epoch, other_fence) = read_name(name), read_name(by)
+    return epoch == other_epoch and fence < other_fence
 
 
 def stream(epoch: str) -> str:

@@ -29,6 +29,14 @@ _SETTINGS = (
     "aof-load-truncated",
 )
 
+_CLAIM = """
+local name = redis.call('GET', KEYS[1])
+local fence = name and string.match(name, ':(%d+)$')
+if fence and tonumber(fence) > tonumber(ARGV[2]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1])
+return 1
+"""
+
 
 class JournalSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What decides whether the server can keep the journal's promise; empty text where not readable.
@@ -120,6 +128,14 @@ class JournalStore:
     async def set_epoch(self, epoch: str) -> None:
         """Name the journal."""
         await self._run(lambda client: client.set(keys.EPOCH, epoch))
+
+    async def claim(self, epoch: str, fence: int) -> bool:
+        """Name the journal for the engine with the lease *fence*; False when a later one has it already.
+
+        From then on no writer of an earlier lease can append: what it would take in, nobody would execute.
+        """
+        named = await self._run(lambda client: client.eval(_CLAIM, 1, keys.EPOCH, keys.name(epoch, fence), fence))
+        return bool(named)
 
     async def read_after(self, epoch: str, position: str, *, limit: int = _PAGE) -> list[tuple[str, bytes]]:
         """Return up to *limit* entries after *position* (``0-0`` for all), oldest first, as (id, bytes)."""

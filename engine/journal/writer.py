@@ -5,6 +5,7 @@ a server-side script, so that the check for a repeat and the append are one step
 answered within its deadline fails every append in it: the ledger is then what makes them durable.
 The script also looks at the journal's name: a server that was wiped takes no entry until it bears the
 name again, and one that bears another's takes none at all. Idle, the name is read every second.
+After a wipe its user is told, who has what only the journal held and appends it again, in its old order.
 Mailbox: bounded by ingest, which takes in no more deliveries than its own bound. Restart: permanent.
 """
 
@@ -19,6 +20,7 @@ import trio
 from engine.errors import JournalUnavailable
 from engine.journal import keys
 from engine.journal.address import Address, connect
+from engine.runtime.crashpoint import crashpoint
 
 _log = structlog.get_logger(__name__)
 
@@ -36,6 +38,13 @@ if id then return {id, 1} end
 id = redis.call('XADD', KEYS[2], '*', 'e', ARGV[2])
 redis.call('SET', KEYS[1], id, 'EX', ARGV[1])
 return {id, 0}
+"""
+
+# an empty stream whose positions go on from where they were, whatever the server's clock says now
+_GO_ON = b"""
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('XADD', KEYS[1], ARGV[1], 'e', '')
+return redis.call('XDEL', KEYS[1], ARGV[1])
 """
 
 Done = Callable[[str | None], None]
@@ -62,9 +71,10 @@ def _tell(pending: Pending, entry_id: str | None) -> None:
 class JournalWriter:
     """Appends entries to the stream of one journal epoch."""
 
-    def __init__(self, address: Address, *, epoch: str, ttl_s: int) -> None:
+    def __init__(self, address: Address, *, epoch: str, ttl_s: int, fence: int = 0) -> None:
+        """Write to the stream of *epoch* for as long as no engine with a later lease than *fence* claims it."""
         self._address = address
-        self._epoch = epoch.encode()
+        self._epoch = (keys.name(epoch, fence) if fence else epoch).encode()
         self._stream_key = keys.stream(epoch).encode()
         self._dedupe_prefix = keys.seen(epoch).encode()
         self._ttl = str(ttl_s).encode()
@@ -73,6 +83,8 @@ class JournalWriter:
         self._connection: trio.abc.Stream | None = None
         self._reader: Any = None
         self._script = b""
+        self._newest = b""
+        self.on_wiped: Callable[[], object] = lambda: None
         self.available = False
         self.appended = 0
         self.failed = 0
@@ -90,6 +102,18 @@ class JournalWriter:
             done(None)
             return
         self._queue.append(Pending(self._dedupe_prefix + dedupe_key.encode(), entry, done))
+        self._wake.set()
+
+    def append_first(self, entries: Sequence[tuple[str, bytes, Done]]) -> None:
+        """Queue *entries*, each (dedupe key, entry, done), before everything that waits."""
+        if not self.available:
+            for _, _, done in entries:
+                self.failed += 1
+                done(None)
+            return
+        self._queue.extendleft(
+            Pending(self._dedupe_prefix + key.encode(), entry, done) for key, entry, done in reversed(entries)
+        )
         self._wake.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -144,24 +168,40 @@ class JournalWriter:
         hello.append(("SCRIPT", "LOAD", _APPEND))
         replies = await self._ask(hello, timeout_s=_CONNECT_TIMEOUT_S)
         self._script = replies[-1]
-        await self._name(timeout_s=_CONNECT_TIMEOUT_S)
+        was_wiped = await self._name(timeout_s=_CONNECT_TIMEOUT_S)
         self.available = True
+        if was_wiped:
+            self._tell_wiped()
 
-    async def _name(self, *, timeout_s: float) -> None:
-        """Make sure that the server bears this journal's name.
+    def _tell_wiped(self) -> None:
+        try:
+            self.on_wiped()
+        except Exception:  # a fault of its user must not keep the journal down
+            _log.exception("journal.callback_failed")
+
+    async def _name(self, *, timeout_s: float) -> bool:
+        """Make sure that the server bears this journal's name; return whether it had to be given anew.
 
         One without a name was wiped under a living engine: what it held and the ledger does not yet is
         still in this process, so the journal goes on, empty. Raises JournalUnavailable for another's name.
         """
         (name,) = await self._ask([("GET", keys.EPOCH)], timeout_s=timeout_s)
-        if name is None:
+        was_wiped = name is None
+        if was_wiped:
             self.wiped += 1
             _log.error("journal.wiped", epoch=self._epoch.decode())
             (_, name) = await self._ask(
                 [("SET", keys.EPOCH, self._epoch, "NX"), ("GET", keys.EPOCH)], timeout_s=timeout_s
             )
+        if name is not None and keys.is_superseded(name.decode(), by=self._epoch.decode()):
+            # it was wiped, and an engine that leads no more was the first to name it
+            await self._ask([("SET", keys.EPOCH, self._epoch)], timeout_s=timeout_s)
+            name = self._epoch
         if name != self._epoch:
             raise JournalUnavailable("the server holds the journal of another engine")
+        if was_wiped and self._newest:
+            await self._ask([("EVAL", _GO_ON, "1", self._stream_key, self._newest)], timeout_s=timeout_s)
+        return was_wiped
 
     async def _ask(self, commands: Sequence[tuple[Any, ...]], *, timeout_s: float) -> list[Any]:
         replies = await self._call(commands, timeout_s=timeout_s)
@@ -175,9 +215,9 @@ class JournalWriter:
             self._wake = trio.Event()
             with trio.move_on_after(_LOOK_S) as scope:
                 await self._wake.wait()
-            if scope.cancelled_caught:
-                # a server that died or hangs is noticed without anybody having to lose an append to it
-                await self._name(timeout_s=_TIMEOUT_S)
+            # a server that died or hangs is noticed without anybody having to lose an append to it
+            if scope.cancelled_caught and await self._name(timeout_s=_TIMEOUT_S):
+                self._tell_wiped()
 
     async def _write_batches(self) -> None:
         while True:
@@ -188,6 +228,7 @@ class JournalWriter:
                 pending = self._queue.popleft()
                 size += len(pending.entry)
                 batch.append(pending)
+            crashpoint("S2.before_append")
             try:
                 replies = await self._call(
                     [
@@ -204,9 +245,12 @@ class JournalWriter:
                 self.available = False
                 self._fail(batch)
                 raise
+            crashpoint("S2.after_append")
             for pending, reply in zip(batch, replies, strict=True):
                 if isinstance(reply, list) and len(reply) == 2:
                     self.appended += 1
+                    if not reply[1]:
+                        self._newest = reply[0]
                     _tell(pending, reply[0].decode())
                 else:
                     self._fail([pending])
@@ -221,6 +265,7 @@ class JournalWriter:
         try:
             with trio.fail_after(timeout_s):
                 await connection.send_all(b"".join([hiredis.pack_command(command) for command in commands]))
+                crashpoint("S2.append_written")
                 while len(replies) < len(commands):
                     received = await connection.receive_some(65536)
                     if not received:

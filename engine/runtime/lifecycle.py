@@ -14,6 +14,7 @@ import trio
 
 from engine.errors import ConfigError
 from engine.runtime.child import describe, leaf
+from engine.runtime.crashpoint import crashpoint
 
 # The container's stop timeout must be longer than this.
 MAX_DRAIN_S = 15.0
@@ -106,10 +107,12 @@ class Drain:
         reports: list[StepReport] = []
         for name, step, deadline_s in self._steps:
             left_s = began + self._total_s - trio.current_time()
+            crashpoint("T.before_step")
             report = await _run_step(name, step, min(deadline_s, left_s), shield=shield)
             log = _log.info if report.outcome is StepOutcome.DONE else _log.error
             log("drain_step", step=name, outcome=report.outcome, took_s=round(report.took_s, 3), error=report.error)
             reports.append(report)
+            crashpoint("T.after_step")
         return DrainReport(steps=tuple(reports), took_s=trio.current_time() - began)
 
 

@@ -178,7 +178,7 @@ class Supervisor:
         `SupervisorNotRunning`. If the caller is cancelled meanwhile, the child is taken away again.
         Under a group strategy a child must not call this before it has itself started.
         """
-        self._require_nursery()
+        await self._require_nursery()
         child = self._children.register(spec, dynamic=True)
         try:
             async with self._ordered():
@@ -202,7 +202,7 @@ class Supervisor:
         Raises `KeyError`, `ShutdownOverrun`, `SupervisorNotRunning`, or what its start raised (a child
         that was tripped stays so then).
         """
-        self._require_nursery()
+        await self._require_nursery()
         child = self._children[name]
         before = child.status
         async with self._ordered():
@@ -249,6 +249,7 @@ class Supervisor:
     async def _launch(self, child: Child) -> None:
         nursery = self._nursery
         if nursery is None or child not in self._children or child.is_live:
+            await trio.lowlevel.checkpoint_if_cancelled()
             raise SupervisorNotRunning(f"{child.spec.name} cannot be started by {self.name} now")
         settled = child.prepare(functools.partial(self._tell, EventKind.STARTED))
         # The name is what a stack dump shows.
@@ -388,6 +389,8 @@ class Supervisor:
     def _ordered(self) -> AbstractAsyncContextManager[object]:
         return self._order if self._in_group else nullcontext()
 
-    def _require_nursery(self) -> None:
+    async def _require_nursery(self) -> None:
         if self._nursery is None:
+            # a caller that is being stopped together with the supervisor is cancelled, it has not failed
+            await trio.lowlevel.checkpoint_if_cancelled()
             raise SupervisorNotRunning(f"supervisor {self.name} does not run")

@@ -26,6 +26,8 @@ ALGORITHM = "HS256"
 ACCESS_TYPE = "at+jwt"
 MAX_TOKEN_CHARS = 4096
 LEEWAY_S = 5
+# the box's clock may be set back a little under people who are signed in (reliability.md F36)
+SET_BACK_S = 30
 MIN_KEY_BYTES = 32
 _HEADER = {"alg": ALGORITHM, "typ": ACCESS_TYPE}
 _COMPACT = re.compile(r"[A-Za-z0-9_-]{1,200}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{43}", re.ASCII)
@@ -124,7 +126,7 @@ class TokenIssuer:
     def _check_times(self, claims: AccessClaims, now: int) -> None:
         if now >= claims.exp + LEEWAY_S:
             raise TokenInvalid("the access token has expired")
-        if claims.nbf > now + LEEWAY_S or claims.iat > now + LEEWAY_S or claims.auth_time > claims.iat + LEEWAY_S:
+        if claims.nbf > now + SET_BACK_S or claims.iat > now + SET_BACK_S or claims.auth_time > claims.iat + LEEWAY_S:
             raise TokenInvalid("the access token is not valid yet")
         if not 0 < claims.exp - claims.iat <= self.ttl_s or claims.tep < 0 or claims.auth_time < 0:
             raise TokenInvalid("the access token is not valid")

@@ -33,6 +33,12 @@ async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any
         account_id,
         day,
     )
+    earlier = await connection.fetch(
+        "SELECT broker_order_id, tag FROM orders WHERE account_id = $1 AND trading_day > $2::date - 7 "
+        "AND broker_order_id IS NOT NULL",
+        account_id,
+        day,
+    )
     sent = await connection.fetchval(
         "SELECT count(*) FROM orders WHERE account_id = $1 AND trading_day = $2 AND submitting_at IS NOT NULL",
         account_id,
@@ -44,6 +50,7 @@ async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any
         "positions": [(rows.position(row), row["trading_day"]) for row in positions],
         "broker_ids_today": [row["broker_order_id"] for row in ids],
         "sent_today": sent,
+        "earlier": [(row["broker_order_id"], row["tag"]) for row in earlier],
     }
 
 
@@ -57,7 +64,8 @@ async def user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
         "SELECT p.* FROM positions p JOIN kite_accounts a ON a.id = p.account_id WHERE a.user_id = $1", user_id
     )
     counted = await connection.fetch(
-        "SELECT account_id, created_at FROM orders WHERE user_id = $1 AND trading_day = $2 ORDER BY created_at",
+        "SELECT account_id, created_at FROM orders WHERE user_id = $1 AND trading_day = $2 AND origin = 'ENGINE' "
+        "ORDER BY created_at",
         user_id,
         day,
     )

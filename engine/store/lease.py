@@ -4,6 +4,7 @@ Times are the database's own clock. Every ledger transaction checks the epoch, s
 lease was taken can make no write-ahead, and without one it can send no order.
 """
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -12,10 +13,11 @@ from engine.errors import Fenced
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """Who holds the lease. ``age_s`` is seconds since the last renewal by the database's clock."""
+    """Who holds the lease. ``age_s`` is seconds since the last renewal, ``renewed_at``, by the database's clock."""
 
     epoch: int
     holder: str
+    renewed_at: datetime
     age_s: float
     released: bool
 
@@ -23,15 +25,18 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 async def read(connection: Any) -> Lease | None:
     """Return the lease row, or None before the first start (asyncio-flavoured unit)."""
     row = await connection.fetchrow(
-        "SELECT epoch, holder, released, extract(epoch FROM clock_timestamp() - renewed_at)::float8 AS age_s "
-        "FROM engine_lease"
+        "SELECT epoch, holder, released, renewed_at, "
+        "extract(epoch FROM clock_timestamp() - renewed_at)::float8 AS age_s FROM engine_lease"
     )
     return None if row is None else Lease(**dict(row))
 
 
-async def take(connection: Any, *, holder: str, expected_epoch: int) -> int | None:
-    """Take the lease from the epoch that was read; None when somebody was faster."""
-    if expected_epoch == 0:
+async def take(connection: Any, *, holder: str, seen: Lease | None) -> int | None:
+    """Take the lease as it was *seen* (None: never held) and return its epoch.
+
+    Returns None when its holder has renewed it since, or another engine was faster.
+    """
+    if seen is None:
         taken = await connection.fetchval(
             "INSERT INTO engine_lease (epoch, holder, renewed_at, released) "
             "VALUES (1, $1, clock_timestamp(), false) ON CONFLICT DO NOTHING RETURNING epoch",
@@ -40,9 +45,10 @@ async def take(connection: Any, *, holder: str, expected_epoch: int) -> int | No
     else:
         taken = await connection.fetchval(
             "UPDATE engine_lease SET epoch = epoch + 1, holder = $1, renewed_at = clock_timestamp(), released = false "
-            "WHERE epoch = $2 RETURNING epoch",
+            "WHERE epoch = $2 AND renewed_at = $3 RETURNING epoch",
             holder,
-            expected_epoch,
+            seen.epoch,
+            seen.renewed_at,
         )
     return None if taken is None else int(taken)
 

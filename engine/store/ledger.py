@@ -1,8 +1,8 @@
 """The ledger's transaction: a whole batch of rows and its audit records, or nothing.
 
 Works on a connection of its own with prepared statements. Two shapes: the hot one (intents, orders,
-their events, audit) is a single statement; a batch that also holds fills, positions, the journal's
-cursor or other writes is an explicit transaction around it.
+their events, audit, the journal's cursor) is a single statement; a batch that also holds fills, positions
+or other writes is an explicit transaction around it.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from engine.domain.order import Order, OrderEvent
 from engine.domain.position import Position
 from engine.errors import EngineError, Fenced, StoreUnavailable
 from engine.runtime.asyncio_bridge import run_aio
+from engine.runtime.crashpoint import crashpoint
 from engine.store.database import SESSION, UNREACHABLE, in_transaction, prepare_connection
 from engine.store.tables import (
     AUDIT,
@@ -46,8 +47,18 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     args: tuple[Any, ...] = ()
 
 
+class JournalCursor(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the ledger has come in the journal named ``epoch``: every entry up to ``position`` is decided."""
+
+    epoch: UUID
+    position: str
+
+
 class Batch(msgspec.Struct, kw_only=True):
-    """What one transaction writes. Updates are last-version-wins per id, and never of a row that is new here."""
+    """What one transaction writes. Updates are last-version-wins per id, and never of a row that is new here.
+
+    ``cursor``, when given, moves the journal's cursor forward; one that is further already stays.
+    """
 
     new_intents: Sequence[Intent] = ()
     intent_updates: Sequence[Intent] = ()
@@ -59,6 +70,7 @@ class Batch(msgspec.Struct, kw_only=True):
     positions: Sequence[tuple[Position, date, datetime]] = ()
     writes: Sequence[Write] = ()
     audit: Sequence[AuditRecord] = ()
+    cursor: JournalCursor | None = None
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +80,9 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     hash: bytes
 
 
-_HOT = compose((NEW_INTENTS, INTENT_UPDATES, INTENT_EVENTS, NEW_ORDERS, ORDER_UPDATES, ORDER_EVENTS, AUDIT))
+_HOT = compose(
+    (NEW_INTENTS, INTENT_UPDATES, INTENT_EVENTS, NEW_ORDERS, ORDER_UPDATES, ORDER_EVENTS, AUDIT), with_cursor=True
+)
 _FILLS = compose((FILLS,))
 _POSITION = """
 INSERT INTO positions (account_id, exchange, symbol, product_type, trading_day, quantity, overnight_quantity,
@@ -149,6 +163,10 @@ class LedgerStore:
                 # orders before the fills that refer to them
                 await self._write_hot(batch, epoch)
                 if batch.fills:
+                    crashpoint("S10.mid_commit")
+                if batch.writes:
+                    crashpoint("W.mid_commit")
+                if batch.fills:
                     await self._fills.fetch(epoch, *FILLS.arrays(batch.fills))
                 if batch.positions:
                     await connection.executemany(_POSITION, [_position(*p) for p in batch.positions])
@@ -160,8 +178,10 @@ class LedgerStore:
         await self._cross(work, timeout_s)
 
     async def _write_hot(self, batch: Batch, epoch: int) -> None:
+        cursor = batch.cursor
         held = await self._hot.fetch(
             epoch,
+            *((None, None) if cursor is None else (cursor.epoch, cursor.position)),
             *NEW_INTENTS.arrays(batch.new_intents),
             *INTENT_UPDATES.arrays(batch.intent_updates),
             *INTENT_EVENTS.arrays(batch.intent_events),
@@ -295,4 +315,4 @@ class LedgerStore:
         return not isinstance(error, (*UNREACHABLE, asyncpg.InternalClientError))
 
 
-__all__ = ["Batch", "Head", "LedgerRefused", "LedgerStore", "Write"]
+__all__ = ["Batch", "Head", "JournalCursor", "LedgerRefused", "LedgerStore", "Write"]

@@ -15,6 +15,7 @@ import msgspec
 
 from engine.errors import StartupError, StoreUnavailable
 from engine.runtime.asyncio_bridge import run_aio
+from engine.runtime.crashpoint import crashpoint
 from engine.store.database import UNREACHABLE
 
 _NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
@@ -143,15 +144,18 @@ async def migrate(
         if dry_run:
             return todo
         for migration in todo:
+            crashpoint("R1.before_migration")
             async with connection.transaction():
                 await connection.execute(_CREATE_TABLE)
                 await connection.execute(migration.sql)
+                crashpoint("R1.mid_migration")
                 await connection.execute(
                     "INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)",
                     migration.version,
                     migration.name,
                     migration.checksum,
                 )
+        crashpoint("R1.after_migration")
         return todo
 
     try:

@@ -14,7 +14,7 @@ from engine.domain.enums import (
 )
 from engine.domain.fill import Fill
 from engine.domain.intent import Intent
-from engine.domain.order import Order
+from engine.domain.order import Order, OrderOrigin
 from engine.domain.position import Position
 from engine.domain.signal import Signal
 
@@ -51,6 +51,7 @@ def order(row: Any) -> Order:
         submitting_at=row["submitting_at"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        origin=OrderOrigin(row["origin"]),
     )
 
 

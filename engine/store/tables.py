@@ -2,7 +2,8 @@
 
 Every table of a batch is one ``unnest`` over arrays, all of them in one statement: one round trip and
 one implicit transaction. The lease row is locked in the same statement; when the epoch is gone
-nothing is inserted and the statement returns no row.
+nothing is inserted and the statement returns no row. The journal's cursor moves in it too: an entry of
+the journal and the intents that it became are one commit.
 """
 
 from collections.abc import Callable, Sequence
@@ -59,10 +60,28 @@ class Table(Generic[Row]):
         )
 
 
-def compose(tables: Sequence[Table[Any]]) -> str:
-    """Return the one statement over *tables*; ``$1`` is the epoch. It returns a row iff the lease held."""
+def _number(position: str, part: int) -> str:
+    return f"split_part({position}, '-', {part})::numeric"
+
+
+# forward only, and only in the journal that the row names: another's positions mean nothing in it
+_CURSOR = (
+    "journal AS (UPDATE journal_cursor SET position = $3::text, updated_at = now() "  # noqa: S608 -- constants
+    "WHERE only_row AND epoch = $2::uuid AND EXISTS (SELECT FROM lease) "
+    f"AND ({_number('position', 1)}, {_number('position', 2)}) < ({_number('$3::text', 1)}, {_number('$3::text', 2)}))"
+)
+
+
+def compose(tables: Sequence[Table[Any]], *, with_cursor: bool = False) -> str:
+    """Return the one statement over *tables*; ``$1`` is the epoch. It returns a row iff the lease held.
+
+    *with_cursor*: ``$2`` and ``$3`` are the journal and the position that its cursor moves to, or NULLs.
+    """
     parts = ["lease AS (SELECT epoch FROM engine_lease WHERE epoch = $1 FOR KEY SHARE)"]
     first = 2
+    if with_cursor:
+        parts.append(_CURSOR)
+        first += 2
     for number, table in enumerate(tables):
         parts.append(f"t{number} AS ({table.sql(first)})")
         first += len(table.columns)
@@ -131,6 +150,7 @@ def _order(o: Order) -> tuple[Any, ...]:
         o.submitting_at,
         o.created_at,
         o.updated_at,
+        o.origin,
     )
 
 
@@ -208,6 +228,7 @@ NEW_ORDERS: Table[Order] = Table(
         ("submitting_at", "timestamptz"),
         ("created_at", "timestamptz"),
         ("updated_at", "timestamptz"),
+        ("origin", "text"),
     ],
     _order,
 )

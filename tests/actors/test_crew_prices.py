@@ -41,7 +41,7 @@ def quotes():
 
 @pytest.fixture
 def any_broker(quotes):
-    async def any_broker(_preferred):
+    async def any_broker():
         if isinstance(quotes.error, ConfigError):
             raise quotes.error
         return quotes

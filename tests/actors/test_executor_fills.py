@@ -215,6 +215,15 @@ async def test_cancel_that_loses_the_race_returns_the_filled_order(world, autoju
         assert world.held() == 10
 
 
+async def test_cancel_by_an_engine_that_leads_no_more_is_not_sent(world, autojump_clock):
+    async with running(world):
+        order, _broker_id = await open_order(world)
+        world.leads = False
+        with pytest.raises(OrderExecutionError, match="another engine leads"):
+            await world.executor.cancel(order.id, by="me")
+        assert not world.broker.cancels
+
+
 async def test_cancel_after_a_part_fill_keeps_the_part(world, autojump_clock):
     async with running(world):
         order, broker_id = await open_order(world)

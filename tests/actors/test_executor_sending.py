@@ -307,19 +307,6 @@ async def test_refusal_of_the_address_blocks_the_account(world, autojump_clock):
         assert world.statuses[-1] == (ACCOUNT, AccountStatus.ORDERS_BLOCKED)
 
 
-async def test_too_many_requests_cool_the_account_down(world, autojump_clock):
-    busy = Refused(code=RefusalCode.RATE_LIMITED, message="too many", status=429, rate_limited=True)
-    world.broker.answers = [answer(busy)]
-    first, second = world.order(), world.order("SBIN")
-    async with running(world):
-        world.submit(first)
-        await world.until_status(first, S.REJECTED)
-        refused_at = trio.current_time()
-        world.submit(second)
-        await world.until_status(second, S.OPEN)
-        assert world.broker.times[-1] - refused_at >= 9.9
-
-
 async def test_ledger_refusing_the_approval_sends_nothing_and_frees_the_symbol(world, autojump_clock):
     bad, good = world.order(), world.order()
     world.store.refuse = lambda batch: any(o.id == bad.id for o in batch.new_orders)
@@ -557,5 +544,5 @@ async def test_row_of_an_earlier_life_is_not_sent_though_the_order_is_being_sent
 async def test_new_order_does_not_overtake_what_waits_for_the_budget(world, autojump_clock):
     waiting, late = world.order("SBIN"), world.order("TCS")
     async with running(world):
-        world.executor.queue.push(waiting.key, waiting.id, waiting.deadline)
+        world.executor.queue.push(waiting.key, waiting.id, world.clock.boottime_ns() + 60_000_000_000)
         assert world.submit(late).status is S.PENDING

@@ -7,6 +7,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from engine.actors.ingest import MAX_WAITING, EarlierDeliveries, Ingest
 from engine.actors.intake import Receipt
@@ -325,6 +326,77 @@ async def test_store_that_cannot_tell_whether_it_is_a_repeat_refuses(world, auto
         with pytest.raises(UnavailableError, match="repeat"):
             await ingest.accept(a_delivery(world))
         assert (await ingest.accept(a_delivery(world, key="k2"))).receipts
+
+
+async def test_repeat_never_takes_back_what_an_earlier_sender_was_promised(world, autojump_clock):
+    async with taking(world) as ingest:
+        world.store.is_down = True
+        await ingest.accept(a_delivery(world))
+        # the journal is wiped, and is away when it is to be appended again
+        ingest.journal.append_first = lambda entries: [done(None) for _, _, done in entries]
+        assert ingest.journal_wiped() == 1
+        with pytest.raises(UnavailableError):
+            await ingest.accept(a_delivery(world))
+        world.store.is_down = False
+        await world.until(lambda: len(world.broker.left) == 1)
+
+
+async def test_repeat_of_what_was_withdrawn_is_not_answered_by_the_journals_late_word(world, autojump_clock):
+    async with taking(world) as ingest:
+        await ingest.accept(a_delivery(world, key="warm"))
+        ingest.journal.hangs = True
+        world.store.is_down = True
+        with pytest.raises(UnavailableError):
+            await ingest.accept(a_delivery(world))
+        ingest.journal.pending[0]("9-0")
+        with pytest.raises(UnavailableError):
+            await ingest.accept(a_delivery(world))
+        world.store.is_down = False
+        await trio.sleep(10)
+        assert not (await ingest.accept(a_delivery(world))).duplicate
+
+
+async def test_entry_of_an_earlier_try_that_the_cursor_has_passed_is_not_relied_on(world, autojump_clock):
+    async with taking(world) as ingest:
+        await ingest.accept(a_delivery(world, key="a"))
+        await ingest.settle()
+        world.store.is_down = True
+        ingest.journal.hangs = True
+        ended = []
+
+        async def send():
+            try:
+                ended.append(await ingest.accept(a_delivery(world, key="b")))
+            except UnavailableError:
+                ended.append(None)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            await trio.testing.wait_all_tasks_blocked()
+            # the journal has had it before what the cursor stands at: no start would read it there
+            ingest.journal.pending[0]("0-5")
+        assert ended == [None], "answered 202 for an entry that nobody would read again"
+
+
+async def test_wiped_journal_is_given_what_only_it_had_in_the_old_order(world, autojump_clock):
+    async with taking(world) as ingest:
+        await ingest.accept(a_delivery(world, key="in the ledger"))
+        await ingest.settle()
+        world.store.is_down = True
+        for key in ("a", "b"):
+            await ingest.accept(a_delivery(world, key=key))
+        ingest.journal.is_down = True
+        with pytest.raises(UnavailableError):
+            await ingest.accept(a_delivery(world, key="c"))
+        again = []
+        ingest.journal.append_first = again.extend
+        assert ingest.journal_wiped() == 2
+        assert [key for key, _, _ in again] == [f"{SOURCE}:a", f"{SOURCE}:b"]
+        for number, (_, _, done) in enumerate(again):
+            done(f"100-{number}")
+        world.store.is_down = False
+        await ingest.settle(timeout_s=30)
+        assert ingest.cursor == "100-1"
 
 
 async def test_cursor_moves_only_past_what_the_ledger_has(world, autojump_clock):

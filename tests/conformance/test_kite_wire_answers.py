@@ -548,3 +548,19 @@ async def test_new_access_token_is_used_from_the_next_request_on(stub, broker):
 def test_broker_over_plain_http_outside_loopback_is_refused():
     with pytest.raises(ConfigError, match="https"):
         KiteBroker("http://api.kite.trade", "k", "t", SystemClock())
+
+
+async def test_read_tells_the_date_of_every_answer_whatever_its_status(stub):
+    heard = []
+    reads = KiteReads(Origin.parse(stub.base_url), heard=lambda date, elapsed_s: heard.append((date, elapsed_s)))
+    broker = KiteBroker(stub.base_url, stub.api_key, stub.access_token, SystemClock(), reads=reads)
+    date = "Wed, 18 Nov 2026 04:30:00 GMT"
+    stub.next(answer(200, b'{"status": "success", "data": []}', extra=f"Date: {date}\r\n"))
+    await broker.orders()
+    stub.next(answer(503, b"{}", extra=f"Date: {date}\r\n"))
+    with pytest.raises(BrokerUnavailable):
+        await broker.orders()
+    assert [seen for seen, _ in heard] == [date, date]
+    assert all(elapsed_s >= 0 for _, elapsed_s in heard)
+    await reads.aclose()
+    await broker.aclose()

@@ -5,21 +5,25 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
-from engine import boot, recovery
+from engine import boot
 from engine.actors.audit_writer import AuditWriter
+from engine.actors.dead_letters import DeadLetters
 from engine.actors.ingest import EarlierDeliveries, Ingest
 from engine.actors.ledger_entry import LedgerEntry
 from engine.clock import SystemClock
 from engine.domain.directory import Directory
 from engine.domain.killswitch import KillSwitches
-from engine.errors import StartupError
+from engine.errors import MailboxFull, StartupError, UnavailableError
 from engine.journal import keys
 from engine.journal.entry import encode
 from engine.journal.store import JournalStore
+from engine.recovery import Recovery
+from engine.store import dead_letters as letter_rows
 from engine.store import history, lease
 from engine.store.database import APP_ROLE, Database
 from engine.store.ledger import LedgerStore
-from tests.support.ledger_rows import NOW, Trader, draft, sql
+from engine.store.migrate import latest_version
+from tests.support.ledger_rows import Trader, draft, sql
 from tests.support.valkey import OwnValkey
 
 KEY = b"j" * 32
@@ -141,7 +145,7 @@ async def test_absent_stores_are_refused_with_the_mend_and_without_the_password(
 
 async def test_opening_migrates_and_works_as_the_engines_role(aio, database_url):
     database, version, has_role = await boot.open_database(database_url)
-    assert (version, has_role) == (2, True)
+    assert (version, has_role) == (latest_version(), True)
     assert await database.run(lambda c: c.fetchval("SELECT current_user")) == APP_ROLE
     await database.close()
 
@@ -163,6 +167,19 @@ class Replay:
         self.ledger = AuditWriter(LedgerStore(url, role=APP_ROLE), epoch=1)
         self._store, self._epoch, self._database = store, epoch, Database(url)
         self.keys = []
+        self.alerts = []
+        self.counted = []
+        real = self.ledger.append
+
+        def appended(entry):
+            self.counted += [write for write in entry.writes if "INSERT INTO journal_attempts" in write.sql]
+            real(entry)
+
+        self.ledger.append = appended
+
+    async def close(self):
+        """After a replay that failed."""
+        await self._database.close()
 
     async def known(self, deliveries):
         wanted = [(d.source_id, d.idempotency_key) for d in deliveries]
@@ -181,30 +198,38 @@ class Replay:
 
     async def run(self, position="0-0"):
         self.keys = []
-        ingest = Ingest(
+        ingest = self.ingest = Ingest(
             directory=Directory(),
             kill=KillSwitches(),
             journal=None,
             journal_key=KEY,
             clock=SystemClock(),
             dedup_window_s=86400,
-            decide=self.decide,
+            decide=lambda passage: self.decide(passage),
             waiting_orders=lambda: 0,
             earlier=EarlierDeliveries(known=self.known),
         )
         await self._database.open()
+        self.ledger.journal = ingest.progress
+        letters = DeadLetters(
+            ledger=self.ledger,
+            clock=SystemClock(),
+            journal_key=KEY,
+            alert=lambda *told: self.alerts.append(told),
+            take_in=ingest.accept,
+            find=lambda _id: None,
+        )
+        recovery = Recovery(
+            ingest=ingest,
+            ledger=self.ledger,
+            letters=letters,
+            attempts_of=lambda *asked: self._database.run(lambda c: letter_rows.attempts_of(c, *asked)),
+            key=KEY,
+        )
         async with trio.open_nursery() as nursery:
             await nursery.start(self.ledger.run)
             with trio.fail_after(20):
-                result = await recovery.replay(
-                    store=self._store,
-                    epoch=self._epoch,
-                    position=position,
-                    key=KEY,
-                    ingest=ingest,
-                    ledger=self.ledger,
-                    now=NOW,
-                )
+                result = await recovery.replay(self._store, epoch=self._epoch, position=position)
             assert await self.ledger.barrier()
             nursery.cancel_scope.cancel()
         await self._database.close()
@@ -213,7 +238,7 @@ class Replay:
 
 @pytest.fixture
 async def replaying(schema_url, own, place, database):
-    await database.run(lambda c: lease.take(c, holder="t", expected_epoch=0))
+    await database.run(lambda c: lease.take(c, holder="t", seen=None))
     trader = await Trader().seed(schema_url)
     epoch = (await place()).epoch
     return trader, epoch, Replay(schema_url, JournalStore(own.url), epoch)
@@ -256,6 +281,93 @@ async def test_damaged_entries_become_dead_letters_once_and_stop_nothing(replayi
     assert len(letters) == 4
     assert {(status, queue) for _, status, queue in letters} == {("WAITING", "signal")}
     assert await sql(schema_url, "SELECT idempotency_key FROM trade_intents") == [("good",)]
+
+
+async def test_cursor_in_the_ledger_moves_along_with_replay(replaying, own, schema_url):
+    trader, epoch, replay = replaying
+    entries = [encode(trader.delivery("a"), KEY), b"garbage", encode(trader.delivery("b"), KEY)]
+    ids = [append(own, epoch, entry) for entry in entries]
+    await replay.run()
+    assert await sql(schema_url, "SELECT position FROM journal_cursor") == [(ids[-1],)]
+    assert replay.ingest.progress.on_disk == ids[-1]
+    assert await sql(schema_url, "SELECT * FROM journal_attempts") == []
+
+
+# entries that end the engine
+
+
+async def begun(url, epoch, position, attempts):
+    await sql(url, "INSERT INTO journal_attempts VALUES ($1, $2, $3)", epoch, position, attempts)
+
+
+async def counts(url):
+    return dict(await sql(url, "SELECT position, attempts FROM journal_attempts"))
+
+
+async def test_entry_is_counted_before_it_is_handled_whole_first_and_singly_after(replaying, own, schema_url):
+    trader, epoch, replay = replaying
+    ids = [append(own, epoch, encode(trader.delivery(f"k{n}"), KEY)) for n in range(5)]
+    await begun(schema_url, epoch, ids[2], 1)
+    await begun(schema_url, epoch, ids[3], 2)
+    seen = {}
+    decide = replay.decide
+
+    def look(passage):
+        # what the ledger was handed before: the counts go ahead of the intents
+        seen[passage.delivery.idempotency_key] = [
+            dict(zip(write.args[1], write.args[2], strict=True)) for write in replay.counted
+        ]
+        decide(passage)
+
+    replay.decide = look
+    assert (await replay.run())[0] == 5
+    assert seen["k0"] == seen["k1"] == [{ids[0]: 1, ids[1]: 1}]
+    assert seen["k2"][1:] == [{ids[2]: 2}]
+    assert seen["k3"][2:] == [{ids[3]: 3}]
+    assert seen["k4"][3:] == [{ids[4]: 1}]
+    assert await counts(schema_url) == {}
+
+
+async def test_entry_with_three_strikes_becomes_a_dead_letter_and_the_others_go_on(replaying, own, schema_url):
+    trader, epoch, replay = replaying
+    entries = [encode(trader.delivery(f"k{n}"), KEY) for n in range(3)]
+    ids = [append(own, epoch, entry) for entry in entries]
+    await begun(schema_url, epoch, ids[1], 3)
+    assert await replay.run() == (2, ids[-1])
+    assert replay.keys == ["k0", "k2"]
+    letters = await sql(schema_url, "SELECT kind, queue, status, attempts, payload FROM dead_letters")
+    assert letters == [("POISON", "signal", "WAITING", 3, entries[1])]
+    assert await sql(schema_url, "SELECT position FROM journal_cursor") == [(ids[-1],)]
+    assert len(replay.alerts) == 1
+    assert await counts(schema_url) == {}
+
+
+async def test_fault_of_a_store_is_no_strike(replaying, own, schema_url):
+    trader, epoch, replay = replaying
+    ids = [append(own, epoch, encode(trader.delivery(f"k{n}"), KEY)) for n in range(2)]
+
+    def decide(_passage):
+        raise MailboxFull("full")
+
+    replay.decide = decide
+    with pytest.RaisesGroup(UnavailableError, allow_unwrapped=True, flatten_subgroups=True):
+        await replay.run()
+    await replay.close()
+    assert await counts(schema_url) == dict.fromkeys(ids, 0)
+
+
+async def test_fault_of_an_entry_is_a_strike(replaying, own, schema_url):
+    trader, epoch, replay = replaying
+    position = append(own, epoch, encode(trader.delivery("k"), KEY))
+
+    def decide(_passage):
+        raise ZeroDivisionError
+
+    replay.decide = decide
+    with pytest.RaisesGroup(ZeroDivisionError, allow_unwrapped=True, flatten_subgroups=True):
+        await replay.run()
+    await replay.close()
+    assert await counts(schema_url) == {position: 1}
 
 
 async def test_replay_of_an_empty_journal_keeps_the_position(replaying):

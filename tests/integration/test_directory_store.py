@@ -95,7 +95,7 @@ class Office:
 async def office(schema_url, aio):
     database = Database(schema_url)
     await database.open()
-    await database.run(lambda c: lease.take(c, holder="t", expected_epoch=0))
+    await database.run(lambda c: lease.take(c, holder="t", seen=None))
     made = Office(schema_url, database, await Trader().seed(schema_url))
     async with trio.open_nursery() as nursery:
         await nursery.start(made.ledger.run)

@@ -333,6 +333,18 @@ async def test_bad_chunk_in_a_body_is_refused_once() -> None:
         assert answer.count(b"HTTP/1.1") == 1
 
 
+async def test_answer_before_the_body_came_says_that_the_connection_ends() -> None:
+    @endpoint("POST", "/guarded", permission=Permission.READ, summary="Guarded", raw_body=True, root=True)
+    async def guarded(_request: ApiRequest) -> None:
+        return None
+
+    async with running_api(ApiServices(), Registry([guarded])) as api, await api.connect() as stream:
+        await stream.send_all(request("/guarded", "Content-Length: 2", method="POST", close=False))
+        answer = await read_all(stream)
+        assert status(answer) == 401
+        assert b"connection: close" in answer.lower().partition(b"\r\n\r\n")[0]
+
+
 async def test_large_body_of_a_request_refused_by_its_headers_cannot_stall_the_connection() -> None:
     async with running_api(ApiServices(), Registry([echo])) as api:
         headers = [f"X-{n}: a" for n in range(100)]

@@ -291,6 +291,71 @@ async def test_wiped_server_takes_no_entry_before_it_bears_the_name_again(own):
             assert client.get(keys.EPOCH) == epoch.encode()
 
 
+async def test_wipe_is_told_when_the_server_can_be_written_to_and_positions_go_on(own):
+    epoch = str(uuid4())
+    async with writing(own.url, epoch) as writer:
+        before = await Append(writer).answer()
+        ahead = f"{keys.order_of(before)[0] + 3_600_000}-0"
+        with own.client() as client:
+            # a server whose clock was an hour ahead when it gave out its last position
+            client.xadd(keys.stream(epoch), {"e": "x"}, id=ahead)
+            newest = await Append(writer).answer()
+            again = []
+            told = []
+
+            def on_wiped():
+                told.append(writer.available)
+                entries = [(f"lost-{n}", b"lost-%d" % n, again.append) for n in range(3)]
+                writer.append_first(entries)
+
+            writer.on_wiped = on_wiped
+            client.flushall()
+            waiting = Append(writer, entry=b"later")
+            await waiting.ended.wait()
+            with trio.fail_after(5):
+                while len(again) < 3:
+                    await trio.sleep(0.005)
+            last = await Append(writer, entry=b"last").answer()
+    assert told == [True]
+    positions = [keys.order_of(position) for position in (newest, *again, last)]
+    assert positions == sorted(set(positions))
+    kept = [fields[b"e"] for _, fields in entries(own, epoch)]
+    assert [e for e in kept if e.startswith(b"lost")] == [b"lost-0", b"lost-1", b"lost-2"]
+    assert kept[-1] == b"last"
+
+
+async def test_lost_name_over_a_stream_that_is_still_there_loses_no_entry(own):
+    epoch = str(uuid4())
+    async with writing(own.url, epoch) as writer:
+        ids = [await Append(writer).answer() for _ in range(3)]
+        with own.client() as client:
+            client.delete(keys.EPOCH)
+        with trio.fail_after(5):
+            while writer.wiped < 2:
+                await trio.sleep(0.01)
+        await available(writer)
+        await Append(writer).answer()
+    assert [row_id.decode() for row_id, _ in entries(own, epoch)][:3] == ids
+
+
+async def test_entries_put_first_while_the_server_is_away_are_answered_at_once(tmp_path):
+    async with writing(OwnValkey(tmp_path).url, wait=False) as writer:
+        answers = []
+        writer.append_first([("k", b"e", answers.append)])
+        assert (answers, writer.failed) == ([None], 1)
+
+
+async def test_half_open_connection_fails_appends_within_the_deadline(own, tmp_path):
+    async with through_proxy(own, tmp_path, str(uuid4())) as (writer, proxy):
+        proxy.stall()
+        assert await Append(writer).answer(within_s=5) is None
+        assert not writer.available
+        # nothing waits for the server after that
+        assert Append(writer).answers == [None]
+        proxy.flow()
+        await available(writer)
+
+
 async def test_wiped_idle_server_is_noticed(own):
     async with writing(own.url) as writer:
         with own.client() as client:

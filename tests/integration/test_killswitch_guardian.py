@@ -78,7 +78,7 @@ def desk(tmp_path):
 async def stored(schema_url, aio, tmp_path):
     database = Database(schema_url)
     await database.open()
-    await database.run(lambda c: lease.take(c, holder="t", expected_epoch=0))
+    await database.run(lambda c: lease.take(c, holder="t", seen=None))
     yield Desk(tmp_path, schema_url), database
     await database.close()
 

@@ -153,7 +153,7 @@ async def stored(url: str, batch: Batch | None = None) -> AsyncIterator[Database
         ledger = LedgerStore(url, role=None)
         try:
             await database.run(_people)
-            epoch = await database.run(lambda c: lease.take(c, holder="test", expected_epoch=0))
+            epoch = await database.run(lambda c: lease.take(c, holder="test", seen=None))
             assert epoch is not None
             if batch is not None:
                 await ledger.commit(batch, epoch=epoch, timeout_s=5)

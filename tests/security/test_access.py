@@ -320,6 +320,7 @@ class Belongings:
             ("GET", "/accounts/{}/margins", account, None),
             ("GET", "/accounts/{}/holdings", account, None),
             ("GET", "/accounts/{}/positions", account, None),
+            ("POST", "/accounts/{}/reconcile", account, None),
             ("GET", "/strategies/{}", strategy, None),
             ("PATCH", "/strategies/{}", strategy, {"enabled": False}),
             ("DELETE", "/strategies/{}", strategy, None),

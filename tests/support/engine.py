@@ -24,8 +24,11 @@ class EngineProcess:
     """``engine run`` in *folder*, with what it prints collected.
 
     *environment* holds ``ENGINE__SECTION__KEY`` overrides; ``database_url`` and ``redis_url`` of the
-    tests' servers are given that way. Without them the engine starts its embedded ones.
+    tests' servers are given that way. Without them the engine starts its embedded ones. *program* is
+    what Python runs instead of ``-m engine``: a launcher of tests/support.
     """
+
+    program: tuple[str, ...] = ("-m", "engine")
 
     def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
         self.folder = folder
@@ -38,7 +41,7 @@ class EngineProcess:
         )
         self.lines: list[str] = []
         self.errors: list[str] = []
-        self.base_url = ""
+        self.base_url = self.standby_url = ""
         self.process: subprocess.Popen[str] | None = None
         self._ready = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -48,9 +51,9 @@ class EngineProcess:
         """Start it and wait for the ready line; raises RuntimeError with its words when it ends first."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._ready.clear()
-        self.base_url, self._token = "", ""
+        self.base_url, self.standby_url, self._token = "", "", ""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "engine", "run", "--port", "0", *self._arguments],
+            [sys.executable, *self.program, "run", "--port", "0", *self._arguments],
             cwd=self.folder,
             env=self._environment,
             stdin=subprocess.DEVNULL,
@@ -71,6 +74,8 @@ class EngineProcess:
     def _read(self, pipe: Any, into: list[str]) -> None:
         for line in pipe:
             into.append(line.rstrip("\n"))
+            if line.startswith("engine standby "):
+                self.standby_url = line.split()[2]
             if line.startswith("engine ready "):
                 self.base_url = line.split()[2]
                 self._ready.set()
@@ -83,6 +88,14 @@ class EngineProcess:
         if not self.base_url:
             self.kill()
             raise RuntimeError("the engine did not get ready:\n" + "\n".join([*self.lines, *self.errors][-40:]))
+
+    def wait_standby(self) -> None:
+        """Wait until it says that it waits for another engine."""
+        self.wait_for("standby", lambda: self.standby_url or self._has_ended(), within_s=_READY_WITHIN_S)
+        assert self.standby_url, "it did not become a standby:\n" + "\n".join([*self.lines, *self.errors][-40:])
+
+    def _has_ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
 
     def stop(self) -> int:
         """SIGTERM; return the exit code."""

@@ -67,6 +67,15 @@ class RunningExchange:
         """Open or close the market."""
         await self._control("market", {"open": is_open})
 
+    async def set_faults(self, *rules: dict[str, Any]) -> None:
+        """Replace the rules by which it misbehaves (engine.exchange.faults.FaultRule); none ends it."""
+        await self._control("faults", {"rules": list(rules)})
+
+    async def fault_hits(self) -> list[dict[str, Any]]:
+        """Return the requests that rules were applied to."""
+        async with httpx.AsyncClient(base_url=self.base_url, timeout=10) as client:
+            return list((await client.get("/_control/faults")).json()["data"]["hits"])
+
     async def flush_sessions(self) -> None:
         """End every session, as the daily token flush does."""
         await self._control("flush-sessions", {})

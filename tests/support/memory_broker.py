@@ -1,6 +1,6 @@
 """A broker in memory whose every answer can be scripted; it notes what left, and whether its row was on disk."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from decimal import Decimal
 from itertools import count
 from typing import Any
@@ -12,13 +12,16 @@ import trio.lowlevel
 from engine.broker.base import (
     Accepted,
     Broker,
+    BrokerHolding,
     BrokerOrder,
+    BrokerPosition,
     BrokerPositions,
     BrokerTrade,
     Gate,
     NotSent,
     OrderNotCommitted,
     PlaceOutcome,
+    Refused,
     WriteOutcome,
 )
 from engine.domain.enums import (
@@ -43,6 +46,7 @@ class MemoryBroker(Broker):
         self.rows: dict[str, BrokerOrder] = {}
         self.shown_trades: list[BrokerTrade] = []
         self.left: list[Order] = []
+        self.rate_limited: set[str] = set()
         self.gated: list[tuple[Order, str]] = []
         self.unproven: list[Order] = []
         self.answers: list[Answer] = []
@@ -57,7 +61,11 @@ class MemoryBroker(Broker):
         self.cancel_answer: WriteOutcome | None = None
         self.cancel_latency_s = 0.01
         self.last_price = Decimal(100)
-        self.position_rows: tuple[Any, ...] = ()
+        self.position_rows: tuple[Any, ...] | None = None
+        self.positions_down: Exception | None = None
+        # signed units carried into the day, by (symbol, product)
+        self.overnight: dict[tuple[str, str], int] = {}
+        self.held_shares: list[BrokerHolding] = []
         self.closed = False
         self.on_left: Callable[[Order], None] = lambda _order: None
         self.times: list[float] = []
@@ -90,7 +98,32 @@ class MemoryBroker(Broker):
             "symbol": order.symbol,
             "transaction_type": order.transaction_type.value,
             "product": order.product_type.value,
+            "order_type": order.order_type.value,
+            "validity": order.validity.value,
+            "variety": order.variety.value,
+            "price": order.price or Decimal(0),
             "tag": order.tag,
+            "order_timestamp": NOW,
+        }
+        self.rows[broker_id] = BrokerOrder(**(defaults | fields))
+        return broker_id
+
+    def by_hand(self, symbol: str = "INFY", quantity: int = 10, side: str = "BUY", **fields: Any) -> str:
+        """Have an order in the book that nobody of ours placed; returns the broker's id."""
+        broker_id = str(next(self._ids))
+        defaults: dict[str, Any] = {
+            "broker_order_id": broker_id,
+            "status": OrderStatus.OPEN,
+            "raw_status": "OPEN",
+            "quantity": quantity,
+            "exchange": "NSE",
+            "symbol": symbol,
+            "transaction_type": side,
+            "product": "MIS",
+            "order_type": "LIMIT",
+            "validity": "DAY",
+            "variety": "regular",
+            "price": Decimal(100),
             "order_timestamp": NOW,
         }
         self.rows[broker_id] = BrokerOrder(**(defaults | fields))
@@ -176,11 +209,43 @@ class MemoryBroker(Broker):
         return [t for t in self.shown_trades if t.broker_order_id == broker_order_id]
 
     async def positions(self) -> BrokerPositions:
+        rows = tuple(self._positions()) if self.position_rows is None else self.position_rows
         await trio.sleep(self.read_latency_s)
-        return BrokerPositions(net=self.position_rows)
+        if self.positions_down is not None:
+            raise self.positions_down
+        return BrokerPositions(net=rows)
 
-    async def holdings(self) -> list[Any]:
-        return []
+    def _positions(self) -> Iterator[BrokerPosition]:
+        """What the shown trades and what was carried in add up to; prices carried in are 100."""
+        keys = dict.fromkeys([*self.overnight, *((t.symbol, t.product) for t in self.shown_trades)])
+        for symbol, product in keys:
+            mine = [t for t in self.shown_trades if (t.symbol, t.product) == (symbol, product)]
+            bought = [t for t in mine if t.transaction_type == "BUY"]
+            sold = [t for t in mine if t.transaction_type == "SELL"]
+            carried = self.overnight.get((symbol, product), 0)
+            day_buy, day_sell = sum(t.quantity for t in bought), sum(t.quantity for t in sold)
+            buy_value = sum((t.quantity * t.price for t in bought), Decimal(0))
+            sell_value = sum((t.quantity * t.price for t in sold), Decimal(0))
+            yield BrokerPosition(
+                exchange="NSE",
+                symbol=symbol,
+                product=product,
+                quantity=carried + day_buy - day_sell,
+                overnight_quantity=carried,
+                last_price=Decimal(100),
+                buy_quantity=day_buy + max(carried, 0),
+                buy_value=buy_value + 100 * max(carried, 0),
+                sell_quantity=day_sell + max(-carried, 0),
+                sell_value=sell_value + 100 * max(-carried, 0),
+                day_buy_quantity=day_buy,
+                day_buy_value=buy_value,
+                day_sell_quantity=day_sell,
+                day_sell_value=sell_value,
+            )
+
+    async def holdings(self) -> list[BrokerHolding]:
+        await trio.sleep(self.read_latency_s)
+        return list(self.held_shares)
 
     async def instruments(self, exchange: str | None = None) -> list[Instrument]:
         return []
@@ -218,6 +283,8 @@ def answer(outcome: PlaceOutcome, *, after_s: float = 0.01, placed: OrderStatus 
             return refused
         if placed is not None:
             broker.put(order, placed)
+        elif isinstance(outcome, Refused) and outcome.rate_limited:
+            broker.rate_limited.add(order.tag)
         await trio.sleep(after_s)
         return outcome
 

@@ -16,10 +16,15 @@ from engine.domain.enums import (
 )
 from engine.domain.order import Order
 from engine.errors import StoreUnavailable
-from engine.store.ledger import Batch, Head, LedgerRefused
+from engine.journal.keys import order_of
+from engine.store.ledger import Batch, Head, JournalCursor, LedgerRefused
 
 LIVE = ("PENDING", "SUBMITTING", "SUBMITTED", "OPEN", "TRIGGER_PENDING", "PARTIALLY_FILLED", "UNKNOWN")
 WATCHED = ("CANCELLED", "REJECTED", "EXPIRED", "FAILED")
+
+
+def _follows(new: JournalCursor, old: JournalCursor) -> bool:
+    return new.epoch == old.epoch and order_of(new.position) > order_of(old.position)
 
 
 class MemoryStore:
@@ -34,6 +39,7 @@ class MemoryStore:
         self.positions: dict[object, tuple[Any, date]] = {}
         self.audit: list[Any] = []
         self.writes: list[Any] = []
+        self.cursor: JournalCursor | None = None
         self.log: list[tuple[UUID, OrderStatus, int]] = []
         self.delay_s = 0.001
         self.is_down = False
@@ -94,6 +100,8 @@ class MemoryStore:
             if write.sql.startswith("DELETE FROM fills"):
                 self.fills.pop((write.args[0], write.args[1]), None)
         self.audit += batch.audit
+        if batch.cursor is not None and (self.cursor is None or _follows(batch.cursor, self.cursor)):
+            self.cursor = batch.cursor
 
     async def head(self, *, timeout_s: float = 5.0) -> Head:
         await trio.lowlevel.checkpoint()
@@ -131,6 +139,7 @@ class MemoryStore:
             positions=[(p, d) for p, d in self.positions.values() if p.account_id == account_id],
             broker_ids_today=[o.broker_order_id for o in mine if o.broker_order_id and o.trading_day == day],
             sent_today=sum(o.submitting_at is not None and o.trading_day == day for o in mine),
+            earlier=[(o.broker_order_id, o.tag) for o in mine if o.broker_order_id],
         )
 
     async def user(self, user_id: UUID, day: date) -> UserHistory:
@@ -142,7 +151,7 @@ class MemoryStore:
         return UserHistory(
             positions=[p for p, _ in self.positions.values()],
             live_orders=[o for o in mine if o.status in LIVE],
-            orders_today=[(o.account_id, o.created_at) for o in mine if o.trading_day == day],
+            orders_today=[(o.account_id, o.created_at) for o in mine if o.trading_day == day and not o.is_external],
             live_intents=[
                 (
                     i,
@@ -155,3 +164,19 @@ class MemoryStore:
                 for i in live
             ],
         )
+
+    async def ended_short(self, user_id: UUID, day: date) -> list[Any]:
+        await trio.sleep(self.delay_s)
+        if self.is_down:
+            raise StoreUnavailable("scripted: down")
+        found = []
+        for intent in self.intents.values():
+            orders = [o for o in self.orders.values() if o.intent_id == intent.id]
+            if (
+                intent.user_id == user_id
+                and intent.status in ("PARTIAL", "FAILED", "CANCELLED", "EXPIRED")
+                and any(o.filled_quantity and o.trading_day == day for o in orders)
+            ):
+                ends = [(o.id, o.status, o.quantity, o.filled_quantity, o.status_message) for o in orders]
+                found.append((intent, ends))
+        return found

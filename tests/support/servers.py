@@ -127,6 +127,11 @@ class TestServers:
             raise RuntimeError(f"{statement}: {done.stderr.strip()}")
         return done.stdout.strip()
 
+    def psql_target(self, dbname: str) -> list[str]:
+        """Return the command that opens a session on a database."""
+        where = ["-h", str(self._socket_dir()), "-p", str(PORT), "-U", OWNER_ROLE, "-d", dbname]
+        return [str(binaries() / "psql"), *where]
+
     def _running(self) -> EmbeddedUrls:
         if self._urls is None:
             raise RuntimeError("the test servers are not running")

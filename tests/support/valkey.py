@@ -42,8 +42,14 @@ class OwnValkey:
             except redis.exceptions.AuthenticationError:
                 return self
             except redis.exceptions.ConnectionError:
+                assert self._process.poll() is None, "the Valkey ended as it started"
                 assert time.monotonic() < deadline, "the Valkey does not start"
                 time.sleep(0.01)
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        return self._running().pid
 
     def client(self, **options: object) -> redis.Redis:
         """Return a client of the server."""

@@ -26,6 +26,7 @@ from engine.broker.values import (
 from engine.clock import IST
 from engine.domain.enums import OrderStatus
 from engine.errors import BrokerUnavailable
+from engine.observability.redaction import escape_controls
 
 T = TypeVar("T")
 
@@ -163,7 +164,7 @@ def _payload(decoder: msgspec.json.Decoder[rows.Answer[T]], body: bytes) -> T:
 def _order(row: rows.OrderRow) -> BrokerOrder:
     quantity = _count("quantity", row.quantity)
     filled = _count("filled_quantity", row.filled_quantity)
-    raw = row.status or ""
+    raw = _text(row.status) or ""
     return BrokerOrder(
         broker_order_id=_id(row.order_id),
         status=order_status(raw, filled, quantity),
@@ -183,13 +184,18 @@ def _order(row: rows.OrderRow) -> BrokerOrder:
         market_protection=_money("market_protection", row.market_protection),
         tag=row.tag,
         tags=tuple(row.tags) if row.tags else (),
-        status_message=row.status_message or row.status_message_raw,
+        status_message=_text(row.status_message or row.status_message_raw),
         exchange_order_id=_id(row.exchange_order_id) or None,
         parent_order_id=_id(row.parent_order_id) or None,
         order_timestamp=moment("order_timestamp", row.order_timestamp),
         exchange_timestamp=moment("exchange_timestamp", row.exchange_timestamp),
         exchange_update_timestamp=moment("exchange_update_timestamp", row.exchange_update_timestamp),
     )
+
+
+def _text(words: str | None) -> str | None:
+    # no store takes a NUL, and words are no reason to lose what the row says
+    return None if words is None else escape_controls(words)
 
 
 def _trade(row: rows.TradeRow, now: datetime) -> BrokerTrade:

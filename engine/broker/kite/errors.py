@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from engine.broker.outcome import Accepted, NotSent, RefusalCode, Refused, Unknown, WriteOutcome
+from engine.observability.redaction import escape_controls
 
 
 class Failure(StrEnum):
@@ -185,7 +186,7 @@ def _refused(status: int, content_type: str, body: bytes, change: bool) -> Refus
         return unknown
     return Refused(
         code=code,
-        message=message,
+        message=escape_controls(message),
         error_type=error_type,
         status=status,
         auth_blocked=code is RefusalCode.TOKEN_DEAD,
@@ -214,4 +215,5 @@ def _read(body: bytes) -> _Envelope | None:
 
 
 def _excerpt(body: bytes) -> str:
-    return body[:200].decode("utf-8", "replace")
+    # no store takes a NUL, and what the ledger refuses would leave the order as it was before the answer
+    return escape_controls(body[:200].decode("utf-8", "replace"))

@@ -7,7 +7,7 @@ the pool stands in front of it: without one, cancelling under contention leaks t
 
 import ssl
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -17,6 +17,7 @@ import trio
 from engine.broker.base import BrokerAuthError
 from engine.broker.kite.origin import Origin
 from engine.errors import BrokerUnavailable
+from engine.observability.redaction import escape_controls
 
 _MAX_BODY = 64 << 20
 # Above this a body takes milliseconds to unpack, which is for a worker thread.
@@ -34,7 +35,10 @@ _error = msgspec.json.Decoder(_Error)
 
 
 class KiteReads:
-    """Reads from *origin*. *timeout_s* bounds each phase of a request, *total_s* the whole of it."""
+    """Reads from *origin*. *timeout_s* bounds each phase of a request, *total_s* the whole of it.
+
+    *heard* is told the ``Date`` of every answer and how many seconds after the request it came.
+    """
 
     def __init__(
         self,
@@ -44,7 +48,9 @@ class KiteReads:
         total_s: float = 30.0,
         max_connections: int = 16,
         ssl_context: ssl.SSLContext | None = None,
+        heard: Callable[[str | None, float], None] | None = None,
     ) -> None:
+        self._heard = heard
         # Loading the certificate store takes some 20 ms: not for plain HTTP.
         verify = (
             (ssl_context or ssl.create_default_context()) if origin.is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -84,6 +90,7 @@ class KiteReads:
             raise BrokerUnavailable(f"{path}: the client is closed")
         try:
             with trio.fail_after(self._total_s):
+                asked = trio.current_time()
                 async with (
                     self._limiter,
                     self._client.stream(
@@ -94,6 +101,8 @@ class KiteReads:
                         data=form,
                     ) as response,
                 ):
+                    if self._heard is not None:
+                        self._heard(response.headers.get("date"), trio.current_time() - asked)
                     raw = await _drain(path, response)
                     if response.headers.get("content-encoding", "").lower() == "gzip":
                         raw = await _unpacked(path, raw)
@@ -147,7 +156,7 @@ def checked(path: str, status: int, body: bytes) -> bytes:
         found = _error.decode(body)
     except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError):
         found = _Error(message=body[:120].decode("utf-8", "replace"))
-    message = f"{path}: HTTP {status}: {str(found.message)[:300]}"
+    message = escape_controls(f"{path}: HTTP {status}: {str(found.message)[:300]}")
     if status == 403 and found.error_type == "TokenException":
         raise BrokerAuthError(message)
     raise BrokerUnavailable(message)

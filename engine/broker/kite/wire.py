@@ -21,6 +21,7 @@ from engine.broker.kite.channel import Channel
 from engine.broker.kite.errors import Failure
 from engine.broker.kite.origin import Origin
 from engine.broker.outcome import Gate
+from engine.runtime.crashpoint import crashpoint
 
 
 class WireAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,6 +186,7 @@ class _Exchange:
                 if reason is not None:
                     self.is_channel_clean = not begun
                     return self.failed(Failure.GATED, reason)
+                crashpoint("S6.gate_passed")
                 if not begun:
                     channel.begin(self._request)
                     begun = True
@@ -198,6 +200,7 @@ class _Exchange:
                 await channel.wait_writable()
                 done = channel.flush()
                 self.sent = channel.sent
+            crashpoint("S6.sent")
             return await self._read(channel)
         except OSError as exc:
             self.sent = channel.sent if begun else 0
@@ -208,6 +211,7 @@ class _Exchange:
         try:
             while not reader.complete:
                 await channel.wait_readable()
+                crashpoint("S7.answer_arrived")
                 chunk = channel.read()
                 if chunk is None:
                     continue

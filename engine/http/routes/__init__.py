@@ -5,9 +5,11 @@ from engine.http.routes import (
     accounts,
     audit,
     auth,
+    dead_letters,
     execution,
     intents,
     killswitch,
+    reconcile,
     risk,
     signals,
     sources,
@@ -24,6 +26,7 @@ def registry() -> Registry:
         auth,
         users,
         accounts,
+        reconcile,
         strategies,
         sources,
         signals,
@@ -33,6 +36,7 @@ def registry() -> Registry:
         risk,
         killswitch,
         system,
+        dead_letters,
         audit,
     )
 

@@ -1,15 +1,17 @@
 """Readiness: what the engine needs, looked at together and not more often than it makes sense."""
 
 import functools
-from typing import Any
 
 import trio
 
 from engine.domain.enums import AccountStatus
 from engine.errors import StoreUnavailable
 from engine.http.services import Services
-from engine.http.views.system import ChecksView, CheckView, ReadyView, StepWatch, find_child, ready_view
+from engine.http.views.system import ChecksView, CheckView, ReadyView, StepWatch, find_child, leader_view, ready_view
 from engine.runtime.child import Status
+from engine.runtime.holder import told
+from engine.store import lease
+from engine.store.lease import Lease
 from engine.store.migrate import available
 
 _PING_TIMEOUT_S = 1.0
@@ -29,19 +31,20 @@ class ReadyKeeper:
         """Return how the engine stands, at most half a second old."""
         async with self._lock:
             if self._seen is None or trio.current_time() - self._seen_at > _READY_KEPT_S:
-                self._seen = ready_view(await self._look(services))
+                self._seen = await self._look(services)
                 self._seen_at = trio.current_time()
             return self._seen
 
-    async def _look(self, services: Services) -> ChecksView:
+    async def _look(self, services: Services) -> ReadyView:
         tree = services.tree()
+        held = await _lease(services)
 
         def server(name: str) -> str | None:
             child = find_child(tree, name)
             return None if child is None or child.state is Status.RUNNING else f"{name} is {child.state.lower()}"
 
-        return ChecksView(
-            database=_check(server("postgres") or await _database_fault(services), "reachable"),
+        checks = ChecksView(
+            database=_check(server("postgres") or _database_fault(services, held), "reachable"),
             journal=_check(
                 server("valkey") or (None if services.journal.available else "the journal cannot be reached"),
                 "reachable",
@@ -49,12 +52,15 @@ class ReadyKeeper:
             broker=_check(server("exchange") or _broker_fault(services), f"{len(services.master.book)} instruments"),
             migrations=_check(_migrations_fault(services), f"schema version {services.schema_version}"),
             clock=_check(self._clock_fault(services), "steady"),
-            lease=_check(
-                None if services.lease.holds() else "the lease is not held: nothing is sent", "held by this engine"
-            ),
+            lease=_check(_lease_fault(services, held), f"held by this engine, epoch {services.lease.epoch}"),
         )
+        return ready_view(checks, None if held is None else leader_view(held, epoch=services.lease.epoch))
 
     def _clock_fault(self, services: Services) -> str | None:
+        watch = services.extras.get("clock_watch")
+        if watch is not None:
+            suspect: str | None = watch.suspect()
+            return suspect
         jumped = self._steps.look(services.clock.now().timestamp(), services.clock.boottime_ns() / 1e9)
         return None if jumped is None else f"the clock was set by {jumped:+.1f} s"
 
@@ -63,13 +69,22 @@ def _check(fault: str | None, well: str) -> CheckView:
     return CheckView(ok=fault is None, detail=fault or well)
 
 
-async def _database_fault(services: Services) -> str | None:
-    async def ping(connection: Any) -> None:
-        await connection.execute("SELECT 1")
-
+async def _lease(services: Services) -> Lease | None:
+    """Return the lease, None while the store cannot be asked for it: that is what it is asked for first of all."""
     try:
-        await services.database.run(ping, timeout_s=_PING_TIMEOUT_S)
+        return await services.database.run(lease.read, timeout_s=_PING_TIMEOUT_S)
     except StoreUnavailable:
+        return None
+
+
+def _lease_fault(services: Services, held: Lease | None) -> str | None:
+    if held is not None and held.epoch != services.lease.epoch:
+        return f"{told(held.holder)} leads, epoch {held.epoch}: this engine sends nothing"
+    return None if services.lease.holds() else "the lease is not held: nothing is sent"
+
+
+def _database_fault(services: Services, held: Lease | None) -> str | None:
+    if held is None:
         return "the database cannot be reached"
     ledger = services.ledger
     if not ledger.available and (ledger.in_flight or ledger.mailbox.depth):

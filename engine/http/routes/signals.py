@@ -35,6 +35,7 @@ from engine.http.services import Services
 from engine.http.views.ownership import reachable
 from engine.http.views.verdicts import VerdictView, field_refusal, good_items, verdicts, whole_refusal
 from engine.ids import uuid7
+from engine.runtime.crashpoint import crashpoint
 from engine.signals import sheets
 
 _TAGS = ("signals",)
@@ -190,6 +191,7 @@ def _row(body: HandSignalBody) -> dict[str, Any]:
 
 async def _take(request: ApiRequest, source: Source) -> VerdictView | list[VerdictView]:
     services: Services = request.services
+    crashpoint("S1.authenticated")
     check_content_type(request.header("content-type"))
     key = delivery_key(request, services.clock.now(), services.config.signals.dedup_window_s)
     batch = sheets.parse(request.raw)
@@ -204,6 +206,7 @@ async def _take(request: ApiRequest, source: Source) -> VerdictView | list[Verdi
     items = good_items(batch.items)
     if not items:
         return verdicts(batch, None)
+    crashpoint("S1.parsed")
     accepted = await services.ingest.accept(
         Delivery(
             source_id=source.id,
@@ -216,6 +219,7 @@ async def _take(request: ApiRequest, source: Source) -> VerdictView | list[Verdi
             items=items,
         )
     )
+    crashpoint("S3.before_answer")
     return verdicts(batch, accepted)
 
 

@@ -7,7 +7,10 @@ from typing import Any
 from engine.domain.enums import OrderStatus
 from engine.http.endpoint import ApiStruct
 from engine.runtime.child import ChildState, Status
+from engine.runtime.holder import read as read_holder
+from engine.runtime.holder import told as told_holder
 from engine.runtime.mailbox import MailboxStats
+from engine.store.lease import Lease
 
 
 class HealthView(ApiStruct, frozen=True, kw_only=True):
@@ -35,11 +38,27 @@ class ChecksView(ApiStruct, frozen=True, kw_only=True):
     lease: CheckView
 
 
+class LeaderView(ApiStruct, frozen=True, kw_only=True):
+    """Who may write and send: the lease as the store has it; ``ageS`` is seconds since it was last renewed.
+
+    ``isThisEngine`` is whether it is the lease that this engine works under.
+    """
+
+    holder: str
+    host: str | None
+    process: int | None
+    epoch: int
+    age_s: float
+    released: bool
+    is_this_engine: bool
+
+
 class ReadyView(ApiStruct, frozen=True, kw_only=True):
-    """``status`` is ok, or degraded when a check is not."""
+    """``status`` is ok, or degraded when a check is not; ``leader`` is null while the store cannot be asked."""
 
     status: str
     checks: ChecksView
+    leader: LeaderView | None
 
 
 class MailboxView(ApiStruct, frozen=True, kw_only=True):
@@ -111,10 +130,24 @@ def actor_view(child: ChildState, now_s: float) -> ActorView:
     )
 
 
-def ready_view(checks: ChecksView) -> ReadyView:
+def leader_view(held: Lease, *, epoch: int) -> LeaderView:
+    """Return who holds the lease; *epoch* is that of the engine that answers."""
+    holder = read_holder(held.holder)
+    return LeaderView(
+        holder=told_holder(held.holder),
+        host=None if holder is None else holder.host,
+        process=None if holder is None else holder.process,
+        epoch=held.epoch,
+        age_s=round(max(0.0, held.age_s), 3),
+        released=held.released,
+        is_this_engine=held.epoch == epoch,
+    )
+
+
+def ready_view(checks: ChecksView, leader: LeaderView | None) -> ReadyView:
     """Return the readiness that follows from *checks*."""
     each = (checks.database, checks.journal, checks.broker, checks.migrations, checks.clock, checks.lease)
-    return ReadyView(status="ok" if all(check.ok for check in each) else "degraded", checks=checks)
+    return ReadyView(status="ok" if all(check.ok for check in each) else "degraded", checks=checks, leader=leader)
 
 
 def queue_view(

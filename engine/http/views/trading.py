@@ -17,6 +17,7 @@ from engine.domain.enums import (
 )
 from engine.domain.fill import Fill
 from engine.domain.intent import IntentEvent
+from engine.domain.order import OrderOrigin
 from engine.domain.position import Position, average_price, m2m, pnl, realised, unrealised
 from engine.http.endpoint import ApiStruct
 from engine.http.views.numbers import tidy, tidy_or_none
@@ -46,7 +47,10 @@ class FillView(ApiStruct, frozen=True, kw_only=True):
 
 
 class OrderView(ApiStruct, frozen=True, kw_only=True):
-    """One order on one account; prices are rupees, quantities units."""
+    """One order on one account; prices are rupees, quantities units.
+
+    ``origin`` is EXTERNAL for an order that was found at the broker and not sent from here.
+    """
 
     id: UUID
     intent_id: UUID | None
@@ -69,6 +73,7 @@ class OrderView(ApiStruct, frozen=True, kw_only=True):
     status_message: str | None
     broker_order_id: str | None
     tag: str
+    origin: OrderOrigin
     created_at: datetime
     updated_at: datetime
     events: tuple[OrderEventView, ...]
@@ -185,6 +190,7 @@ def order_view(story: OrderStory) -> OrderView:
         status_message=order.status_message,
         broker_order_id=order.broker_order_id,
         tag=order.tag,
+        origin=order.origin,
         created_at=order.created_at,
         updated_at=order.updated_at,
         events=tuple(

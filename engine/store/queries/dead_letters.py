@@ -1,6 +1,24 @@
-"""Counts of jobs that gave up, for the API (asyncio-flavoured units)."""
+"""Jobs that gave up, for the API and for the start of an engine (asyncio-flavoured units)."""
 
+from datetime import datetime
 from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from engine.domain.dead_letter import DeadLetter, LetterKind, LetterQueue, LetterStatus
+from engine.store.queries.filters import Filters
+
+
+class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which letters: ``start`` inclusive, ``end`` exclusive, ``after`` the last one already seen."""
+
+    limit: int
+    queue: LetterQueue | None = None
+    status: LetterStatus | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    after: tuple[datetime, UUID] | None = None
 
 
 async def waiting_by_queue(connection: Any) -> dict[str, int]:
@@ -9,3 +27,46 @@ async def waiting_by_queue(connection: Any) -> dict[str, int]:
         "SELECT queue, count(*) AS waiting FROM dead_letters WHERE status = 'WAITING' GROUP BY queue"
     )
     return {row["queue"]: row["waiting"] for row in found}
+
+
+async def list_letters(connection: Any, wanted: LetterFilter) -> list[DeadLetter]:
+    """Return up to ``limit`` letters, newest first."""
+    filters = (
+        Filters()
+        .add("queue = {}", wanted.queue)
+        .add("status = {}", wanted.status)
+        .add("created_at >= {}", wanted.start)
+        .add("created_at < {}", wanted.end)
+        .add_tuple("(created_at, id) < ({}, {})", wanted.after)
+    )
+    sql = (
+        f"SELECT * FROM dead_letters{filters.where()} "  # noqa: S608 -- constants
+        f"ORDER BY created_at DESC, id DESC LIMIT {filters.parameter(wanted.limit)}"
+    )
+    return [_letter(row) for row in await connection.fetch(sql, *filters.args)]
+
+
+async def find(connection: Any, letter_id: UUID) -> DeadLetter | None:
+    """Return one letter, or None."""
+    row = await connection.fetchrow("SELECT * FROM dead_letters WHERE id = $1", letter_id)
+    return None if row is None else _letter(row)
+
+
+async def requeued(connection: Any) -> list[DeadLetter]:
+    """Return the letters that a person requeued and that have not become intents, in the order of the decisions."""
+    found = await connection.fetch(
+        "SELECT * FROM dead_letters WHERE status = 'REQUEUED' AND taken_at IS NULL ORDER BY decided_at, id"
+    )
+    return [_letter(row) for row in found]
+
+
+def _letter(row: Any) -> DeadLetter:
+    fields = dict(row)
+    return DeadLetter(
+        **fields
+        | {
+            "queue": LetterQueue(fields["queue"]),
+            "kind": LetterKind(fields["kind"]),
+            "status": LetterStatus(fields["status"]),
+        }
+    )

@@ -89,3 +89,11 @@ def test_pacer_calls_counted_as_one_entry_all_count_until_the_last_is_old() -> N
     assert taken(pacer, 0.0, 1) + taken(pacer, 0.001, 1) == 2
     assert taken(pacer, 1.1005, 2) == 0
     assert taken(pacer, 1.102, 2) == 2
+
+
+def test_pacer_held_gives_half_of_a_second_to_urgent_calls_alone() -> None:
+    pacer = Pacer(10, 400, 5000)
+    pacer.hold(110.0)
+    assert taken(pacer, 100.0, 20) == 0
+    assert sum(pacer.try_take(100.0, DAY, urgent=True) for _ in range(20)) == 5
+    assert taken(pacer, 110.0, 20) == 10

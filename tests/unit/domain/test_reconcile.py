@@ -1,4 +1,4 @@
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import accumulate
 from typing import Any
@@ -13,6 +13,7 @@ from engine.domain.reconcile import (
     Verdict,
     clean_read,
     match_by_tag,
+    next_day_close,
     next_poll_delay,
     verdict,
 )
@@ -128,3 +129,17 @@ def test_match_by_tag_gives_every_order_of_the_tag() -> None:
     first, second = a_row("TE1A"), a_row("TE1A", "autoslice")
     assert match_by_tag([first, second], "TE1A") == (first, second)
     assert match_by_tag([], "TE1A") == ()
+
+
+@pytest.mark.parametrize(
+    ("now", "due"),
+    [
+        (datetime(2026, 11, 18, 4, 30, tzinfo=UTC), datetime(2026, 11, 18, 10, 5, tzinfo=UTC)),
+        (datetime(2026, 11, 18, 10, 5, tzinfo=UTC), datetime(2026, 11, 18, 18, 25, tzinfo=UTC)),
+        (datetime(2026, 11, 18, 18, 25, 1, tzinfo=UTC), datetime(2026, 11, 19, 10, 5, tzinfo=UTC)),
+        # 00:30 IST: of the new day, whose date in UTC is still the old one
+        (datetime(2026, 11, 18, 19, 0, tzinfo=UTC), datetime(2026, 11, 19, 10, 5, tzinfo=UTC)),
+    ],
+)
+def test_next_day_close_is_the_first_after_now(now: datetime, due: datetime) -> None:
+    assert next_day_close(now) == due

@@ -87,6 +87,12 @@ def test_token_with_another_header_is_refused(header: Any) -> None:
         ISSUER.verify(forge(header, claims()), now=NOW)
 
 
+def test_token_stays_good_while_the_clock_is_set_back_by_less_than_thirty_seconds() -> None:
+    assert ISSUER.verify(issue(), now=NOW - timedelta(seconds=30)).sub == USER
+    with pytest.raises(TokenInvalid, match="not valid yet"):
+        ISSUER.verify(issue(), now=NOW - timedelta(seconds=31))
+
+
 @pytest.mark.parametrize("name", ["iss", "aud", "sub", "role", "sid", "tep", "auth_time", "iat", "nbf", "exp", "jti"])
 def test_token_without_a_claim_is_refused(name: str) -> None:
     payload = claims()

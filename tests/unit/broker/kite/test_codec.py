@@ -265,3 +265,8 @@ def test_decoders_arbitrary_bytes_give_broker_unavailable(decode, body):
     # The only bytes that a bare order may be are a JSON object.
     assert decode is codec.decode_order
     assert isinstance(json.loads(body), dict)
+
+
+def test_decode_orders_status_of_controls_is_made_storable():
+    (order,) = codec.decode_orders(wrapped([{"order_id": "1", "status": "OPEN\x00"}]))
+    assert order.raw_status == "OPEN\\u0000"

@@ -232,3 +232,61 @@ def test_arbitrary_json_never_raises_and_accepts_only_with_an_order_id(status, v
         assert status == 200
         assert value["status"] == "success"
         assert outcome.broker_order_id.isdigit()
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, b"\x00\xff{]"),
+        (502, b"\x00bad gateway"),
+        (400, b'{"status":"error","message":"Invalid \\u0000.","error_type":"InputException"}'),
+    ],
+)
+def test_words_of_an_answer_hold_nothing_that_a_store_refuses(status, body):
+    outcome = judge(status, body)
+    text = outcome.message if isinstance(outcome, Refused) else outcome.reason
+    assert "\x00" not in text
+    assert "\\u0000" in text
+
+
+def test_refusals_are_this_table_and_no_other():
+    """Every status with every error type that the broker has, in plain words: the allow-table, nothing else."""
+    types = [*ERROR_TYPES, "", "Exception", "orderexception", "InputException "]
+    refused = {
+        (status, kind)
+        for status in range(100, 600)
+        for kind in types
+        if isinstance(judge(status, error("no", kind)), Refused)
+    }
+    assert refused == {*REFUSALS, *((429, kind) for kind in types)}
+    assert {kind for status, kind in REFUSALS if status == 400} == {
+        "InputException",
+        "MarginException",
+        "HoldingException",
+    }
+    assert {status for status, _ in REFUSALS} == {400, 403, 428}
+
+
+@given(
+    status=st.integers(100, 599),
+    error_type=st.sampled_from(ERROR_TYPES),
+    before=st.text(max_size=20),
+    words=st.sampled_from(
+        [
+            "timed out",
+            "timeout",
+            "time out",
+            "Time-out",
+            "TIMED OUT",
+            "confirm",
+            "Please confirm before placing again",
+            "check the order book",
+            "Check the orderbook",
+            "check order book",
+        ]
+    ),
+    after=st.text(max_size=20),
+)
+def test_words_of_doubt_make_any_answer_to_a_placement_unknown(status, error_type, before, words, after):
+    assume(not before.strip().lower().startswith("insufficient"))
+    assert isinstance(judge(status, error(f"{before}{words}{after}", error_type)), Unknown)

@@ -1,0 +1,160 @@
+"""The edge: every way into the engine from outside, and what it may use of the inside."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+
+from engine import first_run
+from engine.actors.audit_writer import AuditWriter
+from engine.actors.control import ControlSocket
+from engine.actors.dead_letters import letter_id_of, told_letter
+from engine.actors.demo_feeder import DemoFeeder
+from engine.actors.lease_keeper import LeaseKeeper
+from engine.actors.people_keeper import PeopleKeeper
+from engine.actors.telegram_replies import TelegramReplies
+from engine.assembly import Trading
+from engine.clock import Clock
+from engine.config import Config
+from engine.domain.directory import Directory
+from engine.domain.killswitch import KillSwitches, parse_scope
+from engine.http.app import create_app
+from engine.http.ratelimit import RateLimits
+from engine.http.routes import registry
+from engine.http.server import HttpServer
+from engine.http.services import Services
+from engine.http.sign_in import reload_auth
+from engine.journal.writer import JournalWriter
+from engine.runtime.child import ChildSpec, ChildState
+from engine.runtime.watchdog import Watchdog
+from engine.security.keys import Keys
+from engine.security.passwords import PasswordHasher
+from engine.security.sessions import SessionRegistry, UserDirectory
+from engine.security.tokens import RefreshTokens, TokenIssuer
+from engine.store import users as user_store
+from engine.store.database import Database
+from engine.store.directory import Vault
+
+
+class Edge:
+    """The children of the supervisor ``edge``; *announce* prints a line for the operator."""
+
+    def __init__(
+        self,
+        config: Config,
+        data_dir: Path,
+        *,
+        clock: Clock,
+        announce: Callable[[str], None],
+        keys: Keys,
+        vault: Vault,
+        database: Database,
+        schema_version: int,
+        ledger: AuditWriter,
+        journal: JournalWriter,
+        lease: LeaseKeeper,
+        directory: Directory,
+        users: UserDirectory,
+        kill: KillSwitches,
+        trading: Trading,
+        watchdog: Watchdog,
+        tree: Callable[[], ChildState],
+    ) -> None:
+        self._config = config
+        self._data_dir = data_dir
+        self._clock = clock
+        self._announce = announce
+        self._database = database
+        self._users = users
+        self._kill = kill
+        self._trading = trading
+        self._replies = TelegramReplies(config.telegram.api_url, config.telegram.bot_token)
+        self._services = Services(
+            config=config,
+            clock=clock,
+            database=database,
+            ledger=ledger,
+            users=users,
+            sessions=SessionRegistry(access_ttl_s=config.security.access_ttl_s),
+            passwords=PasswordHasher(),
+            tokens=TokenIssuer(keys.jwt, ttl_s=config.security.access_ttl_s),
+            refresh_tokens=RefreshTokens(keys.jwt),
+            rate_limits=RateLimits(
+                login_per_minute=config.limits.login_per_minute,
+                webhook_per_minute=config.limits.webhook_per_minute,
+                api_per_minute=config.limits.api_per_minute,
+            ),
+            directory=directory,
+            registrar=trading.registrar,
+            vault=vault,
+            ingest=trading.ingest,
+            crew=trading.crew,
+            guardian=trading.guardian,
+            journal=journal,
+            lease=lease,
+            master=trading.master,
+            prices=trading.prices,
+            tree=tree,
+            reply_telegram=self._replies.tell,
+            schema_version=schema_version,
+            extras={
+                "sessions": trading.sessions,
+                "watchdog": watchdog,
+                "dead_letters": trading.dead_letters,
+                "clock_watch": trading.clock_watch,
+            },
+        )
+
+    async def specs(self, *, demo: bool, listener: trio.socket.SocketType | None = None) -> list[ChildSpec]:
+        """Return the children; *listener* is the socket of an engine that was on standby."""
+        services, server, ingest = self._services, self._config.server, self._trading.ingest
+        await reload_auth(services)
+        self._http = HttpServer(
+            create_app(services, registry()), host=server.host, port=server.port, clock=self._clock, listener=listener
+        )
+        edge = [
+            ChildSpec(name="people", start=PeopleKeeper(lambda: reload_auth(services)).run),
+            ChildSpec(name="ingest", start=ingest.run, mailbox=ingest.mailbox),
+            ChildSpec(name="control", start=ControlSocket(self._data_dir, self._control).run),
+            ChildSpec(name="telegram-replies", start=self._replies.run, mailbox=self._replies.mailbox),
+            ChildSpec(name="http", start=self._http.run, stop=self._http.drain, shutdown_s=5),
+        ]
+        if demo:
+            feeder = DemoFeeder(ingest=ingest, directory=services.directory, clock=self._clock)
+            edge.append(ChildSpec(name="demo", start=feeder.run))
+        return edge
+
+    def tell(self, told: first_run.FirstRun | None) -> None:
+        """Print what a first start made, and that the engine is ready."""
+        if told is not None and told.password is not None:
+            self._announce(f"first administrator: {first_run.ADMIN_EMAIL}  password: {told.password}  (shown only now)")
+        if told is not None and told.api_key is not None:
+            self._announce(f"sheets source: X-API-Key {told.api_key}  secret {told.source_secret}  (shown only now)")
+            self._announce("a first signal, good for five minutes:")
+            self._announce(first_run.curl_line(self._http.base_url, told, self._clock))
+        self._announce(f"engine ready {self._http.base_url}")
+
+    async def _control(self, request: dict[str, Any]) -> dict[str, Any]:
+        guardian, scope = self._trading.guardian, parse_scope(str(request.get("scope") or "global"))
+        reason = str(request.get("reason") or "by hand")
+        match request.get("command"):
+            case "killswitch-on":
+                record = await guardian.block(scope, reason=reason, actor="cli", square_off=True)
+                return {"record": msgspec.to_builtins(record)}
+            case "killswitch-off":
+                record = await guardian.release(scope, reason=reason, actor="cli")
+                return {"record": msgspec.to_builtins(record)}
+            case "killswitch-status":
+                return {"records": msgspec.to_builtins(list(self._kill.records.values()))}
+            case "users-changed":
+                version = self._users.version
+                self._users.load(await self._database.run(user_store.list_users), read_after=version)
+                return {"users": len(self._users)}
+            case "dead-letter-requeue":
+                return told_letter(await self._trading.dead_letters.requeue(letter_id_of(request), actor="cli"))
+            case "dead-letter-discard":
+                return told_letter(await self._trading.dead_letters.discard(letter_id_of(request), actor="cli"))
+            case other:
+                return {"error": f"unknown command {other!r}"}

@@ -1,0 +1,68 @@
+"""External orders in PostgreSQL: written, read back at a start, and not counted as orders of ours."""
+
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from engine.domain.enums import OrderStatus
+from engine.domain.order import OrderOrigin
+from engine.runtime.asyncio_bridge import run_aio
+from engine.store import history, lease
+from engine.store.database import APP_ROLE, prepare_connection
+from engine.store.ledger import Batch, LedgerRefused, LedgerStore
+from engine.store.migrate import migrate
+from tests.support.ledger_rows import NOW, Trader
+
+S = OrderStatus
+EXTERNAL = {"origin": OrderOrigin.EXTERNAL, "strategy_id": None, "attempt": 0}
+
+
+async def on_connection(url, work):
+    async def unit():
+        connection = await asyncpg.connect(url)
+        try:
+            await prepare_connection(connection)
+            return await work(connection)
+        finally:
+            await connection.close()
+
+    return await run_aio(unit, timeout_s=20)
+
+
+@pytest.fixture
+async def trader(database_url, aio):
+    await migrate(database_url)
+    await on_connection(database_url, lambda c: lease.take(c, holder="test", seen=None))
+    return await Trader().seed(database_url)
+
+
+async def write(url, **rows):
+    store = LedgerStore(url, role=APP_ROLE)
+    try:
+        await store.commit(Batch(**rows), epoch=1, timeout_s=10)
+    finally:
+        await store.close()
+
+
+async def test_external_order_comes_back_as_it_was_and_is_no_order_of_ours(database_url, trader):
+    day = NOW.date()
+    hand = trader.order(status=S.CANCELLED, broker_order_id="77", tag="EXTERNAL:77", **EXTERNAL)
+    done = trader.order(status=S.COMPLETE, broker_order_id="78", tag="EXTERNAL:78", **EXTERNAL)
+    ours = trader.order(status=S.OPEN, broker_order_id="79", submitting_at=NOW)
+    old = trader.order(status=S.COMPLETE, broker_order_id="70", submitting_at=NOW, trading_day=day - timedelta(days=3))
+    ancient = trader.order(status=S.COMPLETE, broker_order_id="60", trading_day=day - timedelta(days=30))
+    await write(database_url, new_orders=[hand, done, ours, old, ancient])
+    account = await on_connection(database_url, lambda c: history.account(c, trader.account_id, day))
+    assert {o.id for o in account["live_orders"]} == {hand.id, ours.id}
+    assert hand in account["live_orders"]
+    assert sorted(account["broker_ids_today"]) == ["77", "78", "79"]
+    assert sorted(account["earlier"]) == sorted((o.broker_order_id, o.tag) for o in (hand, done, ours, old))
+    assert account["sent_today"] == 1
+    user = await on_connection(database_url, lambda c: history.user(c, trader.user_id, day))
+    assert user["orders_today"] == [(trader.account_id, ours.created_at)]
+
+
+async def test_external_order_with_a_strategy_is_refused(database_url, trader):
+    with pytest.raises(LedgerRefused):
+        await write(database_url, new_orders=[trader.order(origin=OrderOrigin.EXTERNAL)])
