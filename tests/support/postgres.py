@@ -101,13 +101,19 @@ class OwnPostgres:
         return done.stdout.strip()
 
     def session(self, statements: str, database: str = "engine") -> subprocess.Popen[str]:
-        """Start a psql session that runs *statements* and then stays until its input is closed."""
+        """Start a psql session that runs *statements* and then stays until its input is closed.
+
+        One that the server has no room for has ended already; it is returned all the same.
+        """
         process = subprocess.Popen(
             self._psql(database), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         assert process.stdin is not None
-        process.stdin.write(statements + "\n")
-        process.stdin.flush()
+        try:
+            process.stdin.write(statements + "\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            assert process.wait(10) != 0
         return process
 
     def _psql(self, database: str, *words: str) -> list[str]:
