@@ -7,7 +7,7 @@ import trio
 from engine.domain.enums import AccountStatus
 from engine.errors import StoreUnavailable
 from engine.http.services import Services
-from engine.http.views.system import ChecksView, CheckView, ReadyView, StepWatch, find_child, leader_view, ready_view
+from engine.http.views.system import ChecksView, CheckView, ReadyView, find_child, leader_view, ready_view
 from engine.runtime.child import Status
 from engine.runtime.holder import told
 from engine.store import lease
@@ -23,7 +23,6 @@ class ReadyKeeper:
 
     def __init__(self) -> None:
         self._lock = trio.Lock()
-        self._steps = StepWatch()
         self._seen_at = float("-inf")
         self._seen: ReadyView | None = None
 
@@ -51,18 +50,15 @@ class ReadyKeeper:
             ),
             broker=_check(server("exchange") or _broker_fault(services), f"{len(services.master.book)} instruments"),
             migrations=_check(_migrations_fault(services), f"schema version {services.schema_version}"),
-            clock=_check(self._clock_fault(services), "steady"),
+            clock=_check(_clock_fault(services), "steady"),
             lease=_check(_lease_fault(services, held), f"held by this engine, epoch {services.lease.epoch}"),
         )
         return ready_view(checks, None if held is None else leader_view(held, epoch=services.lease.epoch))
 
-    def _clock_fault(self, services: Services) -> str | None:
-        watch = services.extras.get("clock_watch")
-        if watch is not None:
-            suspect: str | None = watch.suspect()
-            return suspect
-        jumped = self._steps.look(services.clock.now().timestamp(), services.clock.boottime_ns() / 1e9)
-        return None if jumped is None else f"the clock was set by {jumped:+.1f} s"
+
+def _clock_fault(services: Services) -> str | None:
+    suspect: str | None = services.extras["clock_watch"].suspect()
+    return suspect
 
 
 def _check(fault: str | None, well: str) -> CheckView:

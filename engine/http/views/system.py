@@ -185,28 +185,3 @@ def find_child(tree: ChildState, name: str) -> ChildState | None:
         if found is not None:
             return found
     return None
-
-
-class StepWatch:
-    """Notices when the wall clock was set: it then runs apart from the clock that counts since boot.
-
-    What was signed or timed against a clock that jumped is in doubt for a while; *quiet_s* after the last
-    jump the new time is taken as true.
-    """
-
-    def __init__(self, *, most_s: float = 2.0, quiet_s: float = 60.0) -> None:
-        self._most_s = most_s
-        self._quiet_s = quiet_s
-        self._offset_s: float | None = None
-        self._jumped_s = 0.0
-        self._jumped_at_s = float("-inf")
-
-    def look(self, wall_s: float, boot_s: float) -> float | None:
-        """Take both clocks' seconds; return by how much the wall clock jumped lately, None when it did not."""
-        offset = wall_s - boot_s
-        if self._offset_s is None:
-            self._offset_s = offset
-        if abs(offset - self._offset_s) > self._most_s:
-            self._jumped_s, self._jumped_at_s = offset - self._offset_s, boot_s
-            self._offset_s = offset
-        return self._jumped_s if boot_s - self._jumped_at_s < self._quiet_s else None

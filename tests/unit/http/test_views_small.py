@@ -19,7 +19,7 @@ from engine.http.views import resources
 from engine.http.views.listing import made_at, page_of
 from engine.http.views.numbers import amount_fault, tidy
 from engine.http.views.ownership import only_owner, reachable
-from engine.http.views.system import StepWatch, actor_view, find_child, oldest_pending_s, queue_view
+from engine.http.views.system import actor_view, find_child, oldest_pending_s, queue_view
 from engine.ids import uuid7
 from engine.runtime.child import ChildState, Status
 from engine.runtime.mailbox import MailboxStats
@@ -203,15 +203,6 @@ def test_refusals_of_many_keys_are_bounded_together() -> None:
     recorded = sum(pace.let(str(key), 1.0) is not None for key in range(1000))
     assert recorded == 50
     assert pace.let("late", 11.1) == 950
-
-
-def test_clock_that_was_set_is_in_doubt_for_a_minute() -> None:
-    steps = StepWatch()
-    assert steps.look(1000.0, 5.0) is None
-    assert steps.look(1001.5, 6.0) is None
-    assert steps.look(1101.0, 6.0) == pytest.approx(100.0)
-    assert steps.look(1131.0, 36.0) == pytest.approx(100.0)
-    assert steps.look(1165.0, 70.0) is None
 
 
 def make_stats(depth: int, age: float) -> MailboxStats:
