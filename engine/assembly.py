@@ -174,7 +174,14 @@ class Trading:
             live_executors=lambda: len(self.crew.executors),
             clock_suspect=self.clock_watch.suspect,
             max_age_s=float(self._config.signals.max_age_s),
+            instrument=lambda exchange, symbol: self.master.book.get(exchange, symbol),
+            last_price=lambda exchange, symbol: self.prices.get(f"{exchange}:{symbol}"),
+            protection=self._protection,
         )
+
+    def _protection(self, account_id: UUID) -> Decimal:
+        account = self._directory.accounts.get(account_id)
+        return Decimal(-1) if account is None else account.market_protection
 
     def _decide(self, passage: Passage) -> None:
         """Hand a delivery to its user's risk actor; the prices it will need are asked for meanwhile."""

@@ -4,7 +4,7 @@ Of a row is believed: that the broker has the order, and what has filled as far 
 in the books. What a row shows beyond that is looked for in the trade book first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -17,7 +17,7 @@ from engine.actors.order_desk import OrderDesk
 from engine.actors.order_index import ENDED_SHORT
 from engine.broker.values import BrokerOrder
 from engine.clock import trading_day
-from engine.domain.enums import OrderStatus, Variety
+from engine.domain.enums import OrderStatus, OrderType, Variety
 from engine.domain.order import Order, OrderReport
 
 _log = structlog.get_logger(__name__)
@@ -119,6 +119,10 @@ class BookReader:
         if order.status.is_terminal or row.quantity <= 0 or row.broker_order_id != order.broker_order_id:
             return order
         terms: dict[str, Any] = {}
+        asked = self._desk.expected(order.id)
+        if asked and _shows(row, asked):
+            self._desk.expect_no_more(order.id)
+            return self._desk.change(order, "the change is in the book", **asked)
         # a smaller quantity in a row of ours is that of a slice
         if row.quantity != order.quantity and (order.is_external or row.quantity > order.quantity):
             terms["quantity"] = row.quantity
@@ -200,3 +204,12 @@ class BookReader:
         # yesterday's rows stand in the book until the broker clears it, and must not be missed after that
         stamps = (row.order_timestamp, row.exchange_timestamp)
         return any(at is not None and trading_day(at) == self._desk.day for at in stamps)
+
+
+def _shows(row: BrokerOrder, terms: Mapping[str, Any]) -> bool:
+    """Whether *row* has the terms that were asked for; a MARKET order stands there as the LIMIT it became."""
+    if terms.get("quantity", row.quantity) != row.quantity:
+        return False
+    if terms.get("order_type") in (OrderType.MARKET, OrderType.SL_M):
+        return True
+    return all(terms.get(name, getattr(row, name)) == getattr(row, name) for name in ("price", "trigger_price"))

@@ -11,11 +11,12 @@ from uuid import UUID
 import msgspec
 
 from engine.clock import IST
+from engine.domain.attached import check_exits
 from engine.domain.calendar import is_open
 from engine.domain.denial import Denial
 from engine.domain.directory import Account, Directory, Strategy, Target
-from engine.domain.enums import AccountStatus, OrderType
-from engine.domain.instruments import Instrument, InstrumentBook, check_order
+from engine.domain.enums import AccountStatus, OrderType, Variety
+from engine.domain.instruments import Instrument, InstrumentBook, check_order, iceberg_quantity, slices
 from engine.domain.intent import Intent
 from engine.domain.killswitch import KillSwitches
 from engine.domain.limits import OrderRequest, RiskLimits
@@ -24,15 +25,22 @@ from engine.domain.risk_state import RiskState
 from engine.domain.signal import Signal
 from engine.domain.sizing import Sized, size
 
+# What an exchange takes only up to its freeze quantity, and the engine splits.
+_SLICED = (Variety.REGULAR, Variety.AMO)
 # What a clock may be set back before the age of a signal is not believed.
 _AHEAD_S = 2.0
 
 
 class Approved(msgspec.Struct, frozen=True, kw_only=True):
-    """An order for one account that every rule lets pass."""
+    """What every rule lets pass on one account; ``slices`` are the quantities of its orders, mostly one.
+
+    ``iceberg_quantity`` is units of the first leg of an iceberg order, 0 for others.
+    """
 
     account: Account
     request: OrderRequest
+    slices: tuple[int, ...]
+    iceberg_quantity: int = 0
 
 
 class Denied(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,10 +157,6 @@ def _against(
     now: datetime,
 ) -> list[Denial]:
     found: list[Denial] = []
-    if signal.stop_loss is not None or signal.target is not None:
-        # an entry whose stop was silently left out would be worse than no entry
-        text = "attached stop loss and target are not placed yet; send the order without them, the stop as its own SL"
-        found.append(Denial(code="ATTACHED_EXITS_UNSUPPORTED", text=text))
     if strategy is None:
         found.append(Denial(code="STRATEGY_GONE", text="the strategy of this source was deleted"))
     elif not strategy.enabled:
@@ -166,7 +170,9 @@ def _against(
         if not len(instruments):
             text = "the instrument master has not been loaded yet; try again in a moment"
         found.append(Denial(code="UNKNOWN_SYMBOL" if len(instruments) else "INSTRUMENTS_NOT_LOADED", text=text))
-    if rules.enforce_hours and not is_open(signal.exchange, now, rules.holidays):
+    # an after-market order is what waits for the next session
+    is_late = signal.variety is not Variety.AMO
+    if rules.enforce_hours and is_late and not is_open(signal.exchange, now, rules.holidays):
         found.append(Denial(code="MARKET_CLOSED", text=f"{signal.exchange} takes no orders now"))
     return found
 
@@ -235,6 +241,7 @@ def _account(
         product_type=signal.product_type,
         variety=signal.variety,
         transaction_type=signal.transaction_type,
+        may_slice=signal.variety in _SLICED,
     )
     request = OrderRequest(
         intent_id=intent.id,
@@ -250,7 +257,14 @@ def _account(
         at=now,
     )
     user_limits, account_limits = limits
-    denials = [*static]
+    exits = check_exits(
+        instrument,
+        signal.transaction_type,
+        stop_loss=signal.stop_loss,
+        target=signal.target,
+        price=price,
+    )
+    denials = [*static, *exits, *_iceberg(signal, sized.quantity, instrument)]
     if suspect is not None and not is_reducing(request, state):
         denials.append(Denial(code="CLOCK_SUSPECT", text=f"{suspect}; nothing that adds exposure is sent now"))
     denials += [
@@ -274,7 +288,25 @@ def _account(
             scope_account=account.id,
             timezone=rules.timezone,
         )
-    return no(*dict.fromkeys(denials)) if denials else Approved(account=account, request=request)
+    if denials:
+        return no(*dict.fromkeys(denials))
+    cut = slices(sized.quantity, instrument) if signal.variety in _SLICED else (sized.quantity,)
+    legs = signal.options.iceberg_legs
+    leg = iceberg_quantity(sized.quantity, legs, instrument) if signal.variety is Variety.ICEBERG else 0
+    return Approved(account=account, request=request, slices=cut, iceberg_quantity=leg)
+
+
+def _iceberg(signal: Signal, quantity: int, instrument: Instrument) -> list[Denial]:
+    if signal.variety is not Variety.ICEBERG or not instrument.is_tradable:
+        return []
+    try:
+        leg = iceberg_quantity(quantity, signal.options.iceberg_legs, instrument)
+    except ValueError as error:
+        return [Denial(code="ICEBERG_LEGS", text=f"{error}; use fewer legs")]
+    freeze = instrument.freeze_quantity
+    if freeze is not None and leg > freeze:
+        return [Denial(code="FREEZE_QUANTITY", text=f"a leg of {leg} exceeds {freeze}; use more legs")]
+    return []
 
 
 def reference_price(signal: Signal, instrument: Instrument, state: RiskState) -> Decimal | None:

@@ -20,12 +20,15 @@ from engine.actors.audit_writer import AuditWriter
 from engine.actors.cancelling import Canceller
 from engine.actors.dispatching import Dispatcher
 from engine.actors.executor_context import ExecutorContext, Send
+from engine.actors.exit_keeper import ExitKeeper
+from engine.actors.modifying import Modifier, Terms
 from engine.actors.order_desk import AccountHistory, OrderDesk
 from engine.actors.order_queue import OrderQueue
 from engine.actors.order_watch import OrderWatch
 from engine.actors.reconcile_report import ReconcileReport
 from engine.actors.reconciler import Reconciler
 from engine.actors.sending import Sender
+from engine.actors.spawning import Spawner
 from engine.broker.values import BrokerOrder
 from engine.clock import Clock, trading_day
 from engine.domain.enums import OrderStatus
@@ -87,6 +90,26 @@ class Executor:
         )
         self._reconciler = Reconciler(context, self.desk, self._session, self._watch, user_id=user_id)
         self._canceller = Canceller(context, self.desk, self._session, self._watch, turns=self._turns)
+        self._spawner = Spawner(context, self.desk, admit=self.admit, committed=self.committed, withdraw=self.withdraw)
+        self._modifier = Modifier(
+            context,
+            self.desk,
+            self._session,
+            self._watch,
+            turns=self._turns,
+            canceller=self._canceller,
+            spawner=self._spawner,
+        )
+        self._exits = ExitKeeper(
+            context,
+            self.desk,
+            spawn=lambda order, detail: self._spawner.spawn(order, action="EXIT_PLACED", detail=detail),
+            against=self._against_exit,
+            take_back=self._take_back,
+            cancel=lambda order: self._canceller.ask(order.broker_order_id or "", order.variety),
+            modify=self._modifier.ask,
+        )
+        self.desk.on_order = self._exits.order_changed
         # admitted, and not yet known to be in the ledger
         self._unrecorded: dict[UUID, _Admitted] = {}
         # admitted while the books were not ready, perhaps too late for what was read of the ledger
@@ -222,18 +245,47 @@ class Executor:
 
         Raises NotFoundError, ConflictError, OrderExecutionError, UnavailableError.
         """
-        nursery = self._nursery
-        if not self._ready or nursery is None:
+        nursery, order = self._nursery, self._live(order_id)
+        if nursery is None:
+            raise UnavailableError("the account's orders are being read; try again", retry_after_s=2)
+        if order.status is OrderStatus.PENDING and self._turns.forget(order):
+            return self.desk.move(order, OrderStatus.CANCELLED, message=f"cancelled by {by} before it was sent")
+        closed = self._watch.close_parked(order, by=by)
+        return closed or await self._canceller.cancel(order, by=by, nursery=nursery)
+
+    async def modify(self, order_id: UUID, terms: Terms, *, by: str) -> Order:
+        """Change an order that works at the broker, and wait up to two seconds until its book shows it.
+
+        Returns the order as it is then, or the one that replaces it. That the change may be made is for the
+        caller to have asked risk. Raises NotFoundError, ConflictError, OrderExecutionError, UnavailableError.
+        """
+        nursery, order = self._nursery, self._live(order_id)
+        if nursery is None:
+            raise UnavailableError("the account's orders are being read; try again", retry_after_s=2)
+        return await self._modifier.modify(order, terms, by=by, nursery=nursery)
+
+    def _live(self, order_id: UUID) -> Order:
+        if not self._ready:
             raise UnavailableError("the account's orders are being read; try again", retry_after_s=2)
         order = self.desk.orders.get(order_id)
         if order is None:
             raise NotFoundError("no live order of that id")
         if order.status.is_terminal:
             raise ConflictError(f"the order is {order.status} already", code="ORDER_FINISHED")
-        if order.status is OrderStatus.PENDING and self._turns.forget(order):
-            return self.desk.move(order, OrderStatus.CANCELLED, message=f"cancelled by {by} before it was sent")
-        closed = self._watch.close_parked(order, by=by)
-        return closed or await self._canceller.cancel(order, by=by, nursery=nursery)
+        return order
+
+    def _against_exit(self, order: Order) -> str | None:
+        """Return why an exit that was just thought of must not go now, or None."""
+        if self._sender.is_draining:
+            return "STOPPING: the engine stops; it goes after the next start"
+        return self._sender.against_now(order)
+
+    def _take_back(self, order: Order, why: str) -> bool:
+        """End an exit that waits for its turn, so that another may be made; False when it does not wait."""
+        if order.status is not OrderStatus.PENDING or not self._turns.forget(order):
+            return False
+        self.desk.move(order, OrderStatus.FAILED, message=f"SUPERSEDED: {why}")
+        return True
 
     # the actor
 
@@ -254,6 +306,7 @@ class Executor:
                 nursery.start_soon(self._watch.run_looks)
                 nursery.start_soon(self._reconciler.run)
                 nursery.start_soon(self._log_in)
+                nursery.start_soon(self._exits.run)
                 async for message in self.mailbox:
                     nursery.start_soon(self._sender.send, message)
         finally:
@@ -292,6 +345,7 @@ class Executor:
                 self.queue.hold(order.key, order.id)
         self._watch.restore()
         self._reconciler.restore()
+        self._exits.restore(history.attached)
         for order in self._unready.values():
             if order.id not in self.desk.orders:
                 self.desk.put(order)

@@ -12,6 +12,7 @@ import msgspec
 from engine.actors.order_desk import AccountHistory
 from engine.broker.base import Broker
 from engine.domain.enums import AccountStatus, Exchange
+from engine.domain.instruments import Instrument
 from engine.domain.order import Order
 
 
@@ -40,6 +41,22 @@ async def _leads() -> bool:
 
 
 def _trusted() -> str | None:
+    return None
+
+
+def _no_instrument(_exchange: Exchange, _symbol: str) -> Instrument | None:
+    return None
+
+
+def _no_price(_exchange: Exchange, _symbol: str) -> Decimal | None:
+    return None
+
+
+def _broker_table(_account_id: UUID) -> Decimal:
+    return Decimal(-1)
+
+
+def _forget_freeze(_exchange: Exchange, _symbol: str, _quantity: int) -> None:
     return None
 
 
@@ -103,6 +120,8 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     ``clock_suspect`` says why the wall clock cannot be trusted, None while it can. ``max_age_s`` is how long
     signals live. ``still_leads`` asks, after a sleep of the process, whether no other engine leads now: what only
     reduces risk goes by it, since it stays true while PostgreSQL is away and ``holds_lease`` does not.
+    ``instrument`` and ``last_price`` (rupees) are what is known of an instrument now, ``protection`` is an
+    account's market protection (percent, or -1), ``learn_freeze`` is told the largest order that an exchange takes.
     """
 
     clock: Any
@@ -127,3 +146,7 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     clock_suspect: Callable[[], str | None] = _trusted
     max_age_s: float = inf
     still_leads: Callable[[], Awaitable[bool]] = _leads
+    instrument: Callable[[Exchange, str], Instrument | None] = _no_instrument
+    last_price: Callable[[Exchange, str], Decimal | None] = _no_price
+    protection: Callable[[UUID], Decimal] = _broker_table
+    learn_freeze: Callable[[Exchange, str, int], None] = _forget_freeze

@@ -14,7 +14,7 @@ from engine.actors.risk_messages import Parked, RiskContext
 from engine.domain.denial import Denial
 from engine.domain.directory import Account, Directory
 from engine.domain.enums import OrderStatus
-from engine.domain.instruments import InstrumentBook
+from engine.domain.instruments import MAX_SLICES, InstrumentBook
 from engine.domain.intent import Intent
 from engine.domain.risk import may_be_exit
 from engine.domain.risk_state import RiskState
@@ -67,9 +67,7 @@ class Exits:
         """Take in the end of an order; return the reason of its intent if it is parked, and the dead letter."""
         if status in (OrderStatus.COMPLETE, OrderStatus.CANCELLED) or unfilled <= 0:
             return None, []
-        account = next(
-            (a for a in self._context.directory.accounts_of(self._user_id) if order_id(intent.id, a.id) == order), None
-        )
+        account = self._account_of(intent, order)
         signal = intent.signal
         if account is None or not may_be_exit(
             state,
@@ -84,6 +82,15 @@ class Exits:
             parked = f"{PARKED}: {why}"
             return parked, self._park(intent, account, parked)
         return None, []
+
+    def _account_of(self, intent: Intent, order: UUID) -> Account | None:
+        """Return the account that an order of an intent is on, its first slice most likely."""
+        accounts: list[Account] = list(self._context.directory.accounts_of(self._user_id))
+        for leg in range(MAX_SLICES):
+            found = next((a for a in accounts if order_id(intent.id, a.id, leg) == order), None)
+            if found is not None:
+                return found
+        return None
 
     def _accounts(self, intent: Intent, state: RiskState) -> tuple[Account, ...]:
         return exit_accounts(

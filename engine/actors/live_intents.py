@@ -61,8 +61,8 @@ class LiveIntents:
 
     def order_changed(self, order: Order, state: RiskState) -> None:
         """An order stands as given, and *state* has it."""
-        if order.intent_id is None:
-            return
+        if order.intent_id is None or order.is_attached:
+            return  # a signal is executed when its entry is; exits may work for days
         intent = self._intents.get(order.intent_id)
         if intent is None:
             if order.status.is_terminal and order.filled_quantity:

@@ -30,10 +30,14 @@ from engine.errors import MailboxFull
 _log = structlog.get_logger(__name__)
 
 
+_CHANGE_NS = 10_000_000_000
+
+
 class AccountHistory(msgspec.Struct, frozen=True, kw_only=True):
     """What the ledger knows of an account: the start of its books.
 
-    ``earlier`` are the broker's ids and the tags of the orders of the last week, however they ended.
+    ``earlier`` are the broker's ids and the tags of the orders of the last week, however they ended;
+    ``attached`` its entries with exits, and those exits, in whatever state.
     """
 
     live_orders: Sequence[Order]
@@ -42,6 +46,7 @@ class AccountHistory(msgspec.Struct, frozen=True, kw_only=True):
     broker_ids_today: Sequence[str]
     sent_today: int
     earlier: Sequence[tuple[str, str]] = ()
+    attached: Sequence[Order] = ()
 
 
 class OrderDesk:
@@ -71,6 +76,10 @@ class OrderDesk:
         self.day: date | None = None
         # the most trades of today that the trade book has shown: one that shows fewer is an old one
         self.trades_today = 0
+        # told of every change of an order
+        self.on_order: Callable[[Order], None] = _ignore
+        # terms that the broker was asked for and whose change its book has not shown yet
+        self._expected: dict[UUID, tuple[dict[str, Any], int]] = {}
 
     # start and turn of the day
 
@@ -79,6 +88,7 @@ class OrderDesk:
         self.day = trading_day(self._clock.now())
         self.trades_today = 0
         self.index.restore(history.live_orders)
+        self._expected.clear()
         self.known_broker_ids = set(history.broker_ids_today)
         self.closed.restore(history.earlier, self.day)
         self.holdings.restore(history.fills, history.positions, self.day)
@@ -182,6 +192,36 @@ class OrderDesk:
         self._record(changed, self._note_event(changed, detail, anomaly=anomaly))
         return changed
 
+    # what was asked of the broker, and what an executor makes itself
+
+    def expect(self, order_id: UUID, terms: dict[str, Any]) -> None:
+        """The broker was asked to change an order to *terms*: they become its own once the book shows them."""
+        self._expected[order_id] = (terms, self._clock.boottime_ns() + _CHANGE_NS)
+
+    def expect_no_more(self, order_id: UUID) -> None:
+        """The change will not come."""
+        self._expected.pop(order_id, None)
+
+    def expected(self, order_id: UUID) -> dict[str, Any]:
+        """Return the terms that an order was asked to change to, empty when there are none that the book lacks."""
+        return self._expected.get(order_id, ({}, 0))[0]
+
+    def is_changing(self, order_id: UUID) -> bool:
+        """Whether a change of an order is under way: one not in the book after ten seconds may be asked for again."""
+        return self._clock.boottime_ns() < self._expected.get(order_id, ({}, 0))[1]
+
+    def made(self, order: Order) -> None:
+        """An order of the executor's own making is on its way to the ledger: tell those who follow orders."""
+        self._stir(order.key)
+        self._tell(OrderChanged(order=order))
+        self.on_order(order)
+
+    def unmade(self, order: Order) -> None:
+        """The ledger never will have it."""
+        failed = msgspec.structs.replace(order, status=OrderStatus.FAILED, updated_at=self._clock.now())
+        self._tell(OrderChanged(order=failed))
+        self.on_order(failed)
+
     def adopt(self, order: Order, detail: str, *, anomaly: bool) -> None:
         """Enter an order into the books that stands at the broker and that this engine did not send."""
         event = self._note_event(order, detail, anomaly=anomaly)
@@ -223,6 +263,7 @@ class OrderDesk:
         if order.broker_order_id is not None and order.trading_day == self.day:
             self.known_broker_ids.add(order.broker_order_id)
         self._tell(OrderChanged(order=order))
+        self.on_order(order)
         if event.anomaly:
             _log.error("order.anomaly", order=str(order.id), detail=event.detail)
 
@@ -260,6 +301,7 @@ class OrderDesk:
 
     def _drop(self, order_id: UUID) -> None:
         order = self.index.drop(order_id)
+        self._expected.pop(order_id, None)
         if order is None:
             return
         if self.day is not None:
@@ -271,6 +313,10 @@ class OrderDesk:
         """Take the trades of our orders into fills and positions."""
         self.trades_today = max(self.trades_today, sum(trading_day(trade.filled_at) == self.day for trade in trades))
         self.holdings.take_trades(trades, self.index.by_broker_id.get)
+
+
+def _ignore(_order: Order) -> None:
+    return None
 
 
 def _audit(order: Order, event: OrderEvent, action: str) -> AuditDraft:

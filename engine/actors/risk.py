@@ -135,7 +135,10 @@ class RiskActor:
                 case Decide(passage=passage):
                     await self._handle(passage)
                 case OrderChanged(order=order):
-                    self.state.track(order)
+                    if not order.is_attached:
+                        # an attached exit only reduces what its entry filled, and must not stand in the way of
+                        # others that do
+                        self.state.track(order)
                     self._live.order_changed(order, self.state)
                 case PositionsChanged(positions=positions):
                     for position in positions:
@@ -167,7 +170,8 @@ class RiskActor:
             self.state.count_order(account, at)
             self._last_created = max(self._last_created, at)
         for order in history.live_orders:
-            self.state.track(order)
+            if not order.is_attached:
+                self.state.track(order)
             self._last_created = max(self._last_created, order.created_at)
         self._live.restore(history.live_intents, self.state)
 
@@ -287,21 +291,25 @@ class RiskActor:
             made.tell(intent, text)
         if not decision.approved:
             return self._ended(intent, IntentStatus.REJECTED, decision.reason or "", now), [], reasons
-        new = [self._make_order(intent, approved, now) for approved in decision.approved]
+        new = [
+            (approved, self._make_order(intent, approved, leg, quantity, now))
+            for approved in decision.approved
+            for leg, quantity in enumerate(approved.slices)
+        ]
         orders: list[Order] = []
         try:
-            for approved, order in zip(decision.approved, new, strict=True):
-                self.state.reserve(approved.request, order.id)
+            for approved, order in new:
+                self.state.reserve(approved.request, order.id, units=order.quantity)
                 orders.append(self._orders.admit(order))
         except Exception:
-            self._take_back((), new)
+            self._take_back((), [order for _, order in new])
             raise
         return msgspec.structs.replace(intent, status=IntentStatus.EXECUTING, updated_at=now), orders, reasons
 
     def _ended(self, intent: Intent, status: IntentStatus, reason: str | None, now: datetime) -> Intent:
         return msgspec.structs.replace(intent, status=status, reason=reason, updated_at=now)
 
-    def _make_order(self, intent: Intent, approved: Approved, now: datetime) -> Order:
+    def _make_order(self, intent: Intent, approved: Approved, leg: int, quantity: int, now: datetime) -> Order:
         context = self._context
         # no two at one instant: by this the ledger knows which was accepted first
         self._last_created = max(now, self._last_created + _TICK)
@@ -312,4 +320,8 @@ class RiskActor:
             epoch=context.epoch,
             max_age_s=context.rules.max_age_s,
             at=self._last_created,
+            quantity=quantity,
+            leg=leg,
+            iceberg_quantity=approved.iceberg_quantity,
+            protection=approved.account.market_protection,
         )

@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
+import msgspec
+
 from engine.actors.decision import Decision
 from engine.actors.ledger_entry import LedgerEntry
 from engine.clock import trading_day
@@ -12,6 +14,7 @@ from engine.domain.audit import AuditDraft
 from engine.domain.enums import IntentStatus, OrderStatus, OrderType
 from engine.domain.intent import Intent, IntentEvent
 from engine.domain.limits import OrderRequest
+from engine.domain.options import OrderOptions
 from engine.domain.order import Order, OrderEvent
 from engine.ids import order_id
 from engine.store.ledger import Write
@@ -61,10 +64,17 @@ def order_of(
     epoch: int,
     max_age_s: float,
     at: datetime,
+    quantity: int,
+    leg: int = 0,
+    iceberg_quantity: int = 0,
+    protection: Decimal = _AUTO_PROTECTION,
 ) -> Order:
-    """Return the order that an approved request becomes, in PENDING."""
+    """Return the order that an approved request becomes, in PENDING: slice *leg* of it, of *quantity* units.
+
+    *protection* is the market protection of the account, in percent or -1; the signal's own goes before it.
+    """
     signal = intent.signal
-    new_id = order_id(intent.id, request.account_id)
+    new_id = order_id(intent.id, request.account_id, leg)
     is_market = signal.order_type in (OrderType.MARKET, OrderType.SL_M)
     return Order(
         id=new_id,
@@ -75,12 +85,12 @@ def order_of(
         exchange=signal.exchange,
         symbol=signal.symbol,
         transaction_type=signal.transaction_type,
-        quantity=request.quantity,
+        quantity=quantity,
         order_type=signal.order_type,
         product_type=signal.product_type,
         price=signal.price,
         trigger_price=signal.trigger_price,
-        market_protection=_AUTO_PROTECTION if is_market else None,
+        market_protection=(signal.options.market_protection or protection) if is_market else None,
         validity=signal.validity,
         variety=signal.variety,
         status=OrderStatus.PENDING,
@@ -91,7 +101,14 @@ def order_of(
         deadline=intent.received_at + timedelta(seconds=max_age_s),
         created_at=at,
         updated_at=at,
+        stop_loss=signal.stop_loss,
+        target=signal.target,
+        options=_with_leg(signal.options, iceberg_quantity),
     )
+
+
+def _with_leg(options: OrderOptions, iceberg_quantity: int) -> OrderOptions:
+    return msgspec.structs.replace(options, iceberg_quantity=iceberg_quantity) if iceberg_quantity else options
 
 
 def timeline(intent: Intent, orders: list[Order], reasons: list[str], now: datetime) -> list[IntentEvent]:

@@ -78,14 +78,19 @@ class Sender:
 
     def against(self, order: Order) -> str | None:
         """Return why an order must not go to the wire now, or None."""
+        return self._stopped(order) or self._turns.stale(order) or self._refused(order)
+
+    def against_now(self, order: Order) -> str | None:
+        """Return why an order made at this instant must not go to the wire, or None."""
+        return self._stopped(order) or self._refused(order)
+
+    def _stopped(self, order: Order) -> str | None:
         if not self._context.holds_lease():
             return "FENCED: the lease is not held"
         killed = self._kill.covering(user_id=order.user_id, account_id=order.account_id, strategy_id=order.strategy_id)
-        if killed is not None:
-            return f"KILL_SWITCH: {killed.scope} is blocked: {killed.reason}"
-        stale = self._turns.stale(order)
-        if stale is not None:
-            return stale
+        return None if killed is None else f"KILL_SWITCH: {killed.scope} is blocked: {killed.reason}"
+
+    def _refused(self, order: Order) -> str | None:
         if self._session.is_dead:
             return "LOGIN_REQUIRED: the broker's session is dead; log in again"
         if self._context.account_status_now(order.account_id) is AccountStatus.ORDERS_BLOCKED:
@@ -97,12 +102,15 @@ class Sender:
 
     def _is_exit(self, order: Order) -> bool:
         """Whether an order can only make its position smaller, after what the exits before it leave of that."""
+        if order.is_attached:
+            return True  # it is made for what its entry has filled, and of that
         key = (order.account_id, order.exchange, order.symbol, order.product_type)
         held = self._desk.holdings.positions.get(key)
         claimed = sum(
             other.remaining_quantity
             for other in self._desk.orders.values()
             if (other.key, other.product_type) == (order.key, order.product_type)
+            and not other.is_attached
             and other.transaction_type is order.transaction_type
             and (other.created_at, other.id) < (order.created_at, order.id)
         )

@@ -17,7 +17,11 @@ from engine.secret import Secret
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """A broker account; ``capital`` is rupees, ``access_token`` None until somebody logged in."""
+    """A broker account; ``capital`` is rupees, ``access_token`` None until somebody logged in.
+
+    ``market_protection`` is how far from the last price a MARKET or SL-M order may fill: percent, or -1 for the
+    broker's own table (kite.md 5.2).
+    """
 
     id: UUID
     user_id: UUID
@@ -30,6 +34,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     access_token: Secret | None = None
     status_reason: str | None = None
     row_version: int = 1
+    market_protection: Decimal = Decimal(-1)
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,9 @@ from engine.domain.denial import Denial
 from engine.domain.enums import Exchange, OrderType, ProductType, TransactionType, Variety
 from engine.domain.money import MAX_PRICE, is_multiple, plain, rupees, to_tick
 
+MAX_SLICES = 50
+"""Most orders that one quantity is split into; a larger one is refused: it is a typing error."""
+
 _DELIVERY = frozenset({ProductType.CNC, ProductType.MTF})
 _CASH = frozenset({Exchange.NSE, Exchange.BSE})
 
@@ -82,11 +85,13 @@ def check_order(
     product_type: ProductType,
     variety: Variety = Variety.REGULAR,
     transaction_type: TransactionType | None = None,
+    may_slice: bool = False,
 ) -> tuple[Denial, ...]:
     """Return every static reason why the exchange would refuse this order; empty when there is none.
 
     Prices are rupees, *quantity* is units. With *transaction_type* the trigger of an SL order is also
-    held against its price. Codes: INSTRUMENT_NOT_TRADABLE, QUANTITY_REQUIRED, LOT_SIZE,
+    held against its price. With *may_slice* a quantity over the freeze quantity is no reason: it will be
+    split by `slices`. Codes: INSTRUMENT_NOT_TRADABLE, QUANTITY_REQUIRED, LOT_SIZE,
     FREEZE_QUANTITY, PRODUCT_NOT_ALLOWED, PRICE_REQUIRED, PRICE_NOT_ALLOWED, TRIGGER_PRICE_REQUIRED,
     TRIGGER_PRICE_NOT_ALLOWED, PRICE_RANGE, TICK_SIZE, TRIGGER_PRICE_SIDE.
     """
@@ -94,7 +99,7 @@ def check_order(
         return (
             Denial(code="INSTRUMENT_NOT_TRADABLE", text=f"{instrument.key} is an index; trade its future or option"),
         )
-    denials = _check_quantity(instrument, quantity, variety)
+    denials = _check_quantity(instrument, quantity, variety, may_slice)
     if product_type in _DELIVERY and instrument.exchange not in _CASH:
         text = f"{product_type} is for shares; on {instrument.exchange} use NRML or MIS"
         denials.append(Denial(code="PRODUCT_NOT_ALLOWED", text=text))
@@ -129,7 +134,21 @@ def slices(quantity: int, instrument: Instrument) -> tuple[int, ...]:
     return (largest,) * full + ((rest,) if rest else ())
 
 
-def _check_quantity(instrument: Instrument, quantity: int, variety: Variety) -> list[Denial]:
+def iceberg_quantity(quantity: int, legs: int, instrument: Instrument) -> int:
+    """Return the units of the first leg of an iceberg order: whole lots, the larger part of an odd rest.
+
+    31 lots in 2 legs are 16 and 15 (kite.trade forum 51625).
+
+    Raises:
+        ValueError: there are fewer lots than legs.
+    """
+    lots = quantity // instrument.lot_size
+    if lots < legs:
+        raise ValueError(f"{quantity} units of {instrument.key} are {lots} lots, too few for {legs} legs")
+    return -(-lots // legs) * instrument.lot_size
+
+
+def _check_quantity(instrument: Instrument, quantity: int, variety: Variety, may_slice: bool) -> list[Denial]:
     if quantity < 1:
         return [
             Denial(code="QUANTITY_REQUIRED", text=f"{quantity} is not a quantity; write a positive number of units")
@@ -141,8 +160,12 @@ def _check_quantity(instrument: Instrument, quantity: int, variety: Variety) -> 
         nearest = f"{below} or {below + lot}" if below else f"{lot}"
         text = f"{quantity} is not a multiple of the lot size {lot} of {instrument.key}; use {nearest}"
         denials.append(Denial(code="LOT_SIZE", text=text))
+    if may_slice and freeze is not None and freeze >= lot:
+        if quantity > freeze // lot * lot * MAX_SLICES:
+            text = f"{quantity} would be over {MAX_SLICES} orders of at most {freeze} on {instrument.key}; check it"
+            denials.append(Denial(code="TOO_MANY_SLICES", text=text))
     # The exchange sees the legs of an iceberg, not its whole.
-    if freeze is not None and quantity > freeze and variety is not Variety.ICEBERG:
+    elif freeze is not None and quantity > freeze and variety is not Variety.ICEBERG:
         nearest = f"use at most {freeze // lot * lot}"
         text = f"{quantity} exceeds {freeze}, the largest single order on {instrument.key}; {nearest}"
         denials.append(Denial(code="FREEZE_QUANTITY", text=text))

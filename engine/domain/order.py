@@ -28,6 +28,7 @@ from engine.domain.enums import (
     Validity,
     Variety,
 )
+from engine.domain.options import NO_OPTIONS, OrderOptions, OrderRole
 from engine.errors import EngineError
 
 
@@ -47,6 +48,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     (UTC) is when the write-ahead row was made, the start of the wait for proof of absence.
     ``trading_day`` is the IST date of the broker's book that holds the order. An order of ``origin``
     EXTERNAL was found in the book: it has no intent, and the engine neither sends nor cancels it by itself.
+    ``role`` other than ENTRY is an exit attached to the entry ``parent_id``; ``stop_loss`` and ``target``
+    (rupees) of an entry are the exits to attach to what of it fills. ``modifications`` counts the changes that
+    the broker took (25 at most, kite.md 4.1). An order that replaces another has it as ``parent_id``.
     """
 
     id: UUID
@@ -79,6 +83,17 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     average_price: Decimal = Decimal(0)
     submitting_at: datetime | None = None
     origin: OrderOrigin = OrderOrigin.ENGINE
+    role: OrderRole = OrderRole.ENTRY
+    parent_id: UUID | None = None
+    stop_loss: Decimal | None = None
+    target: Decimal | None = None
+    options: OrderOptions = NO_OPTIONS
+    modifications: int = 0
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the order is an exit attached to another order: it only ever reduces what that one filled."""
+        return self.role is not OrderRole.ENTRY
 
     @property
     def is_external(self) -> bool:

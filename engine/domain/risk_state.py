@@ -92,11 +92,15 @@ class RiskState:
 
     # --- orders -------------------------------------------------------------------------------------
 
-    def reserve(self, request: OrderRequest, order_id: UUID) -> None:
-        """Count an approved order: its units, its place in the rates, its likeness. Repeating it does nothing."""
+    def reserve(self, request: OrderRequest, order_id: UUID, *, units: int | None = None) -> None:
+        """Count an approved order: its units, its place in the rates, its likeness. Repeating it does nothing.
+
+        *units* is the part of the request that the order is for, where it is only a slice of it.
+        """
         if order_id in self._reserved or order_id in self._released:
             return
-        self._set_reservation(order_id, request.key, request.transaction_type, request.quantity)
+        reserved = request.quantity if units is None else units
+        self._set_reservation(order_id, request.key, request.transaction_type, reserved)
         self.count_order(request.account_id, request.at)
         likeness = _likeness(request)
         self._repeats.pop(likeness, None)

@@ -9,6 +9,7 @@ from decimal import Decimal
 import msgspec
 
 from engine.domain.enums import Exchange, OrderType, ProductType, TransactionType, Validity, Variety
+from engine.domain.options import NO_OPTIONS, OrderOptions
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,7 +17,8 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
 
     ``symbol`` is the exchange's trading symbol in upper case; ``quantity`` is positive; ``price`` is
     set exactly for LIMIT and SL, ``trigger_price`` exactly for SL and SL-M, both in rupees.
-    ``account`` is the label of one account when the source named it, else None for all of the strategy.
+    ``stop_loss`` and ``target`` (rupees) are exits to attach to what fills. ``account`` is the label of one
+    account when the source named it, else None for all of the strategy.
     """
 
     symbol: str
@@ -32,6 +34,7 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     stop_loss: Decimal | None = None
     target: Decimal | None = None
     account: str | None = None
+    options: OrderOptions = NO_OPTIONS
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):

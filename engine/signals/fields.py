@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from engine.domain.enums import Exchange, OrderType, ProductType, TransactionType, Validity, Variety
+from engine.domain.options import ExitMode, OrderOptions
 from engine.domain.signal import Signal
 from engine.signals.refusals import RefusalCode, Refused, quote
 
@@ -24,9 +25,11 @@ _QUANTITY = re.compile(r"[1-9][0-9]{0,8}")
 _PRICE = re.compile(r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,4})?")
 _ACCOUNT = re.compile(r"[ -~]{1,64}")
 
-# Kite needs iceberg legs, a cover order's stop leg, an auction number or minutes to live with these
-# (Kite Connect v3, orders); a signal has no field for them, so the broker would refuse every one.
-_UNSUPPORTED = frozenset({Variety.CO, Variety.ICEBERG, Variety.AUCTION, Validity.TTL})
+_AUCTION = re.compile(r"[A-Za-z0-9_-]{1,20}")
+_PERCENT = re.compile(r"(?:0|[1-9][0-9]{0,2})(?:\.[0-9]{1,4})?")
+_MAX_TTL = 120
+_MAX_LEGS = 50
+_ENTRY_TYPES_OF_CO = (OrderType.MARKET, OrderType.LIMIT)
 
 WordT = TypeVar("WordT", bound=StrEnum)
 
@@ -37,6 +40,14 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
     price: str
     trigger_price: str
     order_type: str
+    stop_loss: str
+    quantity: str
+    disclosed_quantity: str
+    validity_ttl: str
+    iceberg_legs: str
+    auction_number: str
+    market_protection: str
+    exits: str
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,14 +66,36 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     stop_loss: Decimal | None = None
     target: Decimal | None = None
     account: str | None = None
+    disclosed_quantity: int = 0
+    validity_ttl: int = 0
+    iceberg_legs: int = 0
+    auction_number: str = ""
+    market_protection: Decimal | None = None
+    exits: ExitMode | None = None
+
+
+_OPTIONS = ("disclosed_quantity", "validity_ttl", "iceberg_legs", "auction_number", "market_protection", "exits")
 
 
 def build(draft: Draft, names: Names) -> Signal:
-    """Return the signal of *draft*; raises `Refused` where price and trigger do not fit the order type."""
+    """Return the signal of *draft*; raises `Refused` where its fields do not fit each other.
+
+    Rules: Kite Connect v3, orders (kite.md 5.2).
+    """
+    _check_prices(draft, names)
+    _check_options(draft, names)
+    given = {name: getattr(draft, name) for name in draft.__struct_fields__}
+    options = OrderOptions(**{name: given.pop(name) for name in _OPTIONS})
+    return Signal(**given, options=options)
+
+
+def _check_prices(draft: Draft, names: Names) -> None:
     kind = draft.order_type
+    # a cover order carries the trigger of its stop leg whatever the type of its entry
+    needs_trigger = kind.needs_trigger or draft.variety is Variety.CO
     for needed, value, name in (
         (kind.needs_price, draft.price, names.price),
-        (kind.needs_trigger, draft.trigger_price, names.trigger_price),
+        (needs_trigger, draft.trigger_price, names.trigger_price),
     ):
         if needed and value is None:
             raise Refused(RefusalCode.MISSING_FIELD, f"a {kind} order needs {name}: add it", field=name)
@@ -72,7 +105,44 @@ def build(draft: Draft, names: Names) -> Signal:
                 f"a {kind} order takes no {name}: drop it or change {names.order_type}",
                 field=name,
             )
-    return Signal(**msgspec.structs.asdict(draft))
+
+
+def _check_options(draft: Draft, names: Names) -> None:
+    has_exits = draft.stop_loss is not None or draft.target is not None
+    is_market = draft.order_type in (OrderType.MARKET, OrderType.SL_M)
+    wanted_by = (
+        (draft.validity is Validity.TTL, draft.validity_ttl, names.validity_ttl, "validity TTL"),
+        (draft.variety is Variety.ICEBERG, draft.iceberg_legs, names.iceberg_legs, "variety iceberg"),
+        (draft.variety is Variety.AUCTION, draft.auction_number, names.auction_number, "variety auction"),
+    )
+    for needed, value, name, what in wanted_by:
+        if needed and not value:
+            raise Refused(RefusalCode.MISSING_FIELD, f"{what} needs {name}: add it", field=name)
+        if value and not needed:
+            raise Refused(RefusalCode.NOT_ALLOWED, f"{name} goes with {what} only: drop it", field=name)
+    for given, allowed, name, where in (
+        (draft.market_protection is not None, is_market, names.market_protection, "a MARKET or SL-M order"),
+        (draft.exits is not None, has_exits, names.exits, f"{names.stop_loss} or a target"),
+    ):
+        if given and not allowed:
+            raise Refused(RefusalCode.NOT_ALLOWED, f"{name} goes with {where} only: drop it", field=name)
+    if draft.disclosed_quantity > draft.quantity:
+        raise Refused(
+            RefusalCode.INVALID_VALUE,
+            f"{names.disclosed_quantity} is above {names.quantity}: lower it",
+            field=names.disclosed_quantity,
+        )
+    if draft.variety is Variety.CO:
+        if draft.order_type not in _ENTRY_TYPES_OF_CO:
+            raise Refused(
+                RefusalCode.NOT_ALLOWED, "a cover order's entry is MARKET or LIMIT: change it", field=names.order_type
+            )
+        if has_exits:
+            raise Refused(
+                RefusalCode.NOT_ALLOWED,
+                f"a cover order has a stop of its own: give it as {names.trigger_price} and drop {names.stop_loss}",
+                field=names.stop_loss,
+            )
 
 
 def symbol(text: str, name: str) -> str:
@@ -95,12 +165,6 @@ def word(kind: type[WordT], text: str, name: str) -> WordT:
     found = _words(kind).get(text.strip(" ").upper()) if text.isascii() else None
     if found is None:
         raise Refused(RefusalCode.INVALID_VALUE, f"{name} {_shown(text)} must be one of {supported(kind)}", field=name)
-    if found in _UNSUPPORTED:
-        raise Refused(
-            RefusalCode.UNSUPPORTED,
-            f"{name} {found} needs details that a signal cannot carry: use one of {supported(kind)}",
-            field=name,
-        )
     return found
 
 
@@ -126,6 +190,46 @@ def price(text: str, name: str) -> Decimal:
     return value
 
 
+def ttl_minutes(text: str, name: str) -> int:
+    """Read the minutes that an order of validity TTL stands, 1 to 120."""
+    return _count(text, name, 1, _MAX_TTL)
+
+
+def legs(text: str, name: str) -> int:
+    """Read the number of legs of an iceberg order, 2 to 50."""
+    return _count(text, name, 2, _MAX_LEGS)
+
+
+def protection(text: str, name: str) -> Decimal:
+    """Read a market protection: percent above 0 up to 100, or ``auto`` (-1) for the broker's own table."""
+    if text.strip(" ").lower() in ("auto", "-1"):
+        return Decimal(-1)
+    if not _PERCENT.fullmatch(text) or not 0 < (value := Decimal(text)) <= 100:
+        raise Refused(
+            RefusalCode.INVALID_VALUE,
+            f"{name} {_shown(text)} must be auto or a percentage above 0, at most 100",
+            field=name,
+        )
+    return value
+
+
+def auction(text: str, name: str) -> str:
+    """Read the number of an auction."""
+    if not _AUCTION.fullmatch(text):
+        raise Refused(
+            RefusalCode.INVALID_VALUE, f"{name} {_shown(text)} must be 1 to 20 letters and digits", field=name
+        )
+    return text
+
+
+def _count(text: str, name: str, least: int, most: int) -> int:
+    if not _QUANTITY.fullmatch(text) or not least <= int(text) <= most:
+        raise Refused(
+            RefusalCode.INVALID_VALUE, f"{name} {_shown(text)} must be a number from {least} to {most}", field=name
+        )
+    return int(text)
+
+
 def account(text: str, name: str) -> str:
     """Read the label of an account: 1 to 64 printable ASCII characters, kept as written."""
     if not _ACCOUNT.fullmatch(text):
@@ -137,7 +241,7 @@ def account(text: str, name: str) -> str:
 
 def supported(kind: type[StrEnum]) -> str:
     """Return the words of *kind* that a signal may use, for a message."""
-    return ", ".join(member for member in kind if member not in _UNSUPPORTED)
+    return ", ".join(kind)
 
 
 def _shown(text: str) -> str:
@@ -146,7 +250,7 @@ def _shown(text: str) -> str:
 
 _WORDS: Mapping[type[StrEnum], Mapping[str, StrEnum]] = {
     kind: {member.upper(): member for member in kind}
-    for kind in (Exchange, OrderType, ProductType, TransactionType, Validity, Variety)
+    for kind in (Exchange, OrderType, ProductType, TransactionType, Validity, Variety, ExitMode)
 }
 
 

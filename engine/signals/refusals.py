@@ -47,8 +47,6 @@ class RefusalCode(StrEnum):
     """A value outside what the field takes."""
     NOT_ALLOWED = "NOT_ALLOWED"
     """A field that contradicts the order type."""
-    UNSUPPORTED = "UNSUPPORTED"
-    """A word of the broker's that needs details a signal cannot carry."""
     NOT_A_SIGNAL = "NOT_A_SIGNAL"
     """The text is plainly chat; nobody meant to trade."""
     TEXT_TOO_LONG = "TEXT_TOO_LONG"

@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from engine.domain.enums import Exchange, OrderType, ProductType, TransactionType, Validity, Variety
+from engine.domain.options import ExitMode
 from engine.domain.signal import Refusal, Signal
 from engine.signals import fields, json_guard
 from engine.signals.json_guard import JsonValue
@@ -21,13 +22,29 @@ from engine.signals.refusals import RefusalCode, Refused, quote
 
 MAX_SIGNALS = fields.MAX_SIGNALS
 
-_NAMES = fields.Names(price="price", trigger_price="triggerPrice", order_type="orderType")
+_NAMES = fields.Names(
+    price="price",
+    trigger_price="triggerPrice",
+    order_type="orderType",
+    stop_loss="stopLoss",
+    quantity="quantity",
+    disclosed_quantity="disclosedQuantity",
+    validity_ttl="validityTtl",
+    iceberg_legs="icebergLegs",
+    auction_number="auctionNumber",
+    market_protection="marketProtection",
+    exits="exits",
+)
 _REQUIRED = ("symbol", "exchange", "transactionType", "quantity", "orderType", "productType")
-_OPTIONAL = ("price", "triggerPrice", "validity", "variety", "stopLoss", "target")
+_OPTIONAL = (
+    *("price", "triggerPrice", "validity", "variety", "stopLoss", "target"),
+    *("disclosedQuantity", "validityTtl", "icebergLegs", "auctionNumber", "marketProtection", "exits"),
+)
 _KNOWN = frozenset(_REQUIRED + _OPTIONAL)
 _ABSENT_PRICE = re.compile(r"(?:0(?:\.0+)?)?")
 
 ValueT = TypeVar("ValueT")
+DefaultT = TypeVar("DefaultT")
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +113,12 @@ def _signal(row: dict[str, JsonValue]) -> Signal:
             variety=_word(row, "variety", Variety, Variety.REGULAR),
             stop_loss=_price(row, "stopLoss"),
             target=_price(row, "target"),
+            disclosed_quantity=_optional(row, "disclosedQuantity", fields.quantity, 0),
+            validity_ttl=_optional(row, "validityTtl", fields.ttl_minutes, 0),
+            iceberg_legs=_optional(row, "icebergLegs", fields.legs, 0),
+            auction_number=_optional(row, "auctionNumber", fields.auction, ""),
+            market_protection=_optional(row, "marketProtection", fields.protection, None),
+            exits=None if _text(row, "exits") is None else _word(row, "exits", ExitMode),
         ),
         _NAMES,
     )
@@ -138,6 +161,13 @@ def _quantity(row: dict[str, JsonValue]) -> int:
 def _price(row: dict[str, JsonValue], name: str) -> Decimal | None:
     text = _number(row.get(name), name)
     return None if _ABSENT_PRICE.fullmatch(text) else fields.price(text, name)
+
+
+def _optional(
+    row: dict[str, JsonValue], name: str, read: Callable[[str, str], ValueT], absent: DefaultT
+) -> ValueT | DefaultT:
+    text = _number(row.get(name), name)
+    return absent if _ABSENT_PRICE.fullmatch(text) else read(text, name)
 
 
 def _number(value: JsonValue, name: str) -> str:

@@ -5,7 +5,8 @@
     first  = side symbol exchange
            | side symbol exchange quantity [ "@" price ] type product
     side   = "BUY" | "SELL"
-    label  = ( "Qty" | "Price" | "Type" | "Product" | "Trigger" | "SL" | "Target" | "Validity" | "Account" ) ":" value
+    label  = ( "Qty" | "Price" | "Type" | "Product" | "Trigger" | "SL" | "Target" | "Validity" | "Account" | "Variety"
+             | "Exits" | "Protection" | "Disclosed" | "TTL" | "Legs" | "Auction" ) ":" value
 
 Words in any letter case, labels in any order, spaces around anything. Quantity, type and product must
 be there; all of it printable ASCII. The one-line form may be followed by labels for what it has no
@@ -20,14 +21,27 @@ from typing import Any
 
 import msgspec
 
-from engine.domain.enums import Exchange, OrderType, ProductType, TransactionType, Validity
+from engine.domain.enums import Exchange, OrderType, ProductType, TransactionType, Validity, Variety
+from engine.domain.options import ExitMode
 from engine.domain.signal import Refusal, Signal
 from engine.signals import fields
 from engine.signals.refusals import RefusalCode, Refused, quote
 
 MAX_TEXT_BYTES = 4096
 
-_NAMES = fields.Names(price="Price", trigger_price="Trigger", order_type="Type")
+_NAMES = fields.Names(
+    price="Price",
+    trigger_price="Trigger",
+    order_type="Type",
+    stop_loss="SL",
+    quantity="Qty",
+    disclosed_quantity="Disclosed",
+    validity_ttl="TTL",
+    iceberg_legs="Legs",
+    auction_number="Auction",
+    market_protection="Protection",
+    exits="Exits",
+)
 _SIDES = ("BUY", "SELL")
 _FIRST_WORD_CHARS = 64
 _FIRST_LINE = "write a first line like BUY RELIANCE NSE or BUY RELIANCE NSE 10 @ 2450.50 LIMIT MIS"
@@ -192,5 +206,12 @@ _LABELS: Mapping[str, _Label] = {
         _Label("Target", "target", fields.price),
         _Label("Validity", "validity", _word(Validity)),
         _Label("Account", "account", fields.account),
+        _Label("Variety", "variety", _word(Variety)),
+        _Label("Exits", "exits", _word(ExitMode)),
+        _Label("Protection", "market_protection", fields.protection),
+        _Label("Disclosed", "disclosed_quantity", fields.quantity),
+        _Label("TTL", "validity_ttl", fields.ttl_minutes),
+        _Label("Legs", "iceberg_legs", fields.legs),
+        _Label("Auction", "auction_number", fields.auction),
     )
 }

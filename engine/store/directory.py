@@ -59,6 +59,7 @@ def _account(row: Any, vault: Vault) -> Account:
         api_secret=secret("api_secret"),
         access_token=secret("access_token"),
         row_version=row["row_version"],
+        market_protection=row["market_protection"].normalize(),
     )
 
 
@@ -124,11 +125,12 @@ def write_account(account: Account, vault: Vault, *, at: datetime) -> Write:
 
     return Write(
         sql="INSERT INTO kite_accounts (id, user_id, label, broker, capital, status, status_reason, api_key,"
-        " api_secret, access_token, row_version, created_at, updated_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)"
+        " api_secret, access_token, row_version, created_at, updated_at, market_protection)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13)"
         " ON CONFLICT (id) DO UPDATE SET label = excluded.label, capital = excluded.capital, status = excluded.status,"
         " status_reason = excluded.status_reason, api_key = excluded.api_key, api_secret = excluded.api_secret,"
-        " access_token = excluded.access_token, row_version = excluded.row_version, updated_at = excluded.updated_at",
+        " access_token = excluded.access_token, row_version = excluded.row_version, updated_at = excluded.updated_at,"
+        " market_protection = excluded.market_protection",
         args=(
             account.id,
             account.user_id,
@@ -142,6 +144,7 @@ def write_account(account: Account, vault: Vault, *, at: datetime) -> Write:
             sealed(account.access_token, "access_token"),
             account.row_version,
             at,
+            account.market_protection,
         ),
     )
 

@@ -39,6 +39,12 @@ async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any
         account_id,
         day,
     )
+    attached = await connection.fetch(
+        "SELECT * FROM orders WHERE account_id = $1 AND trading_day > $2::date - 7 AND origin = 'ENGINE' "
+        "AND (role <> 'ENTRY' OR stop_loss IS NOT NULL OR target IS NOT NULL) ORDER BY created_at, id",
+        account_id,
+        day,
+    )
     sent = await connection.fetchval(
         "SELECT count(*) FROM orders WHERE account_id = $1 AND trading_day = $2 AND submitting_at IS NOT NULL",
         account_id,
@@ -50,6 +56,7 @@ async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any
         "positions": [(rows.position(row), row["trading_day"]) for row in positions],
         "broker_ids_today": [row["broker_order_id"] for row in ids],
         "sent_today": sent,
+        "attached": [rows.order(row) for row in attached],
         "earlier": [(row["broker_order_id"], row["tag"]) for row in earlier],
     }
 
@@ -75,7 +82,7 @@ async def user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
     )
     theirs = await connection.fetch(
         "SELECT id, intent_id, status, quantity, filled_quantity, status_message FROM orders "
-        "WHERE intent_id = ANY($1::uuid[])",
+        "WHERE intent_id = ANY($1::uuid[]) AND role = 'ENTRY'",
         [row["id"] for row in intents],
     )
     of_intent: defaultdict[UUID, list[Any]] = defaultdict(list)

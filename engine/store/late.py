@@ -16,9 +16,12 @@ OrderEnd = tuple[UUID, OrderStatus, int, int, str | None]
 _ENDED_SHORT = "('PARTIAL', 'FAILED', 'CANCELLED', 'EXPIRED')"
 _FILLED_TODAY = (
     "SELECT intent_id FROM orders WHERE trading_day = (now() AT TIME ZONE 'Asia/Kolkata')::date "
-    "AND filled_quantity > 0 AND intent_id IS NOT NULL"
+    "AND filled_quantity > 0 AND intent_id IS NOT NULL AND role = 'ENTRY'"
 )
-_FILLED = "SELECT intent_id FROM orders WHERE trading_day = $1 AND filled_quantity > 0 AND intent_id IS NOT NULL"
+_FILLED = (
+    "SELECT intent_id FROM orders WHERE trading_day = $1 AND filled_quantity > 0 AND intent_id IS NOT NULL "
+    "AND role = 'ENTRY'"
+)
 
 
 async def ended_short(connection: Any, user_id: UUID, day: date) -> list[tuple[Intent, list[OrderEnd]]]:
@@ -31,7 +34,7 @@ async def ended_short(connection: Any, user_id: UUID, day: date) -> list[tuple[I
     )
     theirs = await connection.fetch(
         "SELECT id, intent_id, status, quantity, filled_quantity, status_message FROM orders "
-        "WHERE intent_id = ANY($1::uuid[]) ORDER BY created_at, id",
+        "WHERE intent_id = ANY($1::uuid[]) AND role = 'ENTRY' ORDER BY created_at, id",
         [row["id"] for row in found],
     )
     orders: defaultdict[UUID, list[OrderEnd]] = defaultdict(list)

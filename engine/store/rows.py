@@ -14,6 +14,7 @@ from engine.domain.enums import (
 )
 from engine.domain.fill import Fill
 from engine.domain.intent import Intent
+from engine.domain.options import OrderRole, decode_options
 from engine.domain.order import Order, OrderOrigin
 from engine.domain.position import Position
 from engine.domain.signal import Signal
@@ -52,6 +53,12 @@ def order(row: Any) -> Order:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         origin=OrderOrigin(row["origin"]),
+        role=OrderRole(row["role"]),
+        parent_id=row["parent_id"],
+        stop_loss=row["stop_loss"],
+        target=row["target"],
+        options=decode_options(row["options"]),
+        modifications=row["modifications"],
     )
 
 
@@ -76,6 +83,7 @@ def intent(row: Any) -> Intent:
             stop_loss=row["stop_loss"],
             target=row["target"],
             account=row["account_label"],
+            options=decode_options(row["options"]),
         ),
         status=IntentStatus(row["status"]),
         reason=row["reason"],

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from engine.domain.audit import AuditRecord
 from engine.domain.fill import Fill
 from engine.domain.intent import Intent, IntentEvent
+from engine.domain.options import encode_options
 from engine.domain.order import Order, OrderEvent
 
 Row = TypeVar("Row")
@@ -111,6 +112,7 @@ def _intent(i: Intent) -> tuple[Any, ...]:
         s.stop_loss,
         s.target,
         s.account,
+        encode_options(s.options),
         i.status,
         i.reason,
         i.request_id,
@@ -151,6 +153,12 @@ def _order(o: Order) -> tuple[Any, ...]:
         o.created_at,
         o.updated_at,
         o.origin,
+        o.role,
+        o.parent_id,
+        o.stop_loss,
+        o.target,
+        encode_options(o.options),
+        o.modifications,
     )
 
 
@@ -177,6 +185,7 @@ NEW_INTENTS: Table[Intent] = Table(
         ("stop_loss", "numeric"),
         ("target", "numeric"),
         ("account_label", "text"),
+        ("options", "text"),
         ("status", "text"),
         ("reason", "text"),
         ("request_id", "text"),
@@ -229,6 +238,12 @@ NEW_ORDERS: Table[Order] = Table(
         ("created_at", "timestamptz"),
         ("updated_at", "timestamptz"),
         ("origin", "text"),
+        ("role", "text"),
+        ("parent_id", "uuid"),
+        ("stop_loss", "numeric"),
+        ("target", "numeric"),
+        ("options", "text"),
+        ("modifications", "int"),
     ],
     _order,
 )
@@ -240,6 +255,7 @@ ORDER_UPDATES: Table[Order] = Table(
         ("order_type", "text"),
         ("price", "numeric"),
         ("trigger_price", "numeric"),
+        ("validity", "text"),
         ("status", "text"),
         ("status_message", "text"),
         ("broker_order_id", "text"),
@@ -251,6 +267,8 @@ ORDER_UPDATES: Table[Order] = Table(
         ("average_price", "numeric"),
         ("submitting_at", "timestamptz"),
         ("updated_at", "timestamptz"),
+        ("modifications", "int"),
+        ("options", "text"),
     ],
     lambda o: (
         o.id,
@@ -258,6 +276,7 @@ ORDER_UPDATES: Table[Order] = Table(
         o.order_type,
         o.price,
         o.trigger_price,
+        o.validity,
         o.status,
         o.status_message,
         o.broker_order_id,
@@ -269,6 +288,8 @@ ORDER_UPDATES: Table[Order] = Table(
         o.average_price,
         o.submitting_at,
         o.updated_at,
+        o.modifications,
+        encode_options(o.options),
     ),
     update_key="id",
 )

@@ -245,10 +245,26 @@ def test_price_off_the_tick_is_rejected_and_names_the_nearest(engine: EngineProc
     assert "815.05" in found["reason"] or "815" in found["reason"]
 
 
-def test_signal_with_a_stop_is_rejected_rather_than_executed_without_it(engine: EngineProcess) -> None:
-    found = ended(engine, accepted(engine, market_order("SBIN", stopLoss=790)))
+def test_stop_and_target_of_a_signal_rest_at_the_broker_once_the_entry_has_filled(engine: EngineProcess) -> None:
+    sent = market_order("SBIN", productType="MIS", stopLoss=790, target=840)
+    found = ended(engine, accepted(engine, sent))
+    assert found["status"] == "EXECUTED"
+
+    def resting() -> Any:
+        shown = engine.get(f"/signals/intents/{found['id']}")["orders"]
+        exits = {o["role"]: o for o in shown if o["parentId"] == found["orders"][0]["id"]}
+        states = {role: order["status"] for role, order in exits.items()}
+        return exits if states == {"STOP": "TRIGGER_PENDING", "TARGET": "OPEN"} else None
+
+    exits = engine.wait_for("stop and target to rest", resting)
+    assert (exits["STOP"]["triggerPrice"], exits["STOP"]["transactionType"]) == (790, "SELL")
+    assert (exits["TARGET"]["price"], exits["TARGET"]["quantity"]) == (840, sent["quantity"])
+
+
+def test_stop_on_the_wrong_side_is_rejected(engine: EngineProcess) -> None:
+    found = ended(engine, accepted(engine, market_order("SBIN", productType="MIS", stopLoss=900)))
     assert found["status"] == "REJECTED"
-    assert found["reason"].startswith("ATTACHED_EXITS_UNSUPPORTED: ")
+    assert found["reason"].startswith("STOP_LOSS_SIDE: ")
 
 
 def test_order_value_over_the_limit_is_rejected_with_limit_and_value(engine: EngineProcess) -> None:

@@ -94,6 +94,8 @@ class World:
         self.trips: list[tuple[str, str]] = []
         self.prices: dict[str, Decimal] = {"NSE:INFY": Decimal(100), "NSE:SBIN": Decimal(100), "NSE:TCS": Decimal(100)}
         self.price_asks: list[str] = []
+        self.book = BOOK
+        self.learned: list[tuple[str, int]] = []
         self.price_delay_s = 0.0
         self.crew = Crew(
             make_risk=self._risk, make_executor=self._executor, trip=lambda s, w: self.trips.append((s, w))
@@ -117,13 +119,17 @@ class World:
             clock_suspect=lambda: self.suspect,
             max_age_s=60.0,
             still_leads=self._still_leads,
+            instrument=lambda exchange, symbol: self.book.get(exchange, symbol),
+            last_price=lambda exchange, symbol: self.prices.get(f"{exchange}:{symbol}"),
+            protection=lambda account: self.directory.accounts[account].market_protection,
+            learn_freeze=self._learn_freeze,
             **pace,
         )
         self.risk_context = RiskContext(
             clock=self.clock,
             ledger=self.ledger,
             directory=self.directory,
-            instruments=lambda: BOOK,
+            instruments=lambda: self.book,
             kill=self.kill,
             defaults=RiskLimits(**(limits or {})),
             rules=Rules(enforce_hours=False, max_age_s=60),
@@ -182,6 +188,9 @@ class World:
         await trio.sleep(self.price_delay_s)
         return self.prices.get(key)
 
+    def _learn_freeze(self, exchange: Exchange, symbol: str, quantity: int) -> None:
+        self.learned.append((f"{exchange}:{symbol}", quantity))
+
     async def _still_leads(self) -> bool:
         return self.leads
 
@@ -196,6 +205,10 @@ class World:
         return Executor(account_id, USER, self.context)
 
     # what tests call
+
+    def freeze(self, quantity: int) -> None:
+        """Let the exchange take at most *quantity* units of INFY in one order."""
+        self.book = InstrumentBook([make_instrument("INFY", 1, freeze_quantity=quantity), make_instrument("SBIN", 2)])
 
     @property
     def broker(self) -> MemoryBroker:

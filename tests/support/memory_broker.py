@@ -26,6 +26,7 @@ from engine.broker.base import (
 )
 from engine.domain.enums import (
     OrderStatus,
+    OrderType,
     Variety,
 )
 from engine.domain.instruments import Instrument
@@ -60,6 +61,9 @@ class MemoryBroker(Broker):
         self.cancels: list[str] = []
         self.cancel_answer: WriteOutcome | None = None
         self.cancel_latency_s = 0.01
+        self.changes: list[tuple[str, dict[str, Any]]] = []
+        # to the next requests to change an order; those after them are taken
+        self.change_answers: list[WriteOutcome] = []
         self.last_price = Decimal(100)
         self.position_rows: tuple[Any, ...] | None = None
         self.positions_down: Exception | None = None
@@ -102,6 +106,7 @@ class MemoryBroker(Broker):
             "validity": order.validity.value,
             "variety": order.variety.value,
             "price": order.price or Decimal(0),
+            "trigger_price": order.trigger_price or Decimal(0),
             "tag": order.tag,
             "order_timestamp": NOW,
         }
@@ -183,8 +188,26 @@ class MemoryBroker(Broker):
             self.change(broker_order_id, OrderStatus.CANCELLED)
         return Accepted(broker_order_id=broker_order_id)
 
-    async def replace(self, *_args: Any, **_fields: Any) -> WriteOutcome:
-        return NotSent(reason="scripted broker: not served")
+    async def replace(
+        self, broker_order_id: str, variety: Variety, *, gate: Gate | None = None, **terms: Any
+    ) -> WriteOutcome:
+        reason = None if gate is None else gate()
+        if reason is not None:
+            return NotSent(reason=reason, gated=True)
+        given = {name: value for name, value in terms.items() if value is not None}
+        self.changes.append((broker_order_id, given))
+        await trio.sleep(self.cancel_latency_s)
+        if self.change_answers:
+            scripted = self.change_answers.pop(0)
+            if not isinstance(scripted, Accepted):
+                return scripted
+        names = {"order_type", "quantity", "price", "trigger_price", "validity", "market_protection"}
+        row = self.rows[broker_order_id]
+        shown = {
+            name: str(v) if name in ("order_type", "validity") else v for name, v in given.items() if name in names
+        }
+        self.rows[broker_order_id] = msgspec.structs.replace(row, **shown)
+        return Accepted(broker_order_id=broker_order_id)
 
     async def orders(self) -> list[BrokerOrder]:
         self.reads += 1
@@ -269,7 +292,8 @@ async def accept(broker: MemoryBroker, order: Order, gate: Gate) -> PlaceOutcome
     refused = broker.passes(order, gate)
     if refused is not None:
         return refused
-    broker_id = broker.put(order)
+    waits = order.order_type in (OrderType.SL, OrderType.SL_M)
+    broker_id = broker.put(order, OrderStatus.TRIGGER_PENDING if waits else OrderStatus.OPEN)
     await trio.sleep(broker.latency_s)
     return Accepted(broker_order_id=broker_id)
 

@@ -140,6 +140,7 @@ class MemoryStore:
             broker_ids_today=[o.broker_order_id for o in mine if o.broker_order_id and o.trading_day == day],
             sent_today=sum(o.submitting_at is not None and o.trading_day == day for o in mine),
             earlier=[(o.broker_order_id, o.tag) for o in mine if o.broker_order_id],
+            attached=[o for o in mine if o.is_attached or o.stop_loss is not None or o.target is not None],
         )
 
     async def user(self, user_id: UUID, day: date) -> UserHistory:
@@ -158,7 +159,7 @@ class MemoryStore:
                     [
                         (o.id, o.status, o.quantity, o.filled_quantity, o.status_message)
                         for o in mine
-                        if o.intent_id == i.id
+                        if o.intent_id == i.id and not o.is_attached
                     ],
                 )
                 for i in live
@@ -171,7 +172,7 @@ class MemoryStore:
             raise StoreUnavailable("scripted: down")
         found = []
         for intent in self.intents.values():
-            orders = [o for o in self.orders.values() if o.intent_id == intent.id]
+            orders = [o for o in self.orders.values() if o.intent_id == intent.id and not o.is_attached]
             if (
                 intent.user_id == user_id
                 and intent.status in ("PARTIAL", "FAILED", "CANCELLED", "EXPIRED")

@@ -40,7 +40,7 @@ def place_form(order: Order) -> bytes:
     )
     if kind.needs_price:
         text += f"&price={_price('price', kind, order.price)}"
-    text += f"&validity={order.validity}"
+    text += f"&validity={order.validity}{_options(order)}"
     if kind.needs_trigger or order.variety is Variety.CO:
         text += f"&trigger_price={_price('trigger_price', kind, order.trigger_price)}"
     if not 0 < len(order.tag) <= MAX_TAG:
@@ -49,6 +49,25 @@ def place_form(order: Order) -> bytes:
     if kind in _PROTECTED:
         text += f"&market_protection={plain('market_protection', order.market_protection or AUTO_PROTECTION)}"
     return text.encode("ascii")
+
+
+def _options(order: Order) -> str:
+    options, text = order.options, ""
+    if order.validity is Validity.TTL:
+        if not options.validity_ttl:
+            raise OrderNotEncodable("validity_ttl: an order of validity TTL needs its minutes")
+        text += f"&validity_ttl={options.validity_ttl}"
+    if options.disclosed_quantity:
+        text += f"&disclosed_quantity={options.disclosed_quantity}"
+    if order.variety is Variety.ICEBERG:
+        if not options.iceberg_legs or not options.iceberg_quantity:
+            raise OrderNotEncodable("iceberg_legs: an iceberg order needs its legs and their quantity")
+        text += f"&iceberg_legs={options.iceberg_legs}&iceberg_quantity={options.iceberg_quantity}"
+    if order.variety is Variety.AUCTION:
+        if not options.auction_number:
+            raise OrderNotEncodable("auction_number: an auction order needs the number of its auction")
+        text += f"&auction_number={_quoted(options.auction_number)}"
+    return text
 
 
 def replace_form(

@@ -41,6 +41,7 @@ from engine.http.views.resources import (
     capital,
     credential,
     label,
+    protection,
 )
 from engine.ids import uuid7
 from engine.secret import Secret
@@ -263,6 +264,7 @@ def _paper(request: ApiRequest, body: NewAccount) -> Account:
         status=AccountStatus.ACTIVE,
         api_key="paper" + secrets.token_hex(6),
         api_secret=Secret(secrets.token_hex(16)),
+        market_protection=protection(body.market_protection),
     )
 
 
@@ -286,6 +288,7 @@ def _kite(request: ApiRequest, body: NewAccount) -> Account:
         api_key=credential(body.api_key or "", "apiKey"),
         api_secret=Secret(credential(body.api_secret or "", "apiSecret")),
         access_token=token,
+        market_protection=protection(body.market_protection),
     )
 
 
@@ -302,6 +305,8 @@ def _changed(account: Account, body: AccountChange) -> Account:
         account = msgspec.structs.replace(account, label=label(body.label))
     if body.capital is not UNSET:
         account = msgspec.structs.replace(account, capital=capital(body.capital))
+    if body.market_protection is not UNSET:
+        account = msgspec.structs.replace(account, market_protection=protection(body.market_protection))
     if body.api_key is not UNSET:
         account = msgspec.structs.replace(account, api_key=credential(body.api_key, "apiKey"))
     if body.api_secret is not UNSET:

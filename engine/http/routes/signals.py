@@ -71,6 +71,12 @@ class HandSignalBody(ApiBody, frozen=True, kw_only=True):
     variety: Word | None = None
     stop_loss: Decimal | None = None
     target: Decimal | None = None
+    disclosed_quantity: int | None = None
+    validity_ttl: int | None = None
+    iceberg_legs: int | None = None
+    auction_number: Word | None = None
+    market_protection: Decimal | None = None
+    exits: Word | None = None
     source_id: UUID | None = None
     strategy_id: UUID | None = None
 

@@ -34,7 +34,11 @@ class Deleted(ApiStruct, frozen=True, kw_only=True):
 
 
 class AccountView(ApiStruct, frozen=True, kw_only=True):
-    """A broker account; ``capital`` is rupees, ``statusReason`` says what stands against trading."""
+    """A broker account; ``capital`` is rupees, ``statusReason`` says what stands against trading.
+
+    ``marketProtection`` is percent of the last price that a MARKET or SL-M order may fill away from it, -1 for
+    the broker's own table.
+    """
 
     id: UUID
     user_id: UUID
@@ -43,6 +47,7 @@ class AccountView(ApiStruct, frozen=True, kw_only=True):
     capital: Decimal
     status: AccountStatus
     status_reason: str | None
+    market_protection: Decimal
 
 
 class NewAccount(ApiBody, frozen=True, kw_only=True):
@@ -54,6 +59,7 @@ class NewAccount(ApiBody, frozen=True, kw_only=True):
     api_secret: Text | None = None
     access_token: Text | None = None
     capital: Decimal | None = None
+    market_protection: Decimal = Decimal(-1)
 
 
 class AccountChange(ApiBody, frozen=True, kw_only=True):
@@ -64,6 +70,7 @@ class AccountChange(ApiBody, frozen=True, kw_only=True):
     api_key: Text | UnsetType = UNSET
     api_secret: Text | UnsetType = UNSET
     access_token: Text | UnsetType | None = UNSET
+    market_protection: Decimal | UnsetType = UNSET
 
 
 class SizingBody(ApiBody, frozen=True, kw_only=True):
@@ -178,6 +185,7 @@ def account_view(account: Account) -> AccountView:
         capital=tidy(account.capital),
         status=account.status,
         status_reason=account.status_reason,
+        market_protection=tidy(account.market_protection),
     )
 
 
@@ -254,6 +262,15 @@ def capital(amount: Decimal) -> Decimal:
     if fault is not None:
         raise invalid({"capital": fault})
     return amount
+
+
+def protection(percent: Decimal) -> Decimal:
+    """Check a market protection: percent above 0 up to 100, or -1 for the broker's table. Raises ValidationError."""
+    if percent != -1 and not (percent.is_finite() and 0 < percent <= 100):
+        raise invalid({"marketProtection": "must be -1 (the broker's own table), or above 0 and at most 100 percent"})
+    if percent != round(percent, 4):
+        raise invalid({"marketProtection": "has at most 4 decimals"})
+    return percent
 
 
 def credential(text: str, field: str) -> str:

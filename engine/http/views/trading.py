@@ -17,6 +17,7 @@ from engine.domain.enums import (
 )
 from engine.domain.fill import Fill
 from engine.domain.intent import IntentEvent
+from engine.domain.options import ExitMode, OrderRole
 from engine.domain.order import OrderOrigin
 from engine.domain.position import Position, average_price, m2m, pnl, realised, unrealised
 from engine.http.endpoint import ApiStruct
@@ -49,7 +50,10 @@ class FillView(ApiStruct, frozen=True, kw_only=True):
 class OrderView(ApiStruct, frozen=True, kw_only=True):
     """One order on one account; prices are rupees, quantities units.
 
-    ``origin`` is EXTERNAL for an order that was found at the broker and not sent from here.
+    ``origin`` is EXTERNAL for an order that was found at the broker and not sent from here. ``role`` is STOP or
+    TARGET for an exit attached to the entry ``parentId``; for an order that replaces another, ``parentId`` is
+    that one. ``stopLoss`` and ``target`` of an entry are the exits to attach to it; ``modifications`` counts the
+    changes that the broker took, 25 at most. ``marketProtection`` is percent, -1 the broker's own table.
     """
 
     id: UUID
@@ -74,6 +78,15 @@ class OrderView(ApiStruct, frozen=True, kw_only=True):
     broker_order_id: str | None
     tag: str
     origin: OrderOrigin
+    role: OrderRole
+    parent_id: UUID | None
+    stop_loss: Decimal | None
+    target: Decimal | None
+    modifications: int
+    market_protection: Decimal | None
+    disclosed_quantity: int | None
+    validity_ttl: int | None
+    iceberg_legs: int | None
     created_at: datetime
     updated_at: datetime
     events: tuple[OrderEventView, ...]
@@ -115,6 +128,12 @@ class IntentView(ApiStruct, frozen=True, kw_only=True):
     variety: Variety
     stop_loss: Decimal | None
     target: Decimal | None
+    exits: ExitMode | None
+    disclosed_quantity: int | None
+    validity_ttl: int | None
+    iceberg_legs: int | None
+    auction_number: str | None
+    market_protection: Decimal | None
     account: str | None
     status: IntentStatus
     reason: str | None
@@ -191,6 +210,15 @@ def order_view(story: OrderStory) -> OrderView:
         broker_order_id=order.broker_order_id,
         tag=order.tag,
         origin=order.origin,
+        role=order.role,
+        parent_id=order.parent_id,
+        stop_loss=tidy_or_none(order.stop_loss),
+        target=tidy_or_none(order.target),
+        modifications=order.modifications,
+        market_protection=tidy_or_none(order.market_protection),
+        disclosed_quantity=order.options.disclosed_quantity or None,
+        validity_ttl=order.options.validity_ttl or None,
+        iceberg_legs=order.options.iceberg_legs or None,
         created_at=order.created_at,
         updated_at=order.updated_at,
         events=tuple(
@@ -232,6 +260,12 @@ def intent_view(story: IntentStory) -> IntentView:
         variety=signal.variety,
         stop_loss=tidy_or_none(signal.stop_loss),
         target=tidy_or_none(signal.target),
+        exits=signal.options.exits,
+        disclosed_quantity=signal.options.disclosed_quantity or None,
+        validity_ttl=signal.options.validity_ttl or None,
+        iceberg_legs=signal.options.iceberg_legs or None,
+        auction_number=signal.options.auction_number or None,
+        market_protection=tidy_or_none(signal.options.market_protection),
         account=signal.account,
         status=intent.status,
         reason=intent.reason,

@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from engine.domain.enums import Exchange, OrderType, ProductType, TransactionType, Validity, Variety
+from engine.domain.options import ExitMode, OrderOptions
 from engine.domain.signal import Refusal, Signal
 from engine.signals import sheets, webhook
 from engine.signals.refusals import RefusalCode as Code
@@ -266,12 +267,56 @@ def test_parse_value_of_another_type_is_refused(field, value):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("variety", "iceberg"), ("variety", "CO"), ("variety", "auction"), ("validity", "TTL")]
+    ("changes", "code", "field"),
+    [
+        ({"variety": "iceberg"}, Code.MISSING_FIELD, "icebergLegs"),
+        ({"variety": "auction"}, Code.MISSING_FIELD, "auctionNumber"),
+        ({"validity": "TTL"}, Code.MISSING_FIELD, "validityTtl"),
+        ({"variety": "co", "productType": "MIS"}, Code.MISSING_FIELD, "triggerPrice"),
+        ({"icebergLegs": 5}, Code.NOT_ALLOWED, "icebergLegs"),
+        ({"validityTtl": 5}, Code.NOT_ALLOWED, "validityTtl"),
+        ({"auctionNumber": "12"}, Code.NOT_ALLOWED, "auctionNumber"),
+        ({"marketProtection": 2}, Code.NOT_ALLOWED, "marketProtection"),
+        ({"exits": "gtt"}, Code.NOT_ALLOWED, "exits"),
+        ({"variety": "iceberg", "icebergLegs": 1}, Code.INVALID_VALUE, "icebergLegs"),
+        ({"variety": "iceberg", "icebergLegs": 51}, Code.INVALID_VALUE, "icebergLegs"),
+        ({"validity": "TTL", "validityTtl": 121}, Code.INVALID_VALUE, "validityTtl"),
+        ({"disclosedQuantity": 101}, Code.INVALID_VALUE, "disclosedQuantity"),
+        ({"orderType": "MARKET", "marketProtection": 101}, Code.INVALID_VALUE, "marketProtection"),
+        ({"stopLoss": 1400, "exits": "bracket"}, Code.INVALID_VALUE, "exits"),
+        (
+            {"variety": "co", "productType": "MIS", "triggerPrice": 1400, "stopLoss": 1400},
+            Code.NOT_ALLOWED,
+            "stopLoss",
+        ),
+        ({"variety": "co", "orderType": "SL", "triggerPrice": 1400}, Code.NOT_ALLOWED, "orderType"),
+    ],
 )
-def test_parse_word_that_needs_more_than_a_signal_holds_is_refused(field, value):
-    refused = refusal(**{field: value})
-    assert (refused.code, refused.field) == (Code.UNSUPPORTED, field)
-    assert "iceberg" not in refused.message.partition("use one of")[2]
+def test_parse_options_that_do_not_fit_are_refused_naming_the_field(changes, code, field):
+    refused = refusal(**changes)
+    assert (refused.code, refused.field) == (code, field)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({"variety": "ICEBERG", "icebergLegs": 5}, OrderOptions(iceberg_legs=5)),
+        ({"variety": "auction", "auctionNumber": "22"}, OrderOptions(auction_number="22")),
+        ({"validity": "ttl", "validityTtl": "10"}, OrderOptions(validity_ttl=10)),
+        ({"disclosedQuantity": 10}, OrderOptions(disclosed_quantity=10)),
+        ({"orderType": "MARKET", "marketProtection": 2.5}, OrderOptions(market_protection=Decimal("2.5"))),
+        ({"orderType": "MARKET", "marketProtection": "auto"}, OrderOptions(market_protection=Decimal(-1))),
+        ({"stopLoss": 1400, "exits": "GTT"}, OrderOptions(exits=ExitMode.GTT)),
+        ({"icebergLegs": 0, "disclosedQuantity": "", "exits": None}, OrderOptions()),
+    ],
+)
+def test_parse_options_are_read(changes, options):
+    assert signal(**changes).options == options
+
+
+def test_cover_order_carries_the_trigger_of_its_stop_at_market():
+    found = signal(variety="co", orderType="MARKET", productType="MIS", triggerPrice=1400)
+    assert (found.trigger_price, found.price) == (Decimal(1400), None)
 
 
 @pytest.mark.parametrize("name", ["qty", "Symbol", "account", "userId", "secret", "", "x" * 500, "a\u202eb\n"])

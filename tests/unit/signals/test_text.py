@@ -210,7 +210,7 @@ def test_parse_text_repeated_label_is_refused(text, line):
     assert (refused.code, refused.line) == (Code.REPEATED_FIELD, line)
 
 
-@pytest.mark.parametrize("label", ["Quantity", "Stop Loss", "Qty.", "Variety", "", "Q t y", "Exchange", "Secret"])
+@pytest.mark.parametrize("label", ["Quantity", "Stop Loss", "Qty.", "Kind", "", "Q t y", "Exchange", "Secret"])
 def test_parse_text_unknown_label_is_refused(label):
     refused = refusal(f"{MARKET}\n{label}: 5")
     assert refused.code == Code.UNKNOWN_FIELD
@@ -297,7 +297,8 @@ def test_parse_text_unknown_word_is_refused(old, new):
 
 
 def test_parse_text_validity_that_needs_minutes_is_refused():
-    assert refusal(f"{MARKET}\nValidity: TTL").code == Code.UNSUPPORTED
+    refused = refusal(f"{MARKET}\nValidity: TTL")
+    assert (refused.code, refused.field) == (Code.MISSING_FIELD, "TTL")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,230 @@
+"""Changing an order that works at the broker: its quantity, prices, type or validity.
+
+A change creates no order, so that its outcome needs no proof before the next one: what the book shows is
+what counts, and the order's terms here follow it. Kite takes 25 changes of one order (kite.md 4.1); after
+them, and when it says so itself, the order is cancelled and what is left of it placed anew.
+"""
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid5
+
+import msgspec
+import structlog
+import trio
+
+from engine.actors.account_session import AccountSession
+from engine.actors.cancelling import Canceller
+from engine.actors.dispatching import Dispatcher
+from engine.actors.executor_context import ExecutorContext
+from engine.actors.order_desk import OrderDesk
+from engine.actors.order_watch import OrderWatch
+from engine.actors.sending import COOL_DOWN_S
+from engine.actors.spawning import Spawner
+from engine.broker.base import Accepted, BrokerAuthError, NotSent, RefusalCode, Refused, Unknown, WriteOutcome
+from engine.domain.attached import MAX_MODIFICATIONS
+from engine.domain.enums import OrderStatus, OrderType, Validity, Variety
+from engine.domain.order import Order
+from engine.errors import BrokerUnavailable, ConflictError, MailboxFull, OrderExecutionError, UnavailableError
+from engine.runtime.mailbox import Reply
+
+_log = structlog.get_logger(__name__)
+
+_SLOT_WAIT_S = 2.0
+_SLOT_LOOK_S = 0.05
+_TIMEOUT_S = 20.0
+_ANSWER_TIMEOUT_S = 60.0
+_WATCH_S = 2.0
+_CANCEL_WAIT_S = 10.0
+_CHANGEABLE = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED, OrderStatus.TRIGGER_PENDING)
+_AT_MARKET = (OrderType.MARKET, OrderType.SL_M)
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What to change of an order, None for what stays: ``quantity`` is the new total in units, filled part
+    included; prices are rupees."""
+
+    quantity: int | None = None
+    price: Decimal | None = None
+    trigger_price: Decimal | None = None
+    order_type: OrderType | None = None
+    validity: Validity | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the fields of an order that change, with their new values."""
+        return {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in self.given().items())
+
+
+class Modifier:
+    """Changes orders of one account; *turns* has its budget of calls."""
+
+    def __init__(
+        self,
+        context: ExecutorContext,
+        desk: OrderDesk,
+        session: AccountSession,
+        watch: OrderWatch,
+        *,
+        turns: Dispatcher,
+        canceller: Canceller,
+        spawner: Spawner,
+    ) -> None:
+        self._context = context
+        self._desk = desk
+        self._session = session
+        self._watch = watch
+        self._turns = turns
+        self._canceller = canceller
+        self._spawner = spawner
+
+    async def modify(self, order: Order, terms: Terms, *, by: str, nursery: trio.Nursery) -> Order:
+        """Change an order for a person, and wait up to two seconds until the book shows it.
+
+        Returns the order as it is then: the one that replaces it, where its changes are used up. The request
+        is made in *nursery*, for whoever asks may go away while it is on the wire. Raises ConflictError,
+        OrderExecutionError, UnavailableError.
+        """
+        is_after_market = order.variety is Variety.AMO and order.status is OrderStatus.SUBMITTED
+        if order.broker_order_id is None or not (order.status in _CHANGEABLE or is_after_market):
+            raise ConflictError(
+                f"the order is {order.status}; it can be changed once the broker shows it open", code="ORDER_IN_FLIGHT"
+            )
+        if self._desk.is_changing(order.id):
+            raise ConflictError("an earlier change of the order is under way; try again", code="ORDER_IN_FLIGHT")
+        self._desk.note(order, f"change requested by {by}: {terms}")
+        reply: Reply[UUID] = Reply()
+        nursery.start_soon(self._answer, order, terms, by, reply)
+        with trio.move_on_after(_ANSWER_TIMEOUT_S) as scope:
+            changed = await reply.wait()
+        if scope.cancelled_caught:
+            raise UnavailableError("the broker does not answer; read the order again", retry_after_s=5)
+        with trio.move_on_after(_WATCH_S):
+            while self._desk.is_changing(changed):
+                await self._watch.wait_looked()
+        return self._desk.orders.get(changed, order)
+
+    async def _answer(self, order: Order, terms: Terms, by: str, reply: Reply[UUID]) -> None:
+        try:
+            reply.answer(await self._change(order, terms, by))
+        except BrokerAuthError as error:
+            reply.fail(OrderExecutionError(f"the broker wants a new login: {error}"))
+        except BrokerUnavailable as error:
+            reply.fail(UnavailableError(f"the broker cannot be asked now: {error}", retry_after_s=2))
+        except (ConflictError, UnavailableError, OrderExecutionError) as error:
+            reply.fail(error)
+        except MailboxFull as error:
+            reply.fail(UnavailableError(f"the ledger takes no more now: {error}", retry_after_s=5))
+        finally:
+            self._watch.look_soon()
+
+    async def _change(self, order: Order, terms: Terms, by: str) -> UUID:
+        """Change an order and return its id, or replace it and return the id of the new one."""
+        if order.modifications >= MAX_MODIFICATIONS:
+            return await self._anew(order, terms, by)
+        outcome = await self.ask(order, terms, gate=lambda: self._against(order))
+        if isinstance(outcome, Refused):
+            if outcome.code is RefusalCode.MODIFICATION_CAP:
+                return await self._anew(order, terms, by)
+            raise OrderExecutionError(f"the broker refused the change: {outcome.message}")
+        if isinstance(outcome, NotSent):
+            raise OrderExecutionError(f"the change could not be sent: {outcome.reason}")
+        return order.id
+
+    def _against(self, order: Order) -> str | None:
+        if not self._context.holds_lease():
+            return "FENCED: the lease is not held"
+        killed = self._context.kill.covering(
+            user_id=order.user_id, account_id=order.account_id, strategy_id=order.strategy_id
+        )
+        return None if killed is None else f"KILL_SWITCH: {killed.scope} is blocked: {killed.reason}"
+
+    async def ask(self, order: Order, terms: Terms, *, gate: Callable[[], str | None] | None = None) -> WriteOutcome:
+        """Ask the broker to change *order*; what the book shows of it later becomes its terms.
+
+        Raises BrokerUnavailable when there is no session.
+        """
+        with trio.move_on_after(_SLOT_WAIT_S):
+            while not self._turns.take_slot(urgent=True):  # noqa: ASYNC110 -- bounded; the budget has no event
+                await trio.sleep(_SLOT_LOOK_S)
+        broker = await self._session.broker()
+        if not await self._context.still_leads():
+            return NotSent(reason="FENCED: another engine leads; ask it", gated=True)
+        to_market = terms.order_type in _AT_MARKET
+        self._desk.expect(order.id, terms.given())
+        outcome: WriteOutcome = Unknown(reason=f"no answer within {_TIMEOUT_S:g} s")
+        try:
+            with trio.move_on_after(_TIMEOUT_S):
+                outcome = await broker.replace(
+                    order.broker_order_id or "",
+                    order.variety,
+                    quantity=terms.quantity,
+                    price=terms.price,
+                    trigger_price=terms.trigger_price,
+                    order_type=terms.order_type,
+                    validity=terms.validity,
+                    market_protection=self._context.protection(order.account_id) if to_market else None,
+                    gate=gate,
+                )
+        finally:
+            if isinstance(outcome, Refused | NotSent):
+                self._desk.expect_no_more(order.id)
+            self._watch.look_soon()
+        if isinstance(outcome, Refused) and outcome.rate_limited:
+            self._turns.hold_calls(COOL_DOWN_S)
+        if isinstance(outcome, Refused) and outcome.auth_blocked:
+            self._session.died(broker, outcome.message)
+        latest = self._desk.orders.get(order.id)
+        if latest is not None and isinstance(outcome, Accepted | Unknown):
+            # one that nobody knows of counts: the cap must not be met unawares
+            count = latest.modifications + 1
+            said = "the broker took the change" if isinstance(outcome, Accepted) else outcome.reason
+            self._desk.change(latest, f"{said}: {terms}", modifications=count)
+        return outcome
+
+    async def _anew(self, order: Order, terms: Terms, by: str) -> UUID:
+        """Cancel an order whose changes are used up, and place what is left of it with the new terms."""
+        why = f"its {MAX_MODIFICATIONS} changes are used up"
+        self._desk.note(order, f"{why}: it is cancelled and placed anew")
+        outcome = await self._canceller.ask(order.broker_order_id or "", order.variety)
+        if isinstance(outcome, Refused | NotSent):
+            said = outcome.message if isinstance(outcome, Refused) else outcome.reason
+            raise OrderExecutionError(f"{why}, and it could not be cancelled: {said}")
+        with trio.move_on_after(_CANCEL_WAIT_S):
+            while (latest := self._desk.orders.get(order.id)) is not None and not latest.status.is_terminal:
+                self._watch.look_soon()
+                await self._watch.wait_looked()
+        latest = self._desk.orders.get(order.id)
+        if latest is None or latest.status is OrderStatus.COMPLETE:
+            raise ConflictError("the order has filled meanwhile", code="ORDER_FINISHED")
+        if not latest.status.is_terminal:
+            raise UnavailableError(
+                f"{why}; the broker has not confirmed its cancellation: read it again, and send the rest anew",
+                retry_after_s=5,
+            )
+        changes = terms.given()
+        quantity = changes.pop("quantity", latest.quantity) - latest.filled_quantity
+        if quantity <= 0:
+            raise ConflictError("the order has filled that much already", code="ORDER_FINISHED")
+        kind = changes.get("order_type", latest.order_type)
+        if not kind.needs_price:
+            changes["price"] = None
+        if not kind.needs_trigger and latest.variety is not Variety.CO:
+            changes["trigger_price"] = None
+        if kind in _AT_MARKET:
+            changes["market_protection"] = latest.market_protection or self._context.protection(order.account_id)
+        wanted = msgspec.structs.replace(
+            latest,
+            id=uuid5(latest.id, "replacement"),
+            # the intent has ended with the order that it made; this one is a person's
+            intent_id=None,
+            parent_id=latest.id,
+            quantity=quantity,
+            filled_quantity=0,
+            average_price=Decimal(0),
+            **changes,
+        )
+        return self._spawner.spawn(wanted, action="ORDER_REPLACED", detail=f"replaces {latest.id}, by {by}").id

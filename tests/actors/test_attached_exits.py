@@ -1,0 +1,253 @@
+"""Stop loss and target of a signal: placed when the entry fills, sized to it, one cancels the other."""
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import trio
+
+from engine.actors.intake import Passage
+from engine.broker.base import Accepted, RefusalCode, Refused, Unknown
+from engine.domain.enums import IntentStatus, OrderStatus, OrderType, ProductType, TransactionType
+from engine.domain.options import OrderRole
+from engine.domain.order import Order
+from tests.support.desk import World, a_delivery, a_signal, answer, crashed, running
+from tests.support.trade import ACCOUNT
+
+OPEN, COMPLETE, CANCELLED = OrderStatus.OPEN, OrderStatus.COMPLETE, OrderStatus.CANCELLED
+
+
+def deliver(world: World, **fields: Any) -> Any:
+    """Deliver a signal to buy 10 INFY with a stop at 95 and a target at 110."""
+    exits = {"stop_loss": Decimal(95), "target": Decimal(110)}
+    passage = Passage(a_delivery(world, a_signal(**(exits | fields))))
+    world.crew.decide(passage)
+    return passage
+
+
+def of_role(world: World, role: OrderRole, *statuses: OrderStatus) -> list[Order]:
+    return [o for o in world.store.orders.values() if o.role is role and (not statuses or o.status in statuses)]
+
+
+async def entered(world: World, quantity: int | None = None) -> str:
+    """Wait for the entry to rest at the broker, fill *quantity* of it (all); returns the broker's id."""
+    await world.until(lambda: any(o.broker_order_id for o in of_role(world, OrderRole.ENTRY)))
+    (entry,) = of_role(world, OrderRole.ENTRY)
+    assert entry.broker_order_id is not None
+    world.broker.fill(entry.broker_order_id, quantity)
+    return entry.broker_order_id
+
+
+async def protected(world: World, *, units: int = 1) -> tuple[Order, Order]:
+    """Wait until stop and target rest at the broker; return the newest of both."""
+    await world.until(lambda: len(of_role(world, OrderRole.STOP, OrderStatus.TRIGGER_PENDING)) >= units)
+    await world.until(lambda: len(of_role(world, OrderRole.TARGET, OPEN)) >= units)
+    return of_role(world, OrderRole.STOP)[-1], of_role(world, OrderRole.TARGET)[-1]
+
+
+async def test_fill_places_stop_and_target_of_its_size(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        passage = deliver(world)
+        await entered(world)
+        stop, target = await protected(world)
+        (intent_id,) = passage.intents
+        await world.until(lambda: world.intent_status(intent_id) is IntentStatus.EXECUTED)
+    assert (stop.transaction_type, stop.quantity, stop.order_type) == (TransactionType.SELL, 10, OrderType.SL_M)
+    assert (stop.trigger_price, stop.market_protection) == (Decimal(95), Decimal(-1))
+    assert (target.transaction_type, target.quantity, target.price) == (TransactionType.SELL, 10, Decimal(110))
+    assert {stop.parent_id, target.parent_id} == {of_role(world, OrderRole.ENTRY)[0].id}
+    assert {stop.intent_id, target.intent_id} == {intent_id}
+
+
+async def test_entry_that_does_not_fill_has_no_exits(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        deliver(world)
+        await world.until(lambda: any(o.broker_order_id for o in of_role(world, OrderRole.ENTRY)))
+        await trio.sleep(5)
+    assert len(world.broker.left) == 1
+
+
+async def test_target_that_fills_cancels_the_stop_and_the_position_is_flat(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        deliver(world)
+        await entered(world)
+        stop, target = await protected(world)
+        world.broker.fill(target.broker_order_id or "", price="110")
+        await world.until_status(stop, CANCELLED)
+        await world.until_status(target, COMPLETE)
+        assert world.held() == 0
+        await trio.sleep(10)
+    assert len(world.broker.left) == 3, "nothing is placed again"
+
+
+async def test_stop_that_triggers_cancels_the_target(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        deliver(world)
+        await entered(world)
+        stop, target = await protected(world)
+        world.broker.change(stop.broker_order_id or "", OPEN)
+        await world.until_status(target, CANCELLED)
+        world.broker.fill(stop.broker_order_id or "", price="94")
+        await world.until_status(stop, COMPLETE)
+        assert world.held() == 0
+
+
+async def test_each_part_fill_is_protected_at_once(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        deliver(world)
+        entry = await entered(world, 4)
+        await protected(world)
+        world.broker.fill(entry, 6)
+        await protected(world, units=2)
+    assert sorted(o.quantity for o in of_role(world, OrderRole.STOP)) == [4, 6]
+    assert sorted(o.quantity for o in of_role(world, OrderRole.TARGET)) == [4, 6]
+
+
+async def test_target_that_fills_in_part_makes_the_stop_smaller(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        deliver(world)
+        await entered(world)
+        stop, target = await protected(world)
+        world.broker.fill(target.broker_order_id or "", 3, price="110")
+        await world.until(lambda: world.row(stop).quantity == 7)
+    assert world.broker.changes == [(stop.broker_order_id, {"quantity": 7})]
+    assert world.row(stop).modifications == 1
+
+
+async def test_change_that_the_broker_refuses_is_asked_for_again(autojump_clock: Any) -> None:
+    world = World()
+    busy = Refused(code=RefusalCode.ORDER_BUSY, message="being processed", status=400)
+    world.broker.change_answers = [busy, Unknown(reason="lost"), Accepted(broker_order_id="x")]
+    async with running(world):
+        deliver(world)
+        await entered(world)
+        stop, target = await protected(world)
+        world.broker.fill(target.broker_order_id or "", 3, price="110")
+        await world.until(lambda: world.row(stop).quantity == 7)
+    assert world.broker.changes[0][1] == {"quantity": 7}
+
+
+async def test_position_closed_by_another_signal_takes_the_exits_out_of_the_market(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        deliver(world)
+        await entered(world)
+        stop, target = await protected(world)
+        closing = world.broker.by_hand(side="SELL")
+        world.broker.fill(closing)
+        await world.executor.reconcile()
+        await world.until_status(stop, CANCELLED)
+        await world.until_status(target, CANCELLED)
+
+
+async def test_exit_signal_is_still_an_exit_beside_the_attached_ones(autojump_clock: Any) -> None:
+    world = World(limits={"max_open_positions": 1, "max_position_pct": Decimal("0.11")})
+    async with running(world):
+        deliver(world)
+        await entered(world)
+        await protected(world)
+        sell = a_signal(transaction_type=TransactionType.SELL, price=Decimal(101))
+        passage = Passage(a_delivery(world, sell, key="k2"))
+        world.crew.decide(passage)
+        (intent_id,) = passage.intents
+        await world.until(lambda: intent_id in world.store.intents)
+    assert world.intent_status(intent_id) is IntentStatus.EXECUTING
+
+
+async def test_exit_that_could_not_be_sent_is_sent_again_under_another_name(autojump_clock: Any) -> None:
+    world = World()
+    refusal = Refused(code=RefusalCode.PRICE_RANGE, message="trigger price", status=400)
+    async with running(world):
+        deliver(world)
+        await world.until(lambda: any(o.broker_order_id for o in of_role(world, OrderRole.ENTRY)))
+        world.broker.answers = [answer(refusal)]
+        await entered(world)
+        await protected(world)
+    assert [o.status for o in of_role(world, OrderRole.STOP)].count(OrderStatus.REJECTED) == 1
+    assert len({o.tag for o in world.broker.left}) == len(world.broker.left)
+
+
+async def test_stop_refused_three_times_raises_an_alert_and_is_left_to_a_person(autojump_clock: Any) -> None:
+    world = World()
+    refusal = Refused(code=RefusalCode.PRICE_RANGE, message="no such trigger", status=400)
+    async with running(world):
+        deliver(world, target=None)
+        await world.until(lambda: any(o.broker_order_id for o in of_role(world, OrderRole.ENTRY)))
+        world.broker.answers = [answer(refusal) for _ in range(9)]
+        await entered(world)
+        await world.until(lambda: any("EXIT_NOT_PLACED" in text for _, text in world.alerts))
+        await trio.sleep(60)
+    assert len(of_role(world, OrderRole.STOP)) == 3
+    assert sum("EXIT_NOT_PLACED" in text for _, text in world.alerts) == 1
+
+
+async def test_exit_of_unknown_outcome_is_not_doubled(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        deliver(world, target=None)
+        await world.until(lambda: any(o.broker_order_id for o in of_role(world, OrderRole.ENTRY)))
+        world.broker.answers = [answer(Unknown(reason="lost"), placed=OrderStatus.TRIGGER_PENDING)]
+        await entered(world)
+        await world.until(lambda: bool(of_role(world, OrderRole.STOP, OrderStatus.TRIGGER_PENDING)))
+        await trio.sleep(10)
+    assert len(of_role(world, OrderRole.STOP)) == 1
+
+
+async def test_nothing_is_placed_under_a_kill_switch_and_all_of_it_after(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        deliver(world)
+        await world.until(lambda: any(o.broker_order_id for o in of_role(world, OrderRole.ENTRY)))
+        world.block()
+        await entered(world)
+        await world.until(lambda: any("EXIT_WAITS" in text for _, text in world.alerts))
+        assert len(world.broker.left) == 1
+        world.release()
+        await protected(world)
+
+
+async def test_exits_outlive_a_crash_of_the_engine_and_are_placed_once(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        deliver(world)
+        await entered(world, 4)
+        await protected(world)
+        (entry,) = of_role(world, OrderRole.ENTRY)
+        world.broker.fill(entry.broker_order_id or "", 6)
+    after = await crashed(world)
+    async with running(after):
+        await protected(after, units=2)
+        stops = of_role(after, OrderRole.STOP)
+        after.broker.fill(of_role(after, OrderRole.TARGET)[0].broker_order_id or "", price="110")
+        await after.until(lambda: len(of_role(after, OrderRole.STOP, CANCELLED)) == 1)
+    assert sorted(o.quantity for o in stops) == [4, 6]
+
+
+async def test_person_s_cancel_of_an_exit_is_respected(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        deliver(world)
+        await entered(world)
+        stop, _ = await protected(world)
+        await world.executor.cancel(stop.id, by="user:1")
+        await world.until_status(stop, CANCELLED)
+        await trio.sleep(30)
+    assert len(of_role(world, OrderRole.STOP)) == 1
+    assert len(of_role(world, OrderRole.TARGET, OPEN)) == 1
+
+
+async def test_account_s_protection_is_on_the_stop(autojump_clock: Any) -> None:
+    world = World()
+    account = world.directory.accounts[ACCOUNT]
+    world.directory.put_account(msgspec.structs.replace(account, market_protection=Decimal(3)))
+    async with running(world):
+        deliver(world, product_type=ProductType.MIS)
+        await entered(world)
+        stop, _ = await protected(world)
+    assert stop.market_protection == 3
