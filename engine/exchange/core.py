@@ -21,7 +21,7 @@ from engine.exchange.events import AccountOpened, Event, OrderRequested, Session
 from engine.exchange.hours import session_end
 from engine.exchange.instruments import Master, build_master
 from engine.exchange.market import Market
-from engine.exchange.orders import BookEntry
+from engine.exchange.orders import BookEntry, Order
 from engine.exchange.ratelimit import RateLimiter
 from engine.exchange.riskchecks import RiskChecks
 from engine.exchange.state import Account, State
@@ -55,6 +55,16 @@ class Exchange:
     def take_events(self) -> list[Event]:
         """Return what changed since the last call."""
         return self.state.take_unsaved()
+
+    def subscribe_orders(self, listener: Callable[[Account, Order, str], None]) -> None:
+        """Call *listener* after each change of an order that Kite pushes to its clients (kite.md 15.5).
+
+        It gets the account, the order as it then was, and the status that the push shows: COMPLETE,
+        CANCELLED, REJECTED, OPEN (a stop was triggered) or UPDATE (modified, or filled in part). It is
+        called from within the change, before that is on the disk: it may only note what to send, and
+        must not raise. `rows.push_row` and `rows.postback_row` make the message.
+        """
+        self.state.order_listeners.append(listener)
 
     def add_account(
         self,
