@@ -19,6 +19,7 @@ from engine.exchange import errors, portfolio_rows, rows
 from engine.exchange.config import Behaviour, ExchangeConfig, ExchangeError
 from engine.exchange.desk import OrderDesk
 from engine.exchange.events import AccountOpened, Event, OrderRequested, SessionClosed, SessionOpened
+from engine.exchange.gtt_desk import GttDesk
 from engine.exchange.hours import session_end
 from engine.exchange.instruments import Master, build_master
 from engine.exchange.market import Market
@@ -42,6 +43,7 @@ class Exchange:
         self.state = State(config.behaviour)
         self.market = Market(config.seed)
         self.desk = OrderDesk(self.state, self.market, config, self._count_order)
+        self.gtts = GttDesk(self.state, self.market, self.desk)
         self.checks = RiskChecks(self.state, self.market)
         self.limiter = RateLimiter(config.limits)
         self._request_tokens: dict[str, tuple[str, datetime]] = {}
@@ -224,6 +226,8 @@ class Exchange:
         """Let resting orders meet the prices of *now*; starts a new IST day when one has begun."""
         master = self.roll(now)
         self.desk.tick(master, now)
+        if self.state.active_gtts:
+            self.gtts.tick(master, now)
 
     def release_amos(self, now: datetime) -> None:
         """Send every after-market order to the exchange, as the opening of the market would."""

@@ -238,6 +238,11 @@ def unknown_order() -> KiteRefusal:
     return KiteRefusal(500, "GeneralException", "Couldn't find that `order_id`.")
 
 
+def unknown_trigger() -> KiteRefusal:
+    """No such good-till-triggered order of this account."""
+    return KiteRefusal(404, "GeneralException", "Couldn't find that `trigger_id`.")
+
+
 def modification_cap() -> KiteRefusal:
     """The order was modified as often as it may be."""
     return KiteRefusal(429, "NetworkException", "Maximum allowed order modifications exceeded.")

@@ -6,13 +6,13 @@ from typing import Literal
 
 import msgspec
 
-LIFE = timedelta(days=365)
+from engine.clock import IST
+
 ACTIVE = "active"
 TRIGGERED = "triggered"
 CANCELLED = "cancelled"
 DELETED = "deleted"
 EXPIRED = "expired"
-REJECTED = "rejected"
 # how long one that is over stays on the list
 SHOWN_FOR = timedelta(days=7)
 
@@ -64,6 +64,13 @@ class Gtt(msgspec.Struct, frozen=True, kw_only=True):
     def key(self) -> str:
         """``EXCHANGE:SYMBOL``."""
         return f"{self.exchange}:{self.tradingsymbol}"
+
+
+def expiry(created_at: datetime) -> datetime:
+    """Return the same instant of the year after; of 29 February that of the 28th."""
+    local = created_at.astimezone(IST)
+    day = 28 if (local.month, local.day) == (2, 29) else local.day
+    return local.replace(year=local.year + 1, day=day)
 
 
 def leg_hit(gtt: Gtt, last_price: Decimal) -> int | None:

@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException
 from engine.exchange import rows
 from engine.exchange.errors import KiteRefusal, bad_input, unknown_instrument
 from engine.exchange.forms import EXCHANGES
+from engine.exchange.routes_gtt import add_gtt_routes
 from engine.exchange.routes_orders import add_order_routes
 from engine.exchange.routes_portfolio import add_portfolio_routes
 from engine.exchange.web import Gateway, form_fields, refused, success, success_encoded
@@ -27,6 +28,7 @@ def build_app(gateway: Gateway) -> QuartTrio:
     app.register_error_handler(HTTPException, _http_error)
     _add_session_routes(app, gateway)
     add_order_routes(app, gateway)
+    add_gtt_routes(app, gateway)
     add_portfolio_routes(app, gateway)
     _add_market_routes(app, gateway)
     return app
