@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException
 from engine.exchange import rows
 from engine.exchange.errors import KiteRefusal, bad_input, unknown_instrument
 from engine.exchange.forms import EXCHANGES
+from engine.exchange.routes_calculators import add_calculator_routes
 from engine.exchange.routes_gtt import add_gtt_routes
 from engine.exchange.routes_orders import add_order_routes
 from engine.exchange.routes_portfolio import add_portfolio_routes
@@ -30,6 +31,7 @@ def build_app(gateway: Gateway) -> QuartTrio:
     add_order_routes(app, gateway)
     add_gtt_routes(app, gateway)
     add_portfolio_routes(app, gateway)
+    add_calculator_routes(app, gateway)
     _add_market_routes(app, gateway)
     return app
 
@@ -55,6 +57,10 @@ def _add_session_routes(app: QuartTrio, gateway: Gateway) -> None:
         exchange.close_session(request.args.get("api_key", ""), request.args.get("access_token", ""), clock.now())
         await gateway.settle()
         return success(True)
+
+    @app.get("/user/profile/full")
+    async def full_profile() -> Response:
+        return success(rows.full_profile_row(gateway.reader()))
 
     @app.get("/user/profile")
     async def profile() -> Response:

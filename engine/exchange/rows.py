@@ -242,6 +242,21 @@ def profile_row(account: Account) -> dict[str, Any]:
     }
 
 
+def full_profile_row(account: Account) -> dict[str, Any]:
+    """Return the answer of ``GET /user/profile/full``; nothing personal in it is anybody's."""
+    return {
+        **profile_row(account),
+        "twofa_type": "totp",
+        "twofa_timestamp": "2021-01-01 09:00:00",
+        "password_timestamp": "2021-01-01 09:00:00",
+        "phone": "*0000",
+        "pan": "*0000",
+        "bank_accounts": [{"name": "PAPER BANK", "branch": "", "account": "*0000"}],
+        "dp_ids": ["0000000000000000"],
+        "tags": [],
+    }
+
+
 def _depth(instrument: Instrument, quote: Quote, sign: int) -> list[dict[str, Any]]:
     if instrument.segment == "INDICES":
         return [{"price": 0, "quantity": 0, "orders": 0} for _ in range(_DEPTH)]
