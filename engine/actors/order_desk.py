@@ -23,6 +23,7 @@ from engine.clock import Clock, trading_day
 from engine.domain.audit import AuditDraft
 from engine.domain.enums import Exchange, OrderStatus
 from engine.domain.fill import Fill
+from engine.domain.gtt import Gtt
 from engine.domain.order import Order, OrderEvent, OrderReport, fold, move
 from engine.domain.position import Position
 from engine.errors import MailboxFull
@@ -37,7 +38,8 @@ class AccountHistory(msgspec.Struct, frozen=True, kw_only=True):
     """What the ledger knows of an account: the start of its books.
 
     ``earlier`` are the broker's ids and the tags of the orders of the last week, however they ended;
-    ``attached`` its entries with exits, and those exits, in whatever state.
+    ``attached`` its entries with exits, and those exits, in whatever state; ``gtts`` the triggers of those entries,
+    and every other that stands at the broker.
     """
 
     live_orders: Sequence[Order]
@@ -47,6 +49,7 @@ class AccountHistory(msgspec.Struct, frozen=True, kw_only=True):
     sent_today: int
     earlier: Sequence[tuple[str, str]] = ()
     attached: Sequence[Order] = ()
+    gtts: Sequence[Gtt] = ()
 
 
 class OrderDesk:

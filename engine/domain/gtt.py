@@ -23,6 +23,9 @@ from engine.domain.order import IllegalTransition
 ABSENT_AFTER_S = 30.0
 """How long after it can have been sent the first read begins that may prove a trigger absent."""
 
+GONE = "GONE"
+"""How the message begins of a trigger that was ended because the broker's list has it no more."""
+
 CLEAN_READS = 2
 CLEAN_READS_APART_S = 2.0
 
@@ -70,8 +73,8 @@ TRANSITIONS: Mapping[GttStatus, frozenset[GttStatus]] = {
     GttStatus.ACTIVE: frozenset(_AT_BROKER),
     # What its order became may be shown later than that it fired.
     GttStatus.TRIGGERED: frozenset({GttStatus.TRIGGERED}),
-    # It fired before it was ended.
-    GttStatus.CANCELLED: frozenset({GttStatus.TRIGGERED}),
+    # It fired before it was ended, or is in the list again that it was missing from.
+    GttStatus.CANCELLED: frozenset({GttStatus.TRIGGERED, GttStatus.ACTIVE}),
     GttStatus.REJECTED: frozenset({GttStatus.TRIGGERED}),
     GttStatus.EXPIRED: frozenset({GttStatus.TRIGGERED}),
     # Shown after it was taken for absent.
@@ -254,7 +257,8 @@ def _fired(gtt: Gtt, row: BrokerGtt, at: datetime) -> Gtt:
 
 
 def _active(gtt: Gtt, row: BrokerGtt, at: datetime) -> Gtt:
-    if GttStatus.ACTIVE not in TRANSITIONS[gtt.status]:
+    was_missed = gtt.status is GttStatus.CANCELLED and (gtt.status_message or "").startswith(GONE)
+    if not (was_missed or gtt.status in (*LIVE, GttStatus.FAILED)):
         return gtt  # an old answer
     changes: dict[str, Any] = {}
     if row.expires_at is not None and row.expires_at != gtt.expires_at:

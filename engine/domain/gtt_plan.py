@@ -158,6 +158,8 @@ def _needs(size: int, gtts: Sequence[Gtt], orders: Sequence[Order], working: Map
     fired = [gtt for gtt in gtts if gtt.status is GttStatus.TRIGGERED]
     if fired:
         return min(sum(working.get(gtt.id, 0) for gtt in fired), size)
+    if any(map(_is_stopped, gtts)) and not any(gtt.status.is_live for gtt in gtts):
+        return 0  # somebody has taken it over
     if any(not _left_nothing(order) for order in orders):
         return min(sum(order.remaining_quantity for order in orders), size)
     return size
