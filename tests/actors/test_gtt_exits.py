@@ -269,13 +269,15 @@ async def test_like_trigger_made_by_hand_before_is_not_taken_for_ours(autojump_c
         deliver(world)
         await entered(world)
         gtt = await kept(world)
-        world.broker.set_gtt(gtt.trigger_id or "", created_at=world.clock.now() - timedelta(hours=1))
+        by_hand = world.broker.put_gtt(gtt)
+        world.broker.set_gtt(by_hand, created_at=world.clock.now() - timedelta(hours=1))
         world.broker.gtt_answers = [gtt_answer(LOST)]
         deliver(world, "k2")
         await entered(world, count=2)
         await kept(world, 2)
     assert len(world.broker.gtts_left) == 3
-    assert len(active(world)) == 2
+    assert len(active(world)) == 3
+    assert by_hand not in {gtt.trigger_id for gtt in gtts(world)}
 
 
 async def test_two_like_entries_have_a_trigger_each_whatever_is_lost(autojump_clock: Any) -> None:
@@ -493,8 +495,12 @@ async def test_trigger_of_one_entry_that_fires_leaves_that_of_another_alone(auto
         deliver(world, "k2")
         await entered(world, count=2)
         newer = await kept(world, 2)
+        # the position is known to be smaller before it is known what made it so
+        world.broker.gtts_down = BrokerUnavailable("scripted")
         world.broker.fill(world.broker.fire(newer.trigger_id or ""), price="94")
         await world.until(lambda: world.held() == 10)
+        await trio.sleep(60)
+        world.broker.gtts_down = None
         await trio.sleep(300)
     assert world.store.gtts[newer.id].status is TRIGGERED
     assert world.store.gtts[older.id].status is ACTIVE
@@ -598,6 +604,23 @@ async def test_nothing_is_placed_under_a_kill_switch_and_what_stands_stays(autoj
         world.release()
         await kept(world, 2)
     assert len(told(world, "EXIT_WAITS")) == 1
+
+
+async def test_kill_switch_that_falls_before_the_first_byte_stops_the_trigger(autojump_clock: Any) -> None:
+    async def waits(broker: Any, gtt: Gtt, gate: Any) -> Any:
+        world.block()
+        return broker.gtt_passes(gtt, gate) or Accepted(broker_order_id=broker.put_gtt(gtt))
+
+    world = World()
+    world.broker.gtt_answers = [waits]
+    async with running(world):
+        deliver(world)
+        await entered(world)
+        await world.until(lambda: bool(gtts(world, GttStatus.FAILED)))
+        await trio.sleep(60)
+        assert not world.broker.gtt_rows
+        world.release()
+        await kept(world)
 
 
 async def test_idle_account_does_not_read_the_list(autojump_clock: Any) -> None:

@@ -138,9 +138,10 @@ def checked_trigger_id(trigger_id: str) -> str:
 
 
 def _number(field: str, value: Decimal) -> str:
+    text = plain(field, value)
     if not value > 0:
         raise OrderNotEncodable(f"{field}: {value} must be above 0")
-    return plain(field, value)
+    return text
 
 
 def _json(text: str) -> str:
