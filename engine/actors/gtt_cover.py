@@ -67,12 +67,11 @@ class GttCover:
             return None
         for row in rows:
             # the demat account knows shares, not the exchange they were bought on
-            if row.symbol == entry.symbol and entry.product_type is ProductType.CNC:
+            if row.symbol == entry.symbol:
                 units += max(row.quantity + row.t1_quantity - row.used_quantity, 0)
-            elif row.symbol == entry.symbol:
-                if row.mtf_quantity is None:
-                    return None
-                units += max(row.mtf_quantity, 0)
+                if entry.product_type is ProductType.MTF:
+                    # brokers show them in either place: to count too much takes nothing away that is needed
+                    units += max(row.mtf_quantity or 0, 0)
         return units
 
     def is_delivered(self, entry: Order) -> bool:

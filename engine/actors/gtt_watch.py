@@ -137,8 +137,8 @@ class GttWatch:
             with trio.fail_after(_READ_TIMEOUT_S):
                 broker = await self._session.broker()
                 rows = await broker.gtts()
-                holdings = await broker.holdings() if self._wants_holdings() else None
             is_clean = self._take(rows, began)
+            self.holdings = await self._read_holdings(broker) if self._wants_holdings() else None
         except BrokerAuthError as error:
             if broker is not None:
                 self._session.died(broker, str(error))
@@ -146,10 +146,19 @@ class GttWatch:
             _log.warning("gtts.unreadable", account=str(self._desk.account_id), error=str(error) or "too slow")
             for search in self._searches.values():
                 search.add(began, is_clean=False)
+            self.holdings = None
         else:
-            self.holdings = holdings
             if is_clean:
                 self._reads = [*self._reads[1 - _READS_KEPT :], (began, stirs)]
+
+    async def _read_holdings(self, broker: Broker) -> Sequence[BrokerHolding] | None:
+        """Return the demat account, None when it cannot be read: the triggers are followed all the same."""
+        try:
+            with trio.fail_after(_READ_TIMEOUT_S):
+                return await broker.holdings()
+        except (BrokerUnavailable, trio.TooSlowError) as error:
+            _log.info("holdings.unreadable", account=str(self._desk.account_id), error=str(error) or "too slow")
+            return None
 
     def _take(self, rows: Sequence[BrokerGtt], began: float) -> bool:
         """Take in a list whose read began at *began* (monotonic); return whether it had all that are known."""

@@ -449,8 +449,18 @@ async def test_shares_that_went_to_the_demat_account_keep_their_trigger(autojump
         world.broker.shown_trades.clear()
         world.broker.held_shares = [BrokerHolding(exchange="NSE", symbol="INFY", quantity=0, t1_quantity=10)]
         await world.until(lambda: world.held() == 0)
-        await trio.sleep(900)
+        await trio.sleep(200)
         assert len(active(world)) == 1
+        readable = world.broker.holdings
+
+        async def unreadable() -> Any:
+            await trio.sleep(0.01)
+            raise BrokerUnavailable("scripted")
+
+        world.broker.holdings = unreadable  # type: ignore[method-assign]
+        await trio.sleep(200)
+        assert len(active(world)) == 1
+        world.broker.holdings = readable  # type: ignore[method-assign]
         # sold by hand out of the demat account
         world.broker.held_shares = [BrokerHolding(exchange="NSE", symbol="INFY", quantity=10, used_quantity=10)]
         await world.until(lambda: not active(world))
