@@ -20,7 +20,8 @@ from engine.domain.instruments import Instrument, InstrumentBook, check_order, i
 from engine.domain.intent import Intent
 from engine.domain.killswitch import KillSwitches
 from engine.domain.limits import OrderRequest, RiskLimits
-from engine.domain.risk import check, is_reducing
+from engine.domain.order import Order
+from engine.domain.risk import check, check_change, is_reducing
 from engine.domain.risk_state import RiskState
 from engine.domain.signal import Signal
 from engine.domain.sizing import Sized, size
@@ -307,6 +308,69 @@ def _iceberg(signal: Signal, quantity: int, instrument: Instrument) -> list[Deni
     if freeze is not None and leg > freeze:
         return [Denial(code="FREEZE_QUANTITY", text=f"a leg of {leg} exceeds {freeze}; use more legs")]
     return []
+
+
+def judge_change(
+    order: Order,
+    wanted: Order,
+    *,
+    directory: Directory,
+    state: RiskState,
+    instrument: Instrument | None,
+    defaults: RiskLimits,
+    rules: Rules,
+    now: datetime,
+) -> tuple[Denial, ...]:
+    """Return every reason against changing *order*, which works at the broker, into *wanted*."""
+    if instrument is None:
+        return (Denial(code="UNKNOWN_SYMBOL", text=f"{order.symbol} is not in the instrument master"),)
+    if wanted.quantity <= order.filled_quantity:
+        text = f"{order.filled_quantity} have filled already; the new total must be more, or cancel the order"
+        return (Denial(code="QUANTITY_REQUIRED", text=text),)
+    static = check_order(
+        instrument,
+        quantity=wanted.quantity,
+        price=wanted.price,
+        trigger_price=wanted.trigger_price,
+        order_type=wanted.order_type,
+        product_type=wanted.product_type,
+        variety=wanted.variety,
+        transaction_type=wanted.transaction_type,
+    )
+    last = state.last_price(order.exchange, order.symbol) or (instrument.last_price or None)
+    own = wanted.trigger_price if wanted.order_type is OrderType.SL_M else wanted.price
+    request = OrderRequest(
+        intent_id=order.intent_id or order.id,
+        account_id=order.account_id,
+        strategy_id=order.strategy_id or order.id,
+        exchange=order.exchange,
+        symbol=order.symbol,
+        product_type=order.product_type,
+        transaction_type=order.transaction_type,
+        quantity=wanted.quantity,
+        reference_price=last if wanted.order_type is OrderType.MARKET else own,
+        multiplier=instrument.multiplier,
+        at=now,
+    )
+    account = directory.accounts.get(order.account_id)
+    user_limits, account_limits = limits_for(directory, defaults, order.user_id, order.account_id)
+    capital = sum((a.capital for a in directory.accounts_of(order.user_id)), Decimal(0))
+    scopes: list[tuple[RiskLimits, Decimal, UUID | None]] = [(user_limits, capital, None)]
+    if account_limits is not None and account is not None:
+        scopes.append((account_limits, account.capital, account.id))
+    denials = [*static]
+    for limits, of, scope in scopes:
+        denials += check_change(
+            request,
+            max(wanted.quantity - order.quantity, 0),
+            state,
+            limits,
+            capital=of,
+            now=now,
+            scope_account=scope,
+            timezone=rules.timezone,
+        )
+    return tuple(dict.fromkeys(denials))
 
 
 def reference_price(signal: Signal, instrument: Instrument, state: RiskState) -> Decimal | None:

@@ -17,7 +17,7 @@ import trio
 
 from engine.actors.account_session import AccountSession
 from engine.actors.audit_writer import AuditWriter
-from engine.actors.cancelling import Canceller
+from engine.actors.cancelling import Cancelled, Canceller
 from engine.actors.dispatching import Dispatcher
 from engine.actors.executor_context import ExecutorContext, Send
 from engine.actors.exit_keeper import ExitKeeper
@@ -39,6 +39,7 @@ from engine.errors import (
     ConflictError,
     MailboxFull,
     NotFoundError,
+    OrderExecutionError,
     StoreUnavailable,
     UnavailableError,
 )
@@ -263,6 +264,47 @@ class Executor:
         if nursery is None:
             raise UnavailableError("the account's orders are being read; try again", retry_after_s=2)
         return await self._modifier.modify(order, terms, by=by, nursery=nursery)
+
+    def start_cancel_all(
+        self, *, by: str, symbol: str | None = None, strategy_id: UUID | None = None
+    ) -> Reply[list[Cancelled]]:
+        """Begin to cancel every live order of the account, or of one symbol or strategy; the reply says what became.
+
+        The broker is asked about all of them at the same time, as far as the budget of calls lets it.
+        """
+        reply: Reply[list[Cancelled]] = Reply()
+        if self._nursery is None:
+            reply.answer([])
+        else:
+            self._nursery.start_soon(self._cancel_all, by, symbol, strategy_id, reply)
+        return reply
+
+    async def _cancel_all(
+        self, by: str, symbol: str | None, strategy_id: UUID | None, reply: Reply[list[Cancelled]]
+    ) -> None:
+        wanted = [
+            order
+            for order in self.desk.orders.values()
+            if not order.status.is_terminal
+            and symbol in (None, order.symbol)
+            and strategy_id in (None, order.strategy_id)
+        ]
+        # what waits goes first: none of it may leave while the others are cancelled
+        wanted.sort(key=lambda order: order.status is not OrderStatus.PENDING)
+        ends: list[Cancelled] = []
+
+        async def one(order: Order) -> None:
+            try:
+                ends.append(Cancelled(order=await self.cancel(order.id, by=by)))
+            except (ConflictError, NotFoundError, OrderExecutionError, UnavailableError) as error:
+                ends.append(Cancelled(order=self.desk.orders.get(order.id, order), problem=str(error)))
+
+        try:
+            async with trio.open_nursery() as nursery:
+                for order in wanted:
+                    nursery.start_soon(one, order)
+        finally:
+            reply.answer(ends)
 
     def _live(self, order_id: UUID) -> Order:
         if not self._ready:

@@ -59,6 +59,17 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return ", ".join(f"{name} {value}" for name, value in self.given().items())
 
 
+def with_terms(order: Order, terms: Terms) -> Order:
+    """Return *order* as it would be after a change: a price that its new type does not take is dropped."""
+    changes = terms.given()
+    kind = changes.get("order_type", order.order_type)
+    if not kind.needs_price and "price" not in changes:
+        changes["price"] = None
+    if not kind.needs_trigger and order.variety is not Variety.CO and "trigger_price" not in changes:
+        changes["trigger_price"] = None
+    return msgspec.structs.replace(order, **changes)
+
+
 class Modifier:
     """Changes orders of one account; *turns* has its budget of calls."""
 
@@ -172,6 +183,7 @@ class Modifier:
         finally:
             if isinstance(outcome, Refused | NotSent):
                 self._desk.expect_no_more(order.id)
+                self._desk.tell_again(order.id)
             self._watch.look_soon()
         if isinstance(outcome, Refused) and outcome.rate_limited:
             self._turns.hold_calls(COOL_DOWN_S)
@@ -205,19 +217,13 @@ class Modifier:
                 f"{why}; the broker has not confirmed its cancellation: read it again, and send the rest anew",
                 retry_after_s=5,
             )
-        changes = terms.given()
-        quantity = changes.pop("quantity", latest.quantity) - latest.filled_quantity
+        wanted = with_terms(latest, terms)
+        quantity = wanted.quantity - latest.filled_quantity
         if quantity <= 0:
             raise ConflictError("the order has filled that much already", code="ORDER_FINISHED")
-        kind = changes.get("order_type", latest.order_type)
-        if not kind.needs_price:
-            changes["price"] = None
-        if not kind.needs_trigger and latest.variety is not Variety.CO:
-            changes["trigger_price"] = None
-        if kind in _AT_MARKET:
-            changes["market_protection"] = latest.market_protection or self._context.protection(order.account_id)
+        protection = latest.market_protection or self._context.protection(order.account_id)
         wanted = msgspec.structs.replace(
-            latest,
+            wanted,
             id=uuid5(latest.id, "replacement"),
             # the intent has ended with the order that it made; this one is a person's
             intent_id=None,
@@ -225,6 +231,6 @@ class Modifier:
             quantity=quantity,
             filled_quantity=0,
             average_price=Decimal(0),
-            **changes,
+            market_protection=protection if wanted.order_type in _AT_MARKET else None,
         )
         return self._spawner.spawn(wanted, action="ORDER_REPLACED", detail=f"replaces {latest.id}, by {by}").id

@@ -206,6 +206,12 @@ class OrderDesk:
         """Return the terms that an order was asked to change to, empty when there are none that the book lacks."""
         return self._expected.get(order_id, ({}, 0))[0]
 
+    def tell_again(self, order_id: UUID) -> None:
+        """Tell those who count orders what one is: a change that they have counted did not come."""
+        order = self.orders.get(order_id)
+        if order is not None:
+            self._tell(OrderChanged(order=order))
+
     def is_changing(self, order_id: UUID) -> bool:
         """Whether a change of an order is under way: one not in the book after ten seconds may be asked for again."""
         return self._clock.boottime_ns() < self._expected.get(order_id, ({}, 0))[1]

@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from engine.actors.audit_writer import AuditWriter, DuplicateIntent
-from engine.actors.decision import Approved, decide, too_old
+from engine.actors.decision import Approved, decide, judge_change, too_old
 from engine.actors.exits import Exits
 from engine.actors.intake import Passage
 from engine.actors.late_found import LateFound
@@ -35,6 +35,7 @@ from engine.actors.risk_messages import (
 from engine.actors.risk_prices import RiskPrices
 from engine.actors.risk_records import Verdicts, audit_of, left_out, order_of, timeline
 from engine.clock import Clock, trading_day
+from engine.domain.denial import Denial
 from engine.domain.directory import Directory
 from engine.domain.enums import IntentStatus
 from engine.domain.intent import Intent
@@ -89,6 +90,7 @@ class RiskActor:
         self._in_hand: Passage | None = None
         self._tries = 0
         self._last_created = datetime.min.replace(tzinfo=UTC)
+        self._is_ready = False
         self._live = LiveIntents(context, self._exits, self._late)
 
     def tell(self, message: Message) -> None:
@@ -98,7 +100,9 @@ class RiskActor:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Rebuild as soon as the ledger can be read, then decide until cancelled."""
         task_status.started()
+        self._is_ready = False
         self._restore(*await self._history())
+        self._is_ready = True
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._late.run)
             if self._in_hand is not None:
@@ -308,6 +312,27 @@ class RiskActor:
 
     def _ended(self, intent: Intent, status: IntentStatus, reason: str | None, now: datetime) -> Intent:
         return msgspec.structs.replace(intent, status=status, reason=reason, updated_at=now)
+
+    def judge_change(self, order: Order, wanted: Order) -> tuple[Denial, ...]:
+        """Return what stands against changing an order into *wanted*; when nothing does, the larger of both is held.
+
+        Raises UnavailableError before the state is rebuilt. An attached exit is judged by its form alone.
+        """
+        if not self._is_ready:
+            raise UnavailableError("the user's positions are being read; try again", retry_after_s=2)
+        denials = judge_change(
+            order,
+            wanted,
+            directory=self._directory,
+            state=self.state,
+            instrument=self._context.instruments().get(order.exchange, order.symbol),
+            defaults=self._context.defaults,
+            rules=self._context.rules,
+            now=self._clock.now(),
+        )
+        if not denials and not order.is_attached and wanted.quantity > order.quantity:
+            self.state.track(wanted)
+        return denials
 
     def _make_order(self, intent: Intent, approved: Approved, leg: int, quantity: int, now: datetime) -> Order:
         context = self._context
