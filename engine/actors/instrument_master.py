@@ -11,7 +11,9 @@ import structlog
 import trio
 
 from engine.broker.base import Broker
-from engine.clock import IST, Clock
+from engine.clock import IST, Clock, trading_day
+from engine.domain.enums import Exchange
+from engine.domain.freeze import DEFAULTS, FreezeOrigin, FreezeQuantity, FreezeTable
 from engine.domain.instruments import InstrumentBook
 from engine.errors import EngineError
 
@@ -29,7 +31,7 @@ class InstrumentMaster:
     def __init__(self, *, any_broker: Callable[[], Awaitable[Broker | None]], clock: Clock) -> None:
         self._any_broker = any_broker
         self._clock = clock
-        self.book = InstrumentBook()
+        self.book = InstrumentBook(freeze=FreezeTable(DEFAULTS))
         self.loaded_for: date | None = None
         self.loaded_at: datetime | None = None
         self._loaded = trio.Event()
@@ -38,6 +40,26 @@ class InstrumentMaster:
     def try_now(self) -> None:
         """Somebody has logged in: do not wait with the next try."""
         self._retry.set()
+
+    def learn_freeze(self, exchange: Exchange, symbol: str, quantity: int) -> bool:
+        """Take in the freeze quantity that a refusal of an order of *symbol* named; whether it was news.
+
+        At once, for every contract of the same underlying. What is less than a lot is not believed: it
+        would stop all trading of it.
+        """
+        instrument = self.book.get(exchange, symbol)
+        if instrument is None or quantity < instrument.lot_size or quantity == instrument.freeze_quantity:
+            return False
+        learned = FreezeQuantity(
+            exchange=exchange,
+            symbol=instrument.underlying or symbol,
+            quantity=quantity,
+            origin=FreezeOrigin.LEARNED,
+            as_of=trading_day(self._clock.now()),
+        )
+        self.book.freeze = self.book.freeze.with_rows((learned,))
+        _log.warning("freeze.learned", exchange=exchange.value, symbol=learned.symbol, quantity=quantity)
+        return True
 
     async def wait_loaded(self, *, timeout_s: float) -> bool:
         """Wait for the first master; False when the deadline came first."""
@@ -69,7 +91,10 @@ class InstrumentMaster:
             return False
         if not instruments:
             return False
-        self.book = await trio.to_thread.run_sync(InstrumentBook, instruments)
+        book = await trio.to_thread.run_sync(InstrumentBook, instruments)
+        # what was learned while it was built holds for it too
+        book.freeze = self.book.freeze
+        self.book = book
         self.loaded_for = wanted
         self.loaded_at = self._clock.now()
         self._loaded.set()

@@ -11,7 +11,18 @@ import msgspec
 
 from engine.domain.denial import Denial
 from engine.domain.enums import Exchange, OrderType, ProductType, TransactionType, Variety
+from engine.domain.freeze import FreezeTable, freeze_from_refusal
 from engine.domain.money import MAX_PRICE, is_multiple, plain, rupees, to_tick
+
+__all__ = [
+    "MAX_SLICES",
+    "Instrument",
+    "InstrumentBook",
+    "check_order",
+    "freeze_from_refusal",
+    "iceberg_quantity",
+    "slices",
+]
 
 MAX_SLICES = 50
 """Most orders that one quantity is split into; a larger one is refused: it is a typing error."""
@@ -53,16 +64,31 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
         """Whether orders can be placed on it: index rows have neither tick nor lot."""
         return self.segment != "INDICES" and self.lot_size > 0 and self.tick_size > 0
 
+    @property
+    def underlying(self) -> str:
+        """The name that all contracts on the same underlying share; empty for a share."""
+        return "" if self.exchange in _CASH else self.name
+
 
 class InstrumentBook:
-    """The instrument master of one day, found by exchange and symbol; a later row replaces an earlier."""
+    """The instrument master of one day, found by exchange and symbol; a later row replaces an earlier.
 
-    def __init__(self, instruments: Iterable[Instrument] = ()) -> None:
+    ``freeze`` supplies the freeze quantities, which no dump has; a new table holds from the next look-up on.
+    """
+
+    def __init__(self, instruments: Iterable[Instrument] = (), *, freeze: FreezeTable | None = None) -> None:
         self._by_key = {(row.exchange, row.symbol): row for row in instruments}
+        self.freeze = freeze or FreezeTable()
 
     def get(self, exchange: Exchange, symbol: str) -> Instrument | None:
-        """Return the instrument, or None when the master does not have it."""
-        return self._by_key.get((exchange, symbol))
+        """Return the instrument with its freeze quantity, or None when the master does not have it."""
+        row = self._by_key.get((exchange, symbol))
+        if row is None:
+            return None
+        frozen = self.freeze.find(exchange, symbol, row.underlying)
+        if frozen is None or frozen.quantity == row.freeze_quantity:
+            return row
+        return msgspec.structs.replace(row, freeze_quantity=frozen.quantity)
 
     def symbols(self, exchange: Exchange | None = None) -> tuple[str, ...]:
         """Return the trading symbols in order, each once, of one exchange or of all."""
