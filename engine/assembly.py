@@ -177,6 +177,7 @@ class Trading:
             instrument=lambda exchange, symbol: self.master.book.get(exchange, symbol),
             last_price=lambda exchange, symbol: self.prices.get(f"{exchange}:{symbol}"),
             protection=self._protection,
+            learn_freeze=self.master.learn_freeze,
         )
 
     def _protection(self, account_id: UUID) -> Decimal:

@@ -68,7 +68,7 @@ class Canceller:
         The request is made in *nursery*, for whoever asks may go away while it is on the wire. Raises
         ConflictError, OrderExecutionError, UnavailableError.
         """
-        broker_order_id = order.broker_order_id
+        broker_order_id = self._desk.index.wire_id(order)
         if broker_order_id is None:
             raise ConflictError("the broker has not confirmed the order yet; try again", code="ORDER_IN_FLIGHT")
         self._desk.note(order, f"cancel requested by {by}")
@@ -135,7 +135,7 @@ class Canceller:
 
     async def _cancel_excess(self, order_id: UUID, row: BrokerOrder, variety: Variety) -> None:
         try:
-            outcome = await self.ask(row.broker_order_id, variety)
+            outcome = await self.ask(self._desk.index.live_legs.get(order_id, row.broker_order_id), variety)
             detail = "the broker took the request" if isinstance(outcome, Accepted) else f"{outcome}"
         except (BrokerAuthError, BrokerUnavailable) as error:
             detail = f"no session: {error}"

@@ -28,6 +28,7 @@ from engine.actors.order_watch import OrderWatch
 from engine.actors.reconcile_report import ReconcileReport
 from engine.actors.reconciler import Reconciler
 from engine.actors.sending import Sender
+from engine.actors.slicing import Slicer
 from engine.actors.spawning import Spawner
 from engine.broker.values import BrokerOrder
 from engine.clock import Clock, trading_day
@@ -87,11 +88,20 @@ class Executor:
             context, self.desk, self._session, free=self._turns.free, cancel_excess=self._cancel_excess
         )
         self._sender = Sender(
-            context, self.desk, self._session, turns=self._turns, doubts=self._watch, committed=self._send_soon
+            context,
+            self.desk,
+            self._session,
+            turns=self._turns,
+            doubts=self._watch,
+            committed=self._send_soon,
+            reslice=lambda order, refused: self._slicer.reslice(order, refused),
         )
         self._reconciler = Reconciler(context, self.desk, self._session, self._watch, user_id=user_id)
         self._canceller = Canceller(context, self.desk, self._session, self._watch, turns=self._turns)
         self._spawner = Spawner(context, self.desk, admit=self.admit, committed=self.committed, withdraw=self.withdraw)
+        self._slicer = Slicer(
+            context, spawn=lambda order, detail: self._spawner.spawn(order, action="ORDER_SLICED", detail=detail)
+        )
         self._modifier = Modifier(
             context,
             self.desk,
@@ -107,7 +117,7 @@ class Executor:
             spawn=lambda order, detail: self._spawner.spawn(order, action="EXIT_PLACED", detail=detail),
             against=self._against_exit,
             take_back=self._take_back,
-            cancel=lambda order: self._canceller.ask(order.broker_order_id or "", order.variety),
+            cancel=lambda order: self._canceller.ask(self.desk.index.wire_id(order) or "", order.variety),
             modify=self._modifier.ask,
         )
         self.desk.on_order = self._exits.order_changed

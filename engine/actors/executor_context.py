@@ -56,8 +56,8 @@ def _broker_table(_account_id: UUID) -> Decimal:
     return Decimal(-1)
 
 
-def _forget_freeze(_exchange: Exchange, _symbol: str, _quantity: int) -> None:
-    return None
+def _forget_freeze(_exchange: Exchange, _symbol: str, _quantity: int) -> bool:
+    return False
 
 
 class Turns(Protocol):
@@ -149,4 +149,4 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     instrument: Callable[[Exchange, str], Instrument | None] = _no_instrument
     last_price: Callable[[Exchange, str], Decimal | None] = _no_price
     protection: Callable[[UUID], Decimal] = _broker_table
-    learn_freeze: Callable[[Exchange, str, int], None] = _forget_freeze
+    learn_freeze: Callable[[Exchange, str, int], bool] = _forget_freeze

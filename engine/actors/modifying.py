@@ -170,7 +170,7 @@ class Modifier:
         try:
             with trio.move_on_after(_TIMEOUT_S):
                 outcome = await broker.replace(
-                    order.broker_order_id or "",
+                    self._desk.index.wire_id(order) or "",
                     order.variety,
                     quantity=terms.quantity,
                     price=terms.price,
@@ -201,7 +201,7 @@ class Modifier:
         """Cancel an order whose changes are used up, and place what is left of it with the new terms."""
         why = f"its {MAX_MODIFICATIONS} changes are used up"
         self._desk.note(order, f"{why}: it is cancelled and placed anew")
-        outcome = await self._canceller.ask(order.broker_order_id or "", order.variety)
+        outcome = await self._canceller.ask(self._desk.index.wire_id(order) or "", order.variety)
         if isinstance(outcome, Refused | NotSent):
             said = outcome.message if isinstance(outcome, Refused) else outcome.reason
             raise OrderExecutionError(f"{why}, and it could not be cancelled: {said}")

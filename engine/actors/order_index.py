@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from uuid import UUID
 
 from engine.broker.values import BrokerOrder
-from engine.domain.enums import OrderStatus
+from engine.domain.enums import OrderStatus, Variety
 from engine.domain.order import Order
 
 ENDED_SHORT = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED, OrderStatus.EXPIRED, OrderStatus.FAILED})
@@ -29,6 +29,9 @@ class OrderIndex:
         self.given_up: set[UUID] = set()
         self.unplaced: set[UUID] = set()
         self.submitting: set[UUID] = set()
+        self.icebergs: set[UUID] = set()
+        # the leg of an iceberg that works now, by the broker's id
+        self.live_legs: dict[UUID, str] = {}
 
     def restore(self, orders: Iterable[Order]) -> None:
         """Hold *orders* and no others; of what ended before it was sent no late word can come."""
@@ -36,13 +39,17 @@ class OrderIndex:
             found.clear()
         for index in self._sets:
             index.clear()
+        self.live_legs.clear()
         for order in orders:
             if order.submitting_at is not None or order.is_external or not order.status.is_terminal:
                 self.put(order)
 
     @property
     def _sets(self) -> tuple[set[UUID], ...]:
-        return (self.open, self.open_external, self.complete, self.given_up, self.unplaced, self.submitting)
+        return (
+            *(self.open, self.open_external, self.complete, self.given_up, self.unplaced, self.submitting),
+            self.icebergs,
+        )
 
     def put(self, order: Order) -> None:
         """Hold *order* as it is now, found by the tags of its earlier attempts too: a 429 may have placed one."""
@@ -61,6 +68,7 @@ class OrderIndex:
             given_up,
             given_up and status is OrderStatus.EXPIRED and (order.status_message or "").startswith(UNPLACED),
             status is OrderStatus.SUBMITTING,
+            order.variety is Variety.ICEBERG and not order.is_external,
         )
         for index, is_in in zip(self._sets, belongs, strict=True):
             if is_in:
@@ -79,7 +87,12 @@ class OrderIndex:
             self.by_broker_id.pop(order.broker_order_id, None)
         for index in self._sets:
             index.discard(order_id)
+        self.live_legs.pop(order_id, None)
         return order
+
+    def wire_id(self, order: Order) -> str | None:
+        """Return the broker's id by which an order is changed or cancelled now: of an iceberg its live leg."""
+        return self.live_legs.get(order.id, order.broker_order_id)
 
     def find(self, row: BrokerOrder) -> Order | None:
         """Return the order that a row of the order book is of, by the broker's id or by tag."""

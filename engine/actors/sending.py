@@ -42,7 +42,10 @@ _CONFIRM_S = 15.0
 
 
 class Sender:
-    """Sends for one account; *committed* is told when a row is on disk, with when it was handed over."""
+    """Sends for one account; *committed* is told when a row is on disk, with when it was handed over.
+
+    *reslice* places an order that was refused for its size in slices, and says so.
+    """
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class Sender:
         turns: Turns,
         doubts: Doubts,
         committed: Callable[[Order, int, int], None],
+        reslice: Callable[[Order, Refused], str | None],
     ) -> None:
         self._context = context
         self._clock: Clock = context.clock
@@ -62,6 +66,7 @@ class Sender:
         self._turns = turns
         self._doubts = doubts
         self._committed = committed
+        self._reslice = reslice
         self._handed: dict[UUID, int] = {}
         self._incarnation = 0
         self.is_draining = False
@@ -236,7 +241,8 @@ class Sender:
                 if await self._limited(order, outcome):
                     return None
             case Refused():
-                self._desk.move(order, OrderStatus.REJECTED, message=f"{outcome.code}: {outcome.message}")
+                said = self._reslice(order, outcome) or f"{outcome.code}: {outcome.message}"
+                self._desk.move(order, OrderStatus.REJECTED, message=said)
             case Unknown():
                 return self._doubts.doubt(order, outcome.reason)
             case NotSent():
