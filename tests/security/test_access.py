@@ -332,6 +332,7 @@ class Belongings:
             ("GET", "/signals/intents/{}", self.intent, None),
             ("GET", "/executions/orders/{}", self.order["id"], None),
             ("POST", "/executions/orders/{}/cancel", self.order["id"], {}),
+            ("PATCH", "/executions/orders/{}", self.order["id"], {"quantity": 2}),
         ]
 
 
