@@ -22,16 +22,18 @@ from engine.actors.prices import Prices
 from engine.actors.registrar import Registrar
 from engine.actors.risk import RiskActor, RiskContext
 from engine.actors.sessions import Sessions
-from engine.clock import Clock
+from engine.clock import Clock, trading_day
 from engine.config import Config
 from engine.domain.audit import AuditDraft
 from engine.domain.directory import Account, Directory
 from engine.domain.enums import AccountStatus, Exchange
 from engine.domain.killswitch import KillSwitches
+from engine.domain.symbols import resolve
 from engine.domain.tag import is_ours, make_tag
 from engine.errors import MailboxFull
 from engine.infrastructure import Infrastructure
 from engine.journal.writer import JournalWriter
+from engine.market_calendar import build_calendar
 from engine.runtime.child import ChildSpec
 from engine.security.keys import Keys
 from engine.store.directory import Vault
@@ -71,6 +73,7 @@ class Trading:
         self._reader = reader
         self._infrastructure = infrastructure
         self._deployment = _deployment(keys)
+        self.calendar = build_calendar(config.market, today=trading_day(clock.now()))
         # what they call is built below
         self.clock_watch = ClockKeeper(
             clock, alert=lambda subject, text: self.alert(subject, text), trusted=lambda: self.crew.wake()
@@ -136,6 +139,8 @@ class Trading:
                 enforce_hours=config.enforce_hours,
                 max_age_s=float(config.signals.max_age_s),
                 timezone=config.market.zone,
+                calendar=self.calendar,
+                aliases=config.signals.aliases,
             ),
             orders=self.crew,
             prices=self.prices,
@@ -178,8 +183,19 @@ class Trading:
 
     def _decide(self, passage: Passage) -> None:
         """Hand a delivery to its user's risk actor; the prices it will need are asked for meanwhile."""
+        book, rules = self.master.book, self._risk_context.rules
         for item in passage.delivery.items:
-            instrument = self.master.book.get(item.signal.exchange, item.signal.symbol)
+            found = resolve(
+                item.signal,
+                book=book,
+                aliases=rules.aliases,
+                calendar=rules.calendar,
+                now=self._clock.now(),
+                price=self.prices.get,
+            )
+            if found.spot_key is not None:
+                self.prices.watch(found.spot_key)
+            instrument = book.get(found.signal.exchange, found.signal.symbol)
             # a symbol that does not exist must not crowd out one that does
             if instrument is not None:
                 self.prices.watch(instrument.key)

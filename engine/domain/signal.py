@@ -14,8 +14,9 @@ from engine.domain.enums import Exchange, OrderType, ProductType, TransactionTyp
 class Signal(msgspec.Struct, frozen=True, kw_only=True):
     """A well-formed wish to trade.
 
-    ``symbol`` is the exchange's trading symbol in upper case; ``quantity`` is positive; ``price`` is
-    set exactly for LIMIT and SL, ``trigger_price`` exactly for SL and SL-M, both in rupees.
+    ``symbol`` is upper case: the exchange's trading symbol, an alias, or a contract in words
+    (`engine.domain.contracts`); ``quantity`` is positive; ``price`` is set
+    exactly for LIMIT and SL, ``trigger_price`` exactly for SL and SL-M, both in rupees.
     ``account`` is the label of one account when the source named it, else None for all of the strategy.
     """
 

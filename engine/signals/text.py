@@ -5,6 +5,7 @@
     first  = side symbol exchange
            | side symbol exchange quantity [ "@" price ] type product
     side   = "BUY" | "SELL"
+    symbol = a word, or a contract in words (`engine.domain.contracts`)
     label  = ( "Qty" | "Price" | "Type" | "Product" | "Trigger" | "SL" | "Target" | "Validity" | "Account" ) ":" value
 
 Words in any letter case, labels in any order, spaces around anything. Quantity, type and product must
@@ -29,6 +30,7 @@ MAX_TEXT_BYTES = 4096
 
 _NAMES = fields.Names(price="Price", trigger_price="Trigger", order_type="Type")
 _SIDES = ("BUY", "SELL")
+_EXCHANGES = frozenset(exchange.value for exchange in Exchange)
 _FIRST_WORD_CHARS = 64
 _FIRST_LINE = "write a first line like BUY RELIANCE NSE or BUY RELIANCE NSE 10 @ 2450.50 LIMIT MIS"
 
@@ -129,7 +131,7 @@ def _signal(block: list[str]) -> Signal:
 def _read_first(line: str) -> list[tuple[str, Any]]:
     words = line.replace("@", " @ ").split(" ")
     words = [word for word in words if word]
-    match words:
+    match _one_symbol(words):
         case [side, name, exchange]:
             rest: list[tuple[str, str]] = []
         case [side, name, exchange, quantity, kind, product]:
@@ -144,6 +146,14 @@ def _read_first(line: str) -> list[tuple[str, Any]]:
         ("exchange", fields.word(Exchange, exchange, "exchange")),
         *((_LABELS[label].attribute, _LABELS[label].value(text)) for label, text in rest),
     ]
+
+
+def _one_symbol(words: list[str]) -> list[str]:
+    """Return *words* with those of a contract joined to one; as they are when there is none."""
+    for after in range(3, len(words)):
+        if words[after].upper() in _EXCHANGES and fields.is_contract(" ".join(words[1:after])):
+            return [words[0], " ".join(words[1:after]), *words[after:]]
+    return words
 
 
 def _read_label(line: str, found: dict[str, Any]) -> list[tuple[str, Any]]:
