@@ -11,6 +11,7 @@ from engine.actors.crew import Crew
 from engine.actors.dead_letters import DeadLetters
 from engine.actors.decision import Rules
 from engine.actors.executor import Executor, ExecutorContext
+from engine.actors.freeze_keeper import FreezeKeeper
 from engine.actors.ingest import EarlierDeliveries, Ingest
 from engine.actors.instrument_master import InstrumentMaster
 from engine.actors.intake import Passage
@@ -89,7 +90,10 @@ class Trading:
         self.registrar = Registrar(
             directory=directory, vault=vault, ledger=ledger, clock=clock, on_account=self._account_changed
         )
-        self.master = InstrumentMaster(any_broker=self.sessions.any, clock=clock)
+        self.master = InstrumentMaster(
+            any_broker=self.sessions.any, clock=clock, alert=lambda subject, text: self.alert(subject, text)
+        )
+        self.freeze = FreezeKeeper(master=self.master, ledger=ledger, clock=clock)
         self.prices = Prices(any_broker=self.sessions.any)
         self.crew = Crew(make_risk=self._make_risk, make_executor=self._make_executor, trip=self._trip)
         self.guardian = KillSwitchGuardian(

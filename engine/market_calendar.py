@@ -4,8 +4,9 @@ Dates of the Islamic calendar are that package's estimates until the exchange pu
 override or an upgrade of the package corrects them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
+from functools import lru_cache
 
 import holidays
 
@@ -24,17 +25,22 @@ _NEW_YEAR = (1, 1)
 def build_calendar(market: MarketConfig, *, today: date) -> Calendar:
     """Return the calendar of the years around *today*."""
     years = range(today.year - 1, today.year + _YEARS_AHEAD + 1)
-    known = {day: str(name) for day, name in holidays.financial_holidays("XNSE", years=years).items()}
+    known = _listed(years)
     evening = {
         day for day, name in known.items() if (day.month, day.day) in _MCX_CLOSED_ALL_DAY or _GOOD_FRIDAY in name
     }
     evening |= {date(year, *_NEW_YEAR) for year in years}
     own = {date.fromisoformat(text): "holiday of the configuration" for text in market.holidays}
     return Calendar(
-        holidays=dict(sorted((known | own).items())),
+        holidays=dict(sorted({**known, **own}.items())),
         evening_holidays=frozenset(evening | own.keys()),
         special=_special(market.special_sessions),
     )
+
+
+@lru_cache(maxsize=4)
+def _listed(years: range) -> Mapping[date, str]:
+    return {day: str(name) for day, name in holidays.financial_holidays("XNSE", years=years).items()}
 
 
 def _special(sessions: Sequence[SessionConfig]) -> tuple[SpecialSession, ...]:
