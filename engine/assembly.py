@@ -29,6 +29,7 @@ from engine.domain.audit import AuditDraft
 from engine.domain.directory import Account, Directory
 from engine.domain.enums import AccountStatus, Exchange
 from engine.domain.killswitch import KillSwitches
+from engine.domain.signal import Signal
 from engine.domain.symbols import resolve
 from engine.domain.tag import is_ours, make_tag
 from engine.errors import MailboxFull
@@ -187,23 +188,30 @@ class Trading:
 
     def _decide(self, passage: Passage) -> None:
         """Hand a delivery to its user's risk actor; the prices it will need are asked for meanwhile."""
-        book, rules = self.master.book, self._risk_context.rules
         for item in passage.delivery.items:
-            found = resolve(
-                item.signal,
-                book=book,
-                aliases=rules.aliases,
-                calendar=rules.calendar,
-                now=self._clock.now(),
-                price=self.prices.get,
-            )
-            if found.spot_key is not None:
-                self.prices.watch(found.spot_key)
-            instrument = book.get(found.signal.exchange, found.signal.symbol)
-            # a symbol that does not exist must not crowd out one that does
-            if instrument is not None:
-                self.prices.watch(instrument.key)
+            try:
+                self._watch_prices(item.signal)
+            except Exception:
+                # the risk actor asks again, and says what a missing price means; the delivery must not be lost
+                _log.exception("prices.fault", key=passage.delivery.idempotency_key)
         self.crew.decide(passage)
+
+    def _watch_prices(self, signal: Signal) -> None:
+        book, rules = self.master.book, self._risk_context.rules
+        found = resolve(
+            signal,
+            book=book,
+            aliases=rules.aliases,
+            calendar=rules.calendar,
+            now=self._clock.now(),
+            price=self.prices.get,
+        )
+        if found.spot_key is not None:
+            self.prices.watch(found.spot_key)
+        instrument = book.get(found.signal.exchange, found.signal.symbol)
+        # a symbol that does not exist must not crowd out one that does
+        if instrument is not None:
+            self.prices.watch(instrument.key)
 
     def _tag(self, order_id: UUID, attempt: int) -> str:
         return make_tag(

@@ -27,6 +27,7 @@ _CHECK_S = 60.0
 _LOAD_TIMEOUT_S = 60.0
 # a whole dump is about 100,000 rows: asking for a broken one again and again helps nobody
 _REFUSED_RETRY_S = 300.0
+_WITH_A_BOOK_RETRY_S = 60.0
 _LEAST_SHARE = 0.5
 
 
@@ -105,7 +106,7 @@ class InstrumentMaster:
             await trio.sleep(_CHECK_S)
 
     async def _load(self, wanted: date) -> bool:
-        self._pause_s = _RETRY_S
+        self._pause_s = _WITH_A_BOOK_RETRY_S if len(self.book) else _RETRY_S
         try:
             with trio.fail_after(_LOAD_TIMEOUT_S):
                 broker = await self._any_broker()

@@ -140,11 +140,12 @@ def spot_key(
     """
     if not contract.needs_price:
         return None
-    if exchange in _CASH_OF:
-        return SPOTS.get((exchange, contract.underlying), f"{_CASH_OF[exchange]}:{contract.underlying}")
+    # what is not listed has no price to ask for either
     expiry = _expiry(contract, exchange=exchange, book=book, now=now, calendar=calendar)
     if isinstance(expiry, Denial):
         return expiry
+    if exchange in _CASH_OF:
+        return SPOTS.get((exchange, contract.underlying), f"{_CASH_OF[exchange]}:{contract.underlying}")
     futures = book.contracts(exchange, contract.underlying, "FUT")
     until = min((day for day in futures if day >= expiry), default=None)
     if until is None:

@@ -52,6 +52,8 @@ CONTRACTS: tuple[Instrument, ...] = (
         for strike in range(55000, 56100, 100)
     ),
     *(_contract(Exchange.NFO, name, expiry, "FUT", lot=65) for name in ("NIFTY", "RELIANCE") for expiry in MONTHLY),
+    _contract(Exchange.NFO, "INFY", MONTHLY[0], "CE", 1500, 400),
+    _contract(Exchange.BFO, "SENSEX", date(2026, 12, 3), "CE", 80000, 20),
     *(_contract(Exchange.MCX, "CRUDEOIL", day, "FUT") for day in (date(2026, 12, 18), date(2027, 1, 19))),
     *(_contract(Exchange.MCX, "CRUDEOIL", date(2026, 12, 16), "CE", strike) for strike in (5500, 5600, 5700)),
     _contract(Exchange.CDS, "USDINR", date(2026, 12, 29), "FUT"),

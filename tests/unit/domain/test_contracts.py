@@ -200,7 +200,7 @@ def test_choose_says_what_is_missing(text: str, spot: str | None, exchange: Exch
     [
         ("NIFTY ATM CE", Exchange.NFO, "NSE:NIFTY 50"),
         ("BANKNIFTY OTM1 PE", Exchange.NFO, "NSE:NIFTY BANK"),
-        ("RELIANCE ATM CE", Exchange.NFO, "NSE:RELIANCE"),
+        ("INFY ATM CE", Exchange.NFO, "NSE:INFY"),
         ("SENSEX ATM CE", Exchange.BFO, "BSE:SENSEX"),
         ("CRUDEOIL ATM CE", Exchange.MCX, "MCX:CRUDEOIL18DEC26FUT"),
         ("USDINR ATM CE", Exchange.CDS, "CDS:USDINR29DEC26FUT"),

@@ -95,6 +95,13 @@ def test_missing_price_is_named_so_that_it_can_be_asked_for() -> None:
     assert resolved("BANKNIFTY ATM CE", Exchange.NFO).spot_key == "NSE:NIFTY BANK"
 
 
+def test_no_price_is_asked_for_what_is_not_listed() -> None:
+    found = resolved("NOSUCH ATM CE", Exchange.NFO)
+    assert found.spot_key is None
+    assert found.denial is not None
+    assert found.denial.code == "NO_SUCH_CONTRACT"
+
+
 @pytest.mark.parametrize("symbol", ["NOSUCH", "RELIANCE-BE", "INFY FUT X"])
 def test_unknown_symbol_is_left_to_the_decision(symbol: str) -> None:
     assert resolved(symbol) == Resolution(signal=a_signal(symbol))
