@@ -190,6 +190,7 @@ class Engine:
         )
         if place.was_reset:
             self._trading.alert("journal", "the journal was wiped, foreign or older than the ledger: it begins anew")
+        self._trading.freeze.restore(await self._reader.freeze_quantities())
         self._trading.guardian.record_missing(self._stored_kills)
         await self._add("oversight", self._oversight_specs(place))
         await self._add("trading", self._trading.specs())

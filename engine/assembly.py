@@ -11,6 +11,7 @@ from engine.actors.crew import Crew
 from engine.actors.dead_letters import DeadLetters
 from engine.actors.decision import Rules
 from engine.actors.executor import Executor, ExecutorContext
+from engine.actors.freeze_keeper import FreezeKeeper
 from engine.actors.ingest import EarlierDeliveries, Ingest
 from engine.actors.instrument_master import InstrumentMaster
 from engine.actors.intake import Passage
@@ -22,16 +23,19 @@ from engine.actors.prices import Prices
 from engine.actors.registrar import Registrar
 from engine.actors.risk import RiskActor, RiskContext
 from engine.actors.sessions import Sessions
-from engine.clock import Clock
+from engine.clock import Clock, trading_day
 from engine.config import Config
 from engine.domain.audit import AuditDraft
 from engine.domain.directory import Account, Directory
 from engine.domain.enums import AccountStatus, Exchange
 from engine.domain.killswitch import KillSwitches
+from engine.domain.signal import Signal
+from engine.domain.symbols import resolve
 from engine.domain.tag import is_ours, make_tag
 from engine.errors import MailboxFull
 from engine.infrastructure import Infrastructure
 from engine.journal.writer import JournalWriter
+from engine.market_calendar import build_calendar
 from engine.runtime.child import ChildSpec
 from engine.security.keys import Keys
 from engine.store.directory import Vault
@@ -71,6 +75,7 @@ class Trading:
         self._reader = reader
         self._infrastructure = infrastructure
         self._deployment = _deployment(keys)
+        self.calendar = build_calendar(config.market, today=trading_day(clock.now()))
         # what they call is built below
         self.clock_watch = ClockKeeper(
             clock, alert=lambda subject, text: self.alert(subject, text), trusted=lambda: self.crew.wake()
@@ -86,7 +91,10 @@ class Trading:
         self.registrar = Registrar(
             directory=directory, vault=vault, ledger=ledger, clock=clock, on_account=self._account_changed
         )
-        self.master = InstrumentMaster(any_broker=self.sessions.any, clock=clock)
+        self.master = InstrumentMaster(
+            any_broker=self.sessions.any, clock=clock, alert=lambda subject, text: self.alert(subject, text)
+        )
+        self.freeze = FreezeKeeper(master=self.master, ledger=ledger, clock=clock)
         self.prices = Prices(any_broker=self.sessions.any)
         self.crew = Crew(make_risk=self._make_risk, make_executor=self._make_executor, trip=self._trip)
         self.guardian = KillSwitchGuardian(
@@ -136,6 +144,8 @@ class Trading:
                 enforce_hours=config.enforce_hours,
                 max_age_s=float(config.signals.max_age_s),
                 timezone=config.market.zone,
+                calendar=self.calendar,
+                aliases=config.signals.aliases,
             ),
             orders=self.crew,
             prices=self.prices,
@@ -187,11 +197,29 @@ class Trading:
     def _decide(self, passage: Passage) -> None:
         """Hand a delivery to its user's risk actor; the prices it will need are asked for meanwhile."""
         for item in passage.delivery.items:
-            instrument = self.master.book.get(item.signal.exchange, item.signal.symbol)
-            # a symbol that does not exist must not crowd out one that does
-            if instrument is not None:
-                self.prices.watch(instrument.key)
+            try:
+                self._watch_prices(item.signal)
+            except Exception:
+                # the risk actor asks again, and says what a missing price means; the delivery must not be lost
+                _log.exception("prices.fault", key=passage.delivery.idempotency_key)
         self.crew.decide(passage)
+
+    def _watch_prices(self, signal: Signal) -> None:
+        book, rules = self.master.book, self._risk_context.rules
+        found = resolve(
+            signal,
+            book=book,
+            aliases=rules.aliases,
+            calendar=rules.calendar,
+            now=self._clock.now(),
+            price=self.prices.get,
+        )
+        if found.spot_key is not None:
+            self.prices.watch(found.spot_key)
+        instrument = book.get(found.signal.exchange, found.signal.symbol)
+        # a symbol that does not exist must not crowd out one that does
+        if instrument is not None:
+            self.prices.watch(instrument.key)
 
     def _tag(self, order_id: UUID, attempt: int) -> str:
         return make_tag(

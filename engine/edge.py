@@ -16,9 +16,10 @@ from engine.actors.lease_keeper import LeaseKeeper
 from engine.actors.people_keeper import PeopleKeeper
 from engine.actors.telegram_replies import TelegramReplies
 from engine.assembly import Trading
-from engine.clock import Clock
+from engine.clock import Clock, trading_day
 from engine.config import Config
 from engine.domain.directory import Directory
+from engine.domain.freeze import freeze_list
 from engine.domain.killswitch import KillSwitches, parse_scope
 from engine.http.app import create_app
 from engine.http.ratelimit import RateLimits
@@ -104,6 +105,8 @@ class Edge:
                 "watchdog": watchdog,
                 "dead_letters": trading.dead_letters,
                 "clock_watch": trading.clock_watch,
+                "freeze": trading.freeze,
+                "calendar": trading.calendar,
             },
         )
 
@@ -152,6 +155,9 @@ class Edge:
                 version = self._users.version
                 self._users.load(await self._database.run(user_store.list_users), read_after=version)
                 return {"users": len(self._users)}
+            case "freeze-set":
+                rows = freeze_list(str(request.get("csv") or ""), as_of=trading_day(self._clock.now()))
+                return {"quantities": len(await self._trading.freeze.replace(rows, by="cli"))}
             case "dead-letter-requeue":
                 return told_letter(await self._trading.dead_letters.requeue(letter_id_of(request), actor="cli"))
             case "dead-letter-discard":

@@ -4,7 +4,7 @@ A pure function of the directory, the risk state, the prices and now; the risk a
 """
 
 from collections.abc import Mapping
-from datetime import date, datetime, tzinfo
+from datetime import datetime, tzinfo
 from decimal import Decimal
 from uuid import UUID
 
@@ -12,7 +12,7 @@ import msgspec
 
 from engine.clock import IST
 from engine.domain.attached import check_exits
-from engine.domain.calendar import is_open
+from engine.domain.calendar import Calendar, is_open
 from engine.domain.denial import Denial
 from engine.domain.directory import Account, Directory, Strategy, Target
 from engine.domain.enums import AccountStatus, OrderType, Variety
@@ -70,12 +70,13 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What stays the same from one decision to the next."""
+    """What stays the same from one decision to the next; ``aliases`` are other names of symbols."""
 
     enforce_hours: bool
     max_age_s: float
     timezone: tzinfo = IST
-    holidays: frozenset[date] = frozenset()
+    calendar: Calendar = Calendar()
+    aliases: Mapping[str, str] = {}
 
 
 def limits_for(
@@ -109,7 +110,7 @@ def decide(
     signal = intent.signal
     strategy = directory.strategies.get(intent.strategy_id)
     instrument = instruments.get(signal.exchange, signal.symbol)
-    against = _against(signal, strategy, instrument, instruments, rules, now)
+    against = _against(intent, strategy, instrument, instruments, rules, now)
     if against or strategy is None or instrument is None:
         return Decision(against=tuple(against))
     targets = targets_of(strategy, signal, directory.accounts)
@@ -150,7 +151,7 @@ def too_old(intent: Intent, rules: Rules, now: datetime) -> str | None:
 
 
 def _against(
-    signal: Signal,
+    intent: Intent,
     strategy: Strategy | None,
     instrument: Instrument | None,
     instruments: InstrumentBook,
@@ -158,11 +159,14 @@ def _against(
     now: datetime,
 ) -> list[Denial]:
     found: list[Denial] = []
+    signal = intent.signal
     if strategy is None:
         found.append(Denial(code="STRATEGY_GONE", text="the strategy of this source was deleted"))
     elif not strategy.enabled:
         found.append(Denial(code="STRATEGY_DISABLED", text=f"the strategy {strategy.name} is switched off"))
-    elif strategy.allowed_symbols is not None and signal.symbol not in strategy.allowed_symbols:
+    elif strategy.allowed_symbols is not None and strategy.allowed_symbols.isdisjoint(
+        {signal.symbol, intent.written_symbol}
+    ):
         found.append(
             Denial(code="ALLOWED_SYMBOLS", text=f"{signal.symbol} is not among the symbols of {strategy.name}")
         )
@@ -173,7 +177,7 @@ def _against(
         found.append(Denial(code="UNKNOWN_SYMBOL" if len(instruments) else "INSTRUMENTS_NOT_LOADED", text=text))
     # an after-market order is what waits for the next session
     is_late = signal.variety is not Variety.AMO
-    if rules.enforce_hours and is_late and not is_open(signal.exchange, now, rules.holidays):
+    if rules.enforce_hours and is_late and not is_open(signal.exchange, now, rules.calendar):
         found.append(Denial(code="MARKET_CLOSED", text=f"{signal.exchange} takes no orders now"))
     return found
 

@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from engine.actors.audit_writer import AuditWriter, DuplicateIntent
-from engine.actors.decision import Approved, decide, judge_change, too_old
+from engine.actors.decision import Approved, Decision, decide, judge_change, too_old
 from engine.actors.exits import Exits
 from engine.actors.intake import Passage
 from engine.actors.late_found import LateFound
@@ -214,12 +214,12 @@ class RiskActor:
             failed(fault)
 
     def _verdict(self, passage: Passage, now: datetime, made: Verdicts) -> LedgerEntry:
-        for intent in list(passage.intents.values()):
-            if intent.id in self._live:
+        for written in list(passage.intents.values()):
+            if written.id in self._live:
                 continue  # the ledger has it, and will say so of the delivery
-            decided, caused, reasons = self._judge_safely(intent, now, made)
-            passage.intents[intent.id] = decided
-            made.add(decided, caused, reasons, now)
+            decided, caused, reasons, resolved = self._judge_safely(passage, written, now, made)
+            passage.intents[decided.id] = decided
+            made.add(decided, caused, reasons, now, resolved=resolved)
             self._live.add(decided, caused)
         return made.entry(list(passage.intents.values()), now)
 
@@ -259,17 +259,24 @@ class RiskActor:
         except MailboxFull as full:
             self._context.unrecorded(passage, full)
 
-    def _judge_safely(self, intent: Intent, now: datetime, made: Verdicts) -> tuple[Intent, list[Order], list[str]]:
+    def _judge_safely(
+        self, passage: Passage, intent: Intent, now: datetime, made: Verdicts
+    ) -> tuple[Intent, list[Order], list[str], str]:
         """Judge; a fault of ours in it must end the intent in a named state, not lose the delivery."""
+        resolved = ""
         try:
-            return self._judge(intent, now, made)
+            intent, resolution = self._prices.resolved(passage, intent)
+            resolved = resolution.detail
+            return (*self._judge(intent, resolution.denial, now, made), resolved)
         except Exception as fault:
             _log.exception("intent.fault", intent=str(intent.id))
             reason = f"INTERNAL_ERROR: {type(fault).__name__} while deciding; nothing was sent"
             made.tell(intent, reason)
-            return self._ended(intent, IntentStatus.FAILED, reason, now), [], []
+            return self._ended(intent, IntentStatus.FAILED, reason, now), [], [], resolved
 
-    def _judge(self, intent: Intent, now: datetime, made: Verdicts) -> tuple[Intent, list[Order], list[str]]:
+    def _judge(
+        self, intent: Intent, unresolved: Denial | None, now: datetime, made: Verdicts
+    ) -> tuple[Intent, list[Order], list[str]]:
         context = self._context
         reason = too_old(intent, context.rules, now)
         if reason is not None:
@@ -289,6 +296,8 @@ class RiskActor:
             now=now,
             suspect=context.clock_suspect(),
         )
+        if unresolved is not None:
+            decision = Decision(against=(unresolved,))
         reasons = left_out(decision)
         text = self._exits.not_approved(intent, decision, self.state)
         if text is not None:

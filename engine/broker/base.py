@@ -125,7 +125,7 @@ class Broker(Protocol):
         """Return the shares in the demat account."""
 
     async def instruments(self, exchange: str | None = None) -> list[Instrument]:
-        """Return the tradable instruments of *exchange*, or of all."""
+        """Return the instruments of *exchange*, or of all; indices, which are not tradable, included."""
 
     async def last_prices(self, keys: Sequence[str]) -> dict[str, Decimal]:
         """Return last prices in rupees of *keys* (``EXCHANGE:SYMBOL``); unknown keys are left out."""

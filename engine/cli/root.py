@@ -11,7 +11,19 @@ from typing import Annotated
 
 import typer
 
-from engine.cli import audit, dead_letters, doctor, exchange, init, killswitch, migrate, run, user, version
+from engine.cli import (
+    audit,
+    dead_letters,
+    doctor,
+    exchange,
+    init,
+    instruments,
+    killswitch,
+    migrate,
+    run,
+    user,
+    version,
+)
 from engine.errors import EngineError
 from engine.observability.redaction import escape_controls
 from engine.security.environment import harden_process
@@ -43,6 +55,7 @@ app.add_typer(user.app, name="user")
 app.add_typer(killswitch.app, name="killswitch")
 app.add_typer(audit.app, name="audit")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(instruments.app, name="instruments")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -96,11 +96,12 @@ class TelegramConfig(Section, frozen=True, kw_only=True):
 
 
 class SignalsConfig(Section, frozen=True, kw_only=True):
-    """``[signals]``: how long a signal lives and is remembered."""
+    """``[signals]``: how long a signal lives and is remembered; ``aliases`` are other names of symbols."""
 
     max_age_s: MaxAge = 60
     dedup_window_s: Seconds = 86400
     max_clock_skew_s: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 300
+    aliases: dict[str, str] = {}
 
 
 class WindowConfig(Section, frozen=True, kw_only=True):
@@ -137,12 +138,23 @@ class RiskConfig(Section, frozen=True, kw_only=True):
         return RiskLimits(**values)
 
 
+class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An element of ``market.special_sessions``: the hours (IST) of one day, ``exchange`` None for every exchange."""
+
+    date: str
+    start: str
+    end: str
+    exchange: Exchange | None = None
+
+
 class MarketConfig(Section, frozen=True, kw_only=True):
     """``[market]``: trading hours; ``enforce_hours`` None leaves it to the broker mode."""
 
     timezone: str = "Asia/Kolkata"
     enforce_hours: bool | None = None
     square_off_at: str = "15:20"
+    holidays: tuple[str, ...] = ()
+    special_sessions: tuple[SessionConfig, ...] = ()
 
     @property
     def zone(self) -> ZoneInfo:

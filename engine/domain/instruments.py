@@ -3,7 +3,7 @@
 Source of the rules: Kite Connect v3, instruments (https://kite.trade/docs/connect/v3/market-quotes/).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from decimal import Decimal
 
@@ -29,6 +29,7 @@ MAX_SLICES = 50
 
 _DELIVERY = frozenset({ProductType.CNC, ProductType.MTF})
 _CASH = frozenset({Exchange.NSE, Exchange.BSE})
+_NO_STRIKE = Decimal(0)
 
 
 class Instrument(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +79,13 @@ class InstrumentBook:
 
     def __init__(self, instruments: Iterable[Instrument] = (), *, freeze: FreezeTable | None = None) -> None:
         self._by_key = {(row.exchange, row.symbol): row for row in instruments}
+        self._contracts: dict[tuple[Exchange, str, str], dict[date, dict[Decimal, Instrument]]] = {}
+        self._underlyings: set[tuple[Exchange, str]] = set()
+        for row in self._by_key.values():
+            if row.expiry is not None and row.underlying:
+                chain = self._contracts.setdefault((row.exchange, row.underlying, row.instrument_type), {})
+                chain.setdefault(row.expiry, {})[row.strike or _NO_STRIKE] = row
+                self._underlyings.add((row.exchange, row.underlying))
         self.freeze = freeze or FreezeTable()
 
     def get(self, exchange: Exchange, symbol: str) -> Instrument | None:
@@ -89,6 +97,16 @@ class InstrumentBook:
         if frozen is None or frozen.quantity == row.freeze_quantity:
             return row
         return msgspec.structs.replace(row, freeze_quantity=frozen.quantity)
+
+    def contracts(
+        self, exchange: Exchange, underlying: str, instrument_type: str
+    ) -> Mapping[date, Mapping[Decimal, Instrument]]:
+        """Return the contracts (FUT, CE or PE) on an underlying by expiry and strike; a future's strike is 0."""
+        return self._contracts.get((exchange, underlying, instrument_type), {})
+
+    def has_contracts(self, exchange: Exchange, underlying: str) -> bool:
+        """Whether any contract on *underlying* is listed on *exchange*."""
+        return (exchange, underlying) in self._underlyings
 
     def symbols(self, exchange: Exchange | None = None) -> tuple[str, ...]:
         """Return the trading symbols in order, each once, of one exchange or of all."""

@@ -15,7 +15,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     ``id`` is `engine.ids.intent_id` of source, idempotency key and ``position`` in the delivery, so a
     replay names the same intent. ``received_at`` and ``signal_at`` are aware UTC; ``signal_at`` is the
     instant the source stated, when it stated one. ``reason`` is ``CODE: text`` once refused or ended
-    short of full execution.
+    short of full execution. ``signal`` bears the exchange's symbol once it is decided about;
+    ``written_symbol`` is what the source wrote where that was another name or a contract in words.
     """
 
     id: UUID
@@ -31,6 +32,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     position: int = 0
     reason: str | None = None
     request_id: str | None = None
+    written_symbol: str | None = None
 
 
 class IntentEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from engine.domain.contracts import parse_contract
 from engine.domain.enums import Exchange, OrderType, ProductType, TransactionType, Validity, Variety
 from engine.domain.options import ExitMode, OrderOptions
 from engine.domain.signal import Signal
@@ -146,15 +147,20 @@ def _check_options(draft: Draft, names: Names) -> None:
 
 
 def symbol(text: str, name: str) -> str:
-    """Read a trading symbol, in upper case."""
+    """Read a trading symbol, another name of one or a contract in words, in upper case."""
     found = text.strip(" ").upper() if text.isascii() else ""
-    if not _SYMBOL.fullmatch(found):
+    if not _SYMBOL.fullmatch(found) and not is_contract(found):
         raise Refused(
             RefusalCode.INVALID_VALUE,
             f"{name} {_shown(text)} must be 1 to 40 letters, digits, spaces or & _ - .",
             field=name,
         )
-    return found
+    return " ".join(found.split()) if is_contract(found) else found
+
+
+def is_contract(text: str) -> bool:
+    """Whether *text* is a future or option in words, such as ``NIFTY ATM CE``, in any letter case."""
+    return text.isascii() and parse_contract(" ".join(word for word in text.upper().split(" ") if word)) is not None
 
 
 def word(kind: type[WordT], text: str, name: str) -> WordT:

@@ -178,7 +178,7 @@ class KiteBroker(Broker):
         return codec.decode_holdings(await self._get(routes.HOLDINGS))
 
     async def instruments(self, exchange: str | None = None) -> list[Instrument]:
-        """Return the tradable instruments of *exchange*, or of all."""
+        """Return the instruments of *exchange*, or of all, with its indices."""
         path = (
             routes.INSTRUMENTS if exchange is None else routes.INSTRUMENTS_OF.format(exchange=quote(exchange, safe=""))
         )

@@ -110,13 +110,17 @@ class RiskVerdictView(ApiStruct, frozen=True, kw_only=True):
 
 
 class IntentView(ApiStruct, frozen=True, kw_only=True):
-    """One accepted signal with its orders and timeline; ``riskVerdict`` is null until risk has decided."""
+    """One accepted signal with its orders and timeline; ``riskVerdict`` is null until risk has decided.
+
+    ``symbol`` is what the source wrote, ``resolvedSymbol`` the exchange's symbol that it came to.
+    """
 
     id: UUID
     source_id: UUID
     strategy_id: UUID
     user_id: UUID
     symbol: str
+    resolved_symbol: str
     exchange: Exchange
     transaction_type: TransactionType
     quantity: int
@@ -248,7 +252,8 @@ def intent_view(story: IntentStory) -> IntentView:
         source_id=intent.source_id,
         strategy_id=intent.strategy_id,
         user_id=intent.user_id,
-        symbol=signal.symbol,
+        symbol=intent.written_symbol or signal.symbol,
+        resolved_symbol=signal.symbol,
         exchange=signal.exchange,
         transaction_type=signal.transaction_type,
         quantity=signal.quantity,

@@ -2,9 +2,11 @@ from datetime import date
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.domain.enums import Exchange
-from engine.domain.freeze import DEFAULTS, FreezeOrigin, FreezeQuantity, FreezeTable
+from engine.domain.freeze import DEFAULTS, FreezeFault, FreezeOrigin, FreezeQuantity, FreezeTable, freeze_list
 from engine.domain.instruments import Instrument, InstrumentBook, freeze_from_refusal, slices
 
 
@@ -86,3 +88,48 @@ def test_new_table_holds_at_the_next_look_up_and_the_old_is_untouched() -> None:
     kept = before.find(Exchange.NFO, "NIFTY")
     assert kept is not None
     assert kept.quantity == 1800
+
+
+TODAY = date(2026, 12, 1)
+
+
+def test_list_is_read_by_its_column_names() -> None:
+    text = '\ufeffQuantity,Exchange,Underlying,Note\r\n1800,nfo,nifty,weekly\r\n\r\n"600",NFO, BANKNIFTY ,\r\n'
+    assert [(row.exchange, row.symbol, row.quantity, row.as_of) for row in freeze_list(text, as_of=TODAY)] == [
+        (Exchange.NFO, "NIFTY", 1800, TODAY),
+        (Exchange.NFO, "BANKNIFTY", 600, TODAY),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "line 1: begin with a line naming the columns"),
+        ("NFO,NIFTY,1800\n", "line 1: begin with"),
+        ("exchange,symbol,quantity\nNSX,NIFTY,1800\n", "line 2: exchange: write one of NSE"),
+        ("exchange,symbol,quantity\nNFO,,1800\n", "line 2: symbol"),
+        ("exchange,symbol,quantity\nNFO,NIFTY\n", "line 2: quantity"),
+        ("exchange,symbol,quantity\nNFO,NIFTY,0\n", "line 2: quantity"),
+        ("exchange,symbol,quantity\nNFO,NIFTY,1800.0\n", "line 2: quantity"),
+        ("exchange,symbol,quantity\nNFO,NIFTY,-1\n", "line 2: quantity"),
+        ("exchange,symbol,quantity\nNFO,NIFTY,1\nNFO,nifty,2\n", "NFO:NIFTY is there twice"),
+        ('exchange,symbol,quantity\nNFO,"NIFTY,1\n', "line 2"),
+    ],
+)
+def test_list_that_cannot_be_read_names_the_line(text: str, words: str) -> None:
+    with pytest.raises(FreezeFault, match=words):
+        freeze_list(text, as_of=TODAY)
+
+
+@given(st.text(max_size=80))
+def test_list_of_anything_raises_nothing_else(text: str) -> None:
+    try:
+        freeze_list(text, as_of=TODAY)
+        freeze_list(f"exchange,symbol,quantity\n{text}", as_of=TODAY)
+    except FreezeFault:
+        return
+
+
+@given(st.text(max_size=200))
+def test_refusal_of_anything_never_raises(text: str) -> None:
+    freeze_from_refusal(f"higher than the maximum quantity of {text}")
