@@ -31,8 +31,8 @@ def order_of(engine: EngineProcess, body: dict[str, Any], *states: str) -> dict[
     return found
 
 
-def resting(engine: EngineProcess, symbol: str = "HDFCBANK", **fields: Any) -> dict[str, Any]:
-    return order_of(engine, limit_order(symbol, price=1500, quantity=5, **fields), "OPEN")
+def resting(engine: EngineProcess, symbol: str = "HDFCBANK", price: int = 1500, **fields: Any) -> dict[str, Any]:
+    return order_of(engine, limit_order(symbol, price=price, quantity=5, **fields), "OPEN")
 
 
 def patch(engine: EngineProcess, order: dict[str, Any], **change: Any) -> Any:
@@ -56,7 +56,7 @@ def test_change_to_market_is_protected_and_fills(engine: EngineProcess) -> None:
 
 
 def test_twenty_sixth_change_is_a_new_order(engine: EngineProcess) -> None:
-    order = order_of(engine, limit_order("KOTAKBANK", price=1700, quantity=5), "OPEN")
+    order = resting(engine, "KOTAKBANK", 1700)
     for number in range(25):
         price = 1700 + number % 2
         changed = engine.wait_for("the change", lambda p=price: _taken(patch(engine, order, price=p)), within_s=60)
@@ -81,7 +81,7 @@ def _taken(answer: Any) -> Any:
         ({"price": 1.00001}, 422, "price"),
         ({"validity": "TTL"}, 422, "validity"),
         ({"symbol": "INFY"}, 422, "symbol"),
-        ({"price": 1500.03}, 403, None),
+        ({"price": 1050.03}, 403, None),
         ({"quantity": 1_000_000}, 403, None),
         ({"triggerPrice": 1400}, 403, None),
     ],
@@ -89,7 +89,7 @@ def _taken(answer: Any) -> Any:
 def test_change_that_can_not_be_is_refused_and_names_why(
     engine: EngineProcess, change: dict[str, Any], status: int, field: str | None
 ) -> None:
-    order = resting(engine, "AXISBANK", transactionType="SELL") if not _OPEN else _OPEN[0]
+    order = resting(engine, "AXISBANK", 1050) if not _OPEN else _OPEN[0]
     _OPEN[:] = [order]
     answer = patch(engine, order, **change)
     assert answer.status_code == status, answer.text
@@ -106,7 +106,7 @@ def test_finished_order_can_not_be_changed(engine: EngineProcess) -> None:
 
 
 def test_cancel_all_of_a_symbol_leaves_the_rest_and_then_takes_it_all(engine: EngineProcess) -> None:
-    one, other = resting(engine, "ICICIBANK", transactionType="SELL"), resting(engine, "TITAN")
+    one, other = resting(engine, "ICICIBANK", 1150), resting(engine, "TITAN", 3000)
     answer = engine.request("POST", "/executions/orders/cancel-all", json={"symbol": "icicibank"})
     assert answer.status_code == 200, answer.text
     ids = [row["orderId"] for row in answer.json()["data"]["orders"]]
