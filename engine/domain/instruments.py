@@ -144,6 +144,9 @@ def check_order(
             Denial(code="INSTRUMENT_NOT_TRADABLE", text=f"{instrument.key} is an index; trade its future or option"),
         )
     denials = _check_quantity(instrument, quantity, variety, may_slice)
+    if not product_type.is_orderable:
+        text = f"no order is placed in {product_type}; exit it by cancelling its stop order"
+        denials.append(Denial(code="PRODUCT_NOT_ALLOWED", text=text))
     if product_type in _DELIVERY and instrument.exchange not in _CASH:
         text = f"{product_type} is for shares; on {instrument.exchange} use NRML or MIS"
         denials.append(Denial(code="PRODUCT_NOT_ALLOWED", text=text))

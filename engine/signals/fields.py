@@ -169,6 +169,8 @@ def word(kind: type[WordT], text: str, name: str) -> WordT:
     Refuses what is not ASCII before changing case: the upper case of a dotless i is an ordinary I.
     """
     found = _words(kind).get(text.strip(" ").upper()) if text.isascii() else None
+    if isinstance(found, ProductType) and not found.is_orderable:
+        found = None
     if found is None:
         raise Refused(RefusalCode.INVALID_VALUE, f"{name} {_shown(text)} must be one of {supported(kind)}", field=name)
     return found
@@ -247,7 +249,7 @@ def account(text: str, name: str) -> str:
 
 def supported(kind: type[StrEnum]) -> str:
     """Return the words of *kind* that a signal may use, for a message."""
-    return ", ".join(kind)
+    return ", ".join(word for word in kind if not isinstance(word, ProductType) or word.is_orderable)
 
 
 def _shown(text: str) -> str:
