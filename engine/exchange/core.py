@@ -19,10 +19,12 @@ from engine.exchange.config import ExchangeConfig, ExchangeError
 from engine.exchange.desk import OrderDesk
 from engine.exchange.events import AccountOpened, Event, OrderRequested, SessionClosed, SessionOpened
 from engine.exchange.hours import session_end
-from engine.exchange.instruments import Master, build_master
+from engine.exchange.instruments import Master, build_master, with_closes
 from engine.exchange.market import Market
 from engine.exchange.orders import BookEntry
+from engine.exchange.quotes import QuoteForm, quote_row
 from engine.exchange.ratelimit import RateLimiter
+from engine.exchange.replay import Replay
 from engine.exchange.riskchecks import RiskChecks
 from engine.exchange.state import Account, State
 
@@ -32,11 +34,13 @@ Action = Literal["place", "modify", "cancel"]
 class Exchange:
     """The exchange. Not safe for threads; methods do not wait, so a single event loop needs no locks."""
 
-    def __init__(self, config: ExchangeConfig, *, token: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self, config: ExchangeConfig, *, token: Callable[[], str] | None = None, replay: Replay | None = None
+    ) -> None:
         self._config = config
         self._token = token or (lambda: secrets.token_hex(16))
         self.state = State()
-        self.market = Market(config.seed)
+        self.market = Market(config.seed, replay, all_day=not config.enforce_hours)
         self.desk = OrderDesk(self.state, self.market, config)
         self.checks = RiskChecks(self.state, self.market)
         self.limiter = RateLimiter(config.limits)
@@ -208,7 +212,7 @@ class Exchange:
         """Return the master of *now*'s IST day, closing the books of earlier days first."""
         today = trading_day(now)
         if self._master is None or self._rolled_to != today:
-            self._master = build_master(today)
+            self._master = with_closes(build_master(today), self.market.closes(today))
             self.desk.end_days(now)
             self.state.start_day(now)
             for portfolio in self.state.portfolios.values():
@@ -258,12 +262,12 @@ class Exchange:
             raise errors.invalid("segment")
         return both[segment]
 
-    def quotes(self, names: Iterable[str], form: rows.QuoteForm, now: datetime) -> dict[str, Any]:
+    def quotes(self, names: Iterable[str], form: QuoteForm, now: datetime) -> dict[str, Any]:
         """Return quotes by the names asked for; unknown names are left out."""
         master = self.roll(now)
         found = {name: master.find(name) for name in names}
         return {
-            name: rows.quote_row(instrument, self.market.quote(instrument, now), form, now)
+            name: quote_row(instrument, self.market.quote(instrument, now), form, now)
             for name, instrument in found.items()
             if instrument is not None
         }

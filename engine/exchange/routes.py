@@ -17,6 +17,7 @@ from engine.exchange import rows
 from engine.exchange.core import Action, Exchange
 from engine.exchange.errors import KiteRefusal, bad_input, unknown_instrument
 from engine.exchange.forms import EXCHANGES
+from engine.exchange.quotes import QuoteForm
 from engine.exchange.record import RecordWriter
 from engine.exchange.state import Account
 
@@ -189,7 +190,7 @@ def _add_portfolio_routes(app: QuartTrio, gateway: Gateway) -> None:
 def _add_market_routes(app: QuartTrio, gateway: Gateway) -> None:
     exchange, clock = gateway.exchange, gateway.clock
 
-    def quotes(form: rows.QuoteForm) -> Response:
+    def quotes(form: QuoteForm) -> Response:
         now = clock.now()
         account = exchange.authenticate(request.headers.get("Authorization", ""), now)
         exchange.limiter.quote(account.api_key, now)
