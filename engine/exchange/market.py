@@ -120,9 +120,9 @@ class Market:
         if instrument.segment == "INDICES":
             return 0
         if self.replay is not None and instrument.key in self.replay:
-            told = self.replay.at(instrument.key, now).volume
-            if told is not None:
-                return told
+            row = self.replay.at(instrument.key, now)
+            if row.volume is not None:
+                return row.volume if midnight(now) <= row.at <= now else 0
         return int(self._shape(instrument).pace * traded_seconds(now, all_day=self._all_day))
 
     def open_interest(self, instrument: Instrument, now: datetime) -> int:

@@ -103,6 +103,42 @@ def history_row(order: Order) -> dict[str, Any]:
     }
 
 
+def push_row(order: Order, status: str | None = None) -> dict[str, Any]:
+    """Return ``data`` of an order's text message on the WebSocket (kite.md 15.5).
+
+    *status* is what the push shows, the order's own by default. The checksum is empty, as on the wire.
+    """
+    return {
+        "account_id": order.user_id,
+        "unfilled_quantity": order.remaining,
+        "checksum": "",
+        **_told(order, status),
+    }
+
+
+def postback_row(order: Order, app_id: int, status: str | None = None) -> dict[str, Any]:
+    """Return the body of a postback (kite.md 14); the caller sets ``checksum``."""
+    return {
+        "user_id": order.user_id,
+        "unfilled_quantity": order.remaining,
+        "app_id": app_id,
+        "checksum": "",
+        **_told(order, status),
+    }
+
+
+def _told(order: Order, status: str | None) -> dict[str, Any]:
+    row = history_row(order)
+    del row["modified"]
+    return {
+        "placed_by": order.user_id,
+        **row,
+        "status": status or order.status,
+        "meta": {},
+        "guid": None,
+    }
+
+
 def trade_row(trade: Trade) -> dict[str, Any]:
     """Return a row of ``GET /trades``."""
     return {
