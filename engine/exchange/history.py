@@ -119,7 +119,8 @@ def _prices(
     else:
         since, last = (begin - _UNIX).total_seconds(), (min(until, now) - _UNIX).total_seconds()
         count = max(math.ceil((last - since) / _STEP_S), 1)
-        swings = [market.swing(instrument, since + i * _STEP_S) for i in range(count)]
+        swing = market.swing(instrument)
+        swings = [swing(since + i * _STEP_S) for i in range(count)]
         first, top, bottom, final = swings[0], max(swings), min(swings), swings[-1]
         opened = market.price_of(instrument, first)
         high = opened if top == first else market.price_of(instrument, top)
