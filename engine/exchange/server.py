@@ -8,7 +8,6 @@ import logging
 from collections.abc import Sequence
 from decimal import Decimal
 
-import hypercorn.trio
 import trio
 from hypercorn.config import Config
 
@@ -16,10 +15,12 @@ from engine.clock import Clock
 from engine.exchange.config import ExchangeConfig, ExchangeError
 from engine.exchange.control import add_control_routes
 from engine.exchange.core import Exchange
+from engine.exchange.fast_lane import FastLane
 from engine.exchange.fault_gate import FaultGate
 from engine.exchange.faults import FaultRule, Faults
+from engine.exchange.listening import serve
 from engine.exchange.record import RecordWriter
-from engine.exchange.routes import Gateway, build_app
+from engine.exchange.routes import MAX_BODY_BYTES, Gateway, build_app
 
 # a client's idle connection must not be cut just as it sends an order on it
 KEEP_ALIVE_S = 300
@@ -96,7 +97,9 @@ class ExchangeServer:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(writer.run)
                 nursery.start_soon(self._tick, exchange, writer)
-                binds = await nursery.start(self._serve, Gateway(exchange, writer, self._clock), host, port, nursery)
+                gateway = Gateway(exchange, writer, self._clock)
+                lane = FastLane(exchange, writer, self._clock, self._faults)
+                binds = await nursery.start(self._serve, gateway, lane, host, port, nursery)
                 task_status.started(binds[0])
         finally:
             self._writer = None
@@ -108,6 +111,7 @@ class ExchangeServer:
     async def _serve(
         self,
         gateway: Gateway,
+        lane: FastLane,
         host: str,
         port: int,
         nursery: trio.Nursery,
@@ -117,12 +121,13 @@ class ExchangeServer:
         gate = FaultGate(app, gateway, self._faults, nursery)
         if self._config.control_routes:
             add_control_routes(app, gateway, gate)
-        await hypercorn.trio.serve(
+        await serve(
             gate,
             _hypercorn_config(host, port),
+            lane,
+            most_body_bytes=MAX_BODY_BYTES,
             shutdown_trigger=self._stop.wait,
             task_status=task_status,
-            mode="asgi",
         )
         nursery.cancel_scope.cancel()
 
