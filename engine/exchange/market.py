@@ -9,6 +9,7 @@ state has to be kept. INFY and SBIN swing a fifth as far as others: within a min
 import math
 from datetime import UTC, datetime, time, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
@@ -44,6 +45,7 @@ class Market:
         self._seed = seed
         self._shapes: dict[str, tuple[float, tuple[float, ...]]] = {}
         self._pins: dict[str, Decimal] = {}
+        self._latest: dict[str, tuple[Instrument, datetime, Decimal]] = {}
         self._extremes: dict[str, tuple[datetime, Decimal, Decimal]] = {}
 
     def pin(self, key: str, price: Decimal | None) -> None:
@@ -56,7 +58,13 @@ class Market:
     def last_price(self, instrument: Instrument, now: datetime) -> Decimal:
         """Return the last traded price at *now*, a multiple of the tick within the circuit limits."""
         pinned = self._pins.get(instrument.key)
-        return self._at(instrument, now) if pinned is None else pinned
+        if pinned is not None:
+            return pinned
+        latest = self._latest.get(instrument.key)
+        if latest is None or latest[0] is not instrument or latest[1] != now:
+            # one order asks for the same price up to four times
+            latest = self._latest[instrument.key] = (instrument, now, self._at(instrument, now))
+        return latest[2]
 
     def quote(self, instrument: Instrument, now: datetime) -> Quote:
         """Return the prices at *now*; the day's open, high and low are counted from IST midnight."""
@@ -113,6 +121,14 @@ def circuit_limits(instrument: Instrument) -> tuple[Decimal, Decimal]:
         band = Decimal("0.20")
     else:
         band = Decimal("0.10")
+    return _limits(close, str(tick), band)
+
+
+# asked several times for each order, of an instrument that does not change over its day; the tick is text
+# because it gives the limits their decimals, and 0.1 and 0.10 are the same key
+@lru_cache(maxsize=16_384)
+def _limits(close: Decimal, tick_text: str, band: Decimal) -> tuple[Decimal, Decimal]:
+    tick = Decimal(tick_text)
     return (
         round_to_tick(close * (1 - band), tick, ROUND_CEILING),
         round_to_tick(close * (1 + band), tick, ROUND_FLOOR),
