@@ -9,7 +9,6 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import parse_qsl
 
 from engine.clock import Clock
@@ -58,26 +57,30 @@ class FastLane:
             "/portfolio/positions": lambda account: rows.encode(exchange.positions(account, clock.now())),
         }
 
-    def answer(self, request: Request) -> bytes | None:
-        """Do what *request* asks and return the whole answer; None, with nothing done, when it is not for this lane."""
+    def answer(self, request: Request) -> tuple[bytes, ...] | None:
+        """Do what *request* asks and return the parts of the answer; None, with nothing done, when it is not
+        for this lane."""
         work = self._work(request)
         if work is None or (self._faults.are_on and self._could_be_hit(request)):
             return None
         try:
-            body = b'{"status":"success","data":' + work() + b"}"
-            status = 200
+            answer = self._answers.json(200, b'{"status":"success","data":', work(), b"}")
         except KiteRefusal as refusal:
-            status, body = refusal.status, _error(refusal)
+            answer = self._refused(refusal)
         except Exception:
             # as the routes do: one request's failure is its own
             _log.exception("a request failed: %s %s", request.method.decode(), request.path)
-            status, body = _SAME_AS_ROUTES.status, _error(_SAME_AS_ROUTES)
+            answer = self._refused(_SAME_AS_ROUTES)
         self._writer.append(self._exchange.take_events())
-        return self._answers.json(status, body)
+        return answer
 
     async def settle(self) -> None:
         """Wait until everything that was answered so far is on the disk."""
         await self._writer.settled()
+
+    def _refused(self, refusal: KiteRefusal) -> tuple[bytes, ...]:
+        body = {"status": "error", "message": refusal.message, "data": None, "error_type": refusal.error_type}
+        return self._answers.json(refusal.status, rows.encode(body))
 
     def _could_be_hit(self, request: Request) -> bool:
         return self._faults.could_hit(kind_of(request.method.decode(), request.path))
@@ -162,13 +165,3 @@ def form_fields(body: bytes) -> dict[str, str] | None:
             name, _, value = piece.partition("=")
             form[name] = value
     return form
-
-
-def _error(refusal: KiteRefusal) -> bytes:
-    body: dict[str, Any] = {
-        "status": "error",
-        "message": refusal.message,
-        "data": None,
-        "error_type": refusal.error_type,
-    }
-    return rows.encode(body)

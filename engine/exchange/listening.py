@@ -24,8 +24,10 @@ from engine.exchange.fast_lane import FastLane
 from engine.exchange.lean_http import PARTIAL, Request, read_request
 
 # of one pipelining client, before it is sent what it has asked for so far
-_MOST_ANSWERS = 32
-_MOST_ANSWER_BYTES = 1024 * 1024
+_MOST_PARTS = 128
+_MOST_BYTES = 1024 * 1024
+# one write of a copy is cheaper than several writes, up to here
+_WORTH_COPYING = 64 * 1024
 
 
 class _Connection(TCPServer):
@@ -95,7 +97,7 @@ class _Connection(TCPServer):
         """Answer the requests that have come whole, and hand on what is not for the lane."""
         self._is_answering = True
         try:
-            start, answers, size, lane = 0, [], 0, self._lane
+            start, parts, size, lane = 0, list[bytes](), 0, self._lane
             while start < len(self._pending):
                 request = read_request(self._pending, start, self._most_body_bytes)
                 if request is PARTIAL:
@@ -105,14 +107,14 @@ class _Connection(TCPServer):
                     self._is_ours = False
                     break
                 start = request.end
-                answers.append(answer)
-                size += len(answer)
-                if len(answers) == _MOST_ANSWERS or size > _MOST_ANSWER_BYTES:
-                    await self._send(answers)
-                    answers, size = [], 0
+                parts += answer
+                size += sum(map(len, answer))
+                if len(parts) > _MOST_PARTS or size > _MOST_BYTES:
+                    await self._send(parts, size)
+                    parts, size = [], 0
             self._pending = self._pending[start:]
-            if answers:
-                await self._send(answers)
+            if parts:
+                await self._send(parts, size)
         except (trio.ClosedResourceError, trio.BrokenResourceError):
             self._is_open = False
             return
@@ -123,9 +125,10 @@ class _Connection(TCPServer):
         elif self.context.terminated.is_set():
             self._is_open = False
 
-    async def _send(self, answers: list[bytes]) -> None:
+    async def _send(self, parts: list[bytes], size: int) -> None:
         await self._lane.settle()
-        await self.stream.send_all(answers[0] if len(answers) == 1 else b"".join(answers))
+        for octets in [b"".join(parts)] if size < _WORTH_COPYING else parts:
+            await self.stream.send_all(octets)
 
     async def _hand_over(self) -> None:
         octets, self._pending = self._pending, b""

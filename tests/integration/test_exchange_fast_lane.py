@@ -190,6 +190,16 @@ async def test_a_client_that_pipelines_hundreds_of_requests_gets_every_answer(tm
         assert len([event for event in exchange.record() if isinstance(event, OrderRequested)]) == 300
 
 
+async def test_a_large_book_is_the_same_on_both_roads(tmp_path: Path) -> None:
+    async with running_exchange(tmp_path) as exchange, connected(exchange) as connection:
+        await connection.send(encoded(exchange, place()) * 200)
+        assert {(await connection.answer()).status for _ in range(200)} == {200}
+        fast = await connection.ask(encoded(exchange, BOOK) + encoded(exchange, ("GET", "/trades", {})))
+        assert (await connection.answer()).body == b'{"status":"success","data":[]}'
+        assert len(fast.body) > 100_000
+        assert fast == await connection.ask(encoded(exchange, BOOK, *SLOW))
+
+
 async def test_a_request_that_comes_byte_by_byte_is_taken_once(tmp_path: Path, served: list[str]) -> None:
     async with running_exchange(tmp_path) as exchange, connected(exchange) as connection:
         octets = encoded(exchange, place(tradingsymbol="M&M"))
