@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
@@ -72,6 +73,7 @@ class Market:
         self.replay = replay
         self._shapes: dict[str, _Shape] = {}
         self._pins: dict[str, Decimal] = {}
+        self._latest: dict[str, tuple[Instrument, datetime, Decimal]] = {}
         self._extremes: dict[str, tuple[datetime, Decimal, Decimal]] = {}
 
     @property
@@ -93,7 +95,13 @@ class Market:
     def last_price(self, instrument: Instrument, now: datetime) -> Decimal:
         """Return the last traded price at *now*, a multiple of the tick within the circuit limits."""
         pinned = self._pins.get(instrument.key)
-        return self.price_at(instrument, now) if pinned is None else pinned
+        if pinned is not None:
+            return pinned
+        latest = self._latest.get(instrument.key)
+        if latest is None or latest[0] is not instrument or latest[1] != now:
+            # one order asks for the same price up to four times
+            latest = self._latest[instrument.key] = (instrument, now, self.price_at(instrument, now))
+        return latest[2]
 
     def price_at(self, instrument: Instrument, moment: datetime) -> Decimal:
         """Return the price of process or file at *moment*, whatever is pinned."""
@@ -212,6 +220,14 @@ def circuit_limits(instrument: Instrument) -> tuple[Decimal, Decimal]:
         band = Decimal("0.20")
     else:
         band = Decimal("0.10")
+    return _limits(close, str(tick), band)
+
+
+# asked several times for each order, of an instrument that does not change over its day; the tick is text
+# because it gives the limits their decimals, and 0.1 and 0.10 are the same key
+@lru_cache(maxsize=16_384)
+def _limits(close: Decimal, tick_text: str, band: Decimal) -> tuple[Decimal, Decimal]:
+    tick = Decimal(tick_text)
     return (
         round_to_tick(close * (1 - band), tick, ROUND_CEILING),
         round_to_tick(close * (1 + band), tick, ROUND_FLOOR),

@@ -34,7 +34,7 @@ TERMINAL = frozenset({COMPLETE, CANCELLED, REJECTED})
 CHANGEABLE = frozenset({OPEN, TRIGGER_PENDING, AMO_RECEIVED})
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One order. ``protection`` is the market protection asked for, in percent; ``number`` counts the
     exchange's orders; ``triggered`` says that a stop order has become a live one; ``unit_margin`` is the
     rupees that each unfilled unit blocks unless it closes a position."""
@@ -105,7 +105,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return average(self.filled_value, self.filled_quantity)
 
 
-class Stage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Stage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A change of an order at an instant: the fields that it sets."""
 
     at: datetime
@@ -132,7 +132,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     unit_margin: Decimal | UnsetType = UNSET
 
 
-class Trade(msgspec.Struct, frozen=True, kw_only=True):
+class Trade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One execution. ``price`` is rupees per unit; ``multiplier`` turns price times quantity into rupees."""
 
     trade_id: str

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -25,7 +26,13 @@ def encode(value: object) -> bytes:
 
 def stamp(instant: datetime | None) -> str | None:
     """Return Kite's naive IST form of an instant, ``yyyy-mm-dd hh:mm:ss``."""
-    return None if instant is None else instant.astimezone(IST).strftime("%Y-%m-%d %H:%M:%S")
+    return None if instant is None else _stamp(instant.replace(microsecond=0))
+
+
+# thousands of rows of a busy book name the same seconds
+@lru_cache(maxsize=4096)
+def _stamp(second: datetime) -> str:
+    return second.astimezone(IST).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def number(value: Decimal) -> Decimal:

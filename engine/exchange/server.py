@@ -17,13 +17,15 @@ from engine.clock import Clock
 from engine.exchange.config import ExchangeConfig, ExchangeError
 from engine.exchange.control import add_control_routes, build_control_app
 from engine.exchange.core import Exchange
+from engine.exchange.fast_lane import FastLane
 from engine.exchange.fault_gate import FaultGate
 from engine.exchange.faults import FaultRule, Faults
+from engine.exchange.listening import serve
 from engine.exchange.postbacks import Postbacks
 from engine.exchange.push_faults import PushFaults, PushRule
 from engine.exchange.record import RecordWriter
 from engine.exchange.replay import Replay
-from engine.exchange.routes import Gateway, build_app
+from engine.exchange.routes import MAX_BODY_BYTES, Gateway, build_app
 from engine.exchange.ticker import Ticker
 from engine.exchange.ticker_socket import TickerSocket
 from engine.exchange.updates import Updates
@@ -119,7 +121,9 @@ class ExchangeServer:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(writer.run)
                 nursery.start_soon(self._tick, exchange, writer)
-                binds = await nursery.start(self._serve, Gateway(exchange, writer, self._clock), host, port, nursery)
+                gateway = Gateway(exchange, writer, self._clock)
+                lane = FastLane(exchange, writer, self._clock, self._faults)
+                binds = await nursery.start(self._serve, gateway, lane, host, port, nursery)
                 task_status.started(binds[0])
         finally:
             self._writer = None
@@ -131,6 +135,7 @@ class ExchangeServer:
     async def _serve(
         self,
         gateway: Gateway,
+        lane: FastLane,
         host: str,
         port: int,
         nursery: trio.Nursery,
@@ -152,21 +157,28 @@ class ExchangeServer:
             add_control_routes(app, gateway, gate, ticker)
         if self._config.control_port is not None:
             control = build_control_app(gateway, gate, ticker)
-            [self.control_url] = await nursery.start(self._listen, control, "127.0.0.1", self._config.control_port)
+            [self.control_url] = await nursery.start(self._serve_control, control, self._config.control_port)
         front = TickerSocket(gate, ticker, gateway.exchange, self._clock, self._config, self._stop)
         try:
-            await self._listen(front, host, port, task_status=task_status)
+            await serve(
+                front,
+                _hypercorn_config(host, port),
+                lane,
+                most_body_bytes=MAX_BODY_BYTES,
+                shutdown_trigger=self._stop.wait,
+                task_status=task_status,
+            )
         finally:
             # the same core may be served again
             gateway.exchange.state.order_listeners.remove(updates.note)
         nursery.cancel_scope.cancel()
 
-    async def _listen(
-        self, app: Any, host: str, port: int, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED
+    async def _serve_control(
+        self, app: Any, port: int, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED
     ) -> None:
         await hypercorn.trio.serve(
             app,
-            _hypercorn_config(host, port),
+            _hypercorn_config("127.0.0.1", port),
             shutdown_trigger=self._stop.wait,
             task_status=task_status,
             mode="asgi",
