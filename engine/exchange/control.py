@@ -12,7 +12,7 @@ import msgspec
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from engine.exchange.config import ExchangeError, Limits
+from engine.exchange.config import Behaviour, ExchangeError, Limits
 from engine.exchange.errors import bad_input
 from engine.exchange.fault_gate import FaultGate
 from engine.exchange.faults import FaultRule
@@ -117,6 +117,17 @@ def add_control_routes(app: QuartTrio, gateway: Gateway, gate: FaultGate, ticker
     async def set_market() -> Response:
         asked = await _body(SetMarket)
         exchange.desk.market_open = asked.open
+        return await done()
+
+    @app.post("/_control/behaviour")
+    async def set_behaviour() -> Response:
+        exchange.behave(await _body(Behaviour))
+        return await done()
+
+    @app.post("/_control/release-amo")
+    async def release_amo() -> Response:
+        await _body(Nothing)
+        exchange.release_amos(clock.now())
         return await done()
 
     @app.post("/_control/flush-sessions")
