@@ -19,12 +19,15 @@ from engine.exchange.config import ExchangeConfig, ExchangeError
 from engine.exchange.desk import OrderDesk
 from engine.exchange.events import AccountOpened, Event, OrderRequested, SessionClosed, SessionOpened
 from engine.exchange.hours import session_end
-from engine.exchange.instruments import Master, build_master
+from engine.exchange.instruments import Master, build_master, with_closes
 from engine.exchange.market import Market
-from engine.exchange.orders import BookEntry
+from engine.exchange.orders import BookEntry, Order
+from engine.exchange.quotes import QuoteForm, quote_row
 from engine.exchange.ratelimit import RateLimiter
+from engine.exchange.replay import Replay
 from engine.exchange.riskchecks import RiskChecks
 from engine.exchange.state import Account, State
+from engine.exchange.static_ip import check_address, read_addresses
 
 Action = Literal["place", "modify", "cancel"]
 
@@ -32,14 +35,17 @@ Action = Literal["place", "modify", "cancel"]
 class Exchange:
     """The exchange. Not safe for threads; methods do not wait, so a single event loop needs no locks."""
 
-    def __init__(self, config: ExchangeConfig, *, token: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self, config: ExchangeConfig, *, token: Callable[[], str] | None = None, replay: Replay | None = None
+    ) -> None:
         self._config = config
         self._token = token or (lambda: secrets.token_hex(16))
         self.state = State()
-        self.market = Market(config.seed)
+        self.market = Market(config.seed, replay, all_day=not config.enforce_hours)
         self.desk = OrderDesk(self.state, self.market, config)
         self.checks = RiskChecks(self.state, self.market)
         self.limiter = RateLimiter(config.limits)
+        self.static_ips = read_addresses(config.static_ips)
         self._request_tokens: dict[str, tuple[str, datetime]] = {}
         self._master: Master | None = None
         self._rolled_to: date | None = None
@@ -55,6 +61,16 @@ class Exchange:
     def take_events(self) -> list[Event]:
         """Return what changed since the last call."""
         return self.state.take_unsaved()
+
+    def subscribe_orders(self, listener: Callable[[Account, Order, str], None]) -> None:
+        """Call *listener* after each change of an order that Kite pushes to its clients (kite.md 15.5).
+
+        It gets the account, the order as it then was, and the status that the push shows: COMPLETE,
+        CANCELLED, REJECTED, OPEN (a stop was triggered) or UPDATE (modified, or filled in part). It is
+        called from within the change, before that is on the disk: it may only note what to send, and
+        must not raise. `rows.push_row` and `rows.postback_row` make the message.
+        """
+        self.state.order_listeners.append(listener)
 
     def add_account(
         self,
@@ -165,14 +181,16 @@ class Exchange:
         order_id: str | None,
         params: Mapping[str, str],
         now: datetime,
+        address: str | None = None,
     ) -> dict[str, Any]:
-        """Carry out an order write request; returns Kite's ``data``.
+        """Carry out an order write request from *address*; returns Kite's ``data``.
 
         Raises KiteRefusal. Accepted or refused, the request is among the events.
         """
         account: Account | None = None
         try:
             account = self.authenticate(header, now)
+            check_address(address, self.static_ips)
             self.limiter.write(account.user_id, now)
             master = self.roll(now)
             if action == "place":
@@ -208,7 +226,7 @@ class Exchange:
         """Return the master of *now*'s IST day, closing the books of earlier days first."""
         today = trading_day(now)
         if self._master is None or self._rolled_to != today:
-            self._master = build_master(today)
+            self._master = with_closes(build_master(today), self.market.closes(today))
             self.desk.end_days(now)
             self.state.start_day(now)
             for portfolio in self.state.portfolios.values():
@@ -258,12 +276,12 @@ class Exchange:
             raise errors.invalid("segment")
         return both[segment]
 
-    def quotes(self, names: Iterable[str], form: rows.QuoteForm, now: datetime) -> dict[str, Any]:
+    def quotes(self, names: Iterable[str], form: QuoteForm, now: datetime) -> dict[str, Any]:
         """Return quotes by the names asked for; unknown names are left out."""
         master = self.roll(now)
         found = {name: master.find(name) for name in names}
         return {
-            name: rows.quote_row(instrument, self.market.quote(instrument, now), form, now)
+            name: quote_row(instrument, self.market.quote(instrument, now), form, now)
             for name, instrument in found.items()
             if instrument is not None
         }

@@ -36,6 +36,7 @@ class _Connection(TCPServer):
     def __init__(self, lane: FastLane, most_body_bytes: int, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._lane = lane
+        self._address: str | None = None
         self._most_body_bytes = most_body_bytes
         self._is_open = True
         self._is_ours = True
@@ -55,6 +56,8 @@ class _Connection(TCPServer):
         await super().protocol_send(event)
 
     async def _read_data(self) -> None:
+        client = self.protocol.client
+        self._address = client[0] if client is not None else None
         try:
             while self._is_open:
                 try:
@@ -102,7 +105,7 @@ class _Connection(TCPServer):
                 request = read_request(self._pending, start, self._most_body_bytes)
                 if request is PARTIAL:
                     break
-                answer = lane.answer(request) if isinstance(request, Request) else None
+                answer = lane.answer(request, self._address) if isinstance(request, Request) else None
                 if answer is None or not isinstance(request, Request):
                     self._is_ours = False
                     break
@@ -151,7 +154,7 @@ class _Connection(TCPServer):
 async def serve(
     app: Any,
     config: Config,
-    lane: FastLane,
+    lane: FastLane | None,
     *,
     most_body_bytes: int,
     shutdown_trigger: Callable[[], Awaitable[None]],
@@ -159,6 +162,7 @@ async def serve(
 ) -> None:
     """Serve *app* behind *lane* on ``config.bind`` until *shutdown_trigger* returns; reports the URLs it listens on.
 
+    Without a lane it is Hypercorn alone.
     As ``hypercorn.trio.serve``: requests at hand have ``config.graceful_timeout`` to finish. Requests with a
     body over *most_body_bytes* are left to *app*. Raises an exception group with an OSError when the address
     cannot be had.
@@ -178,9 +182,8 @@ async def serve(
                     for listener, name in zip(listeners, names, strict=True)
                 ]
             )
-            connect = partial(
-                _Connection, lane, most_body_bytes, wrapped, config, context, ConnectionState(lifespan.state.copy())
-            )
+            kind = TCPServer if lane is None else partial(_Connection, lane, most_body_bytes)
+            connect = partial(kind, wrapped, config, context, ConnectionState(lifespan.state.copy()))
             try:
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(partial(trio.serve_listeners, connect, listeners, handler_nursery=connections))

@@ -27,6 +27,8 @@ AMO_RECEIVED = "AMO REQ RECEIVED"
 COMPLETE = "COMPLETE"
 CANCELLED = "CANCELLED"
 REJECTED = "REJECTED"
+# of pushes only: a modification, or a fill that leaves something open
+UPDATE = "UPDATE"
 
 TERMINAL = frozenset({COMPLETE, CANCELLED, REJECTED})
 CHANGEABLE = frozenset({OPEN, TRIGGER_PENDING, AMO_RECEIVED})
@@ -166,6 +168,23 @@ def advance(order: Order, stage: Stage) -> Order:
     """Return *order* as *stage* leaves it."""
     changes = {name: value for name in _CHANGES if (value := getattr(stage, name)) is not UNSET}
     return msgspec.structs.replace(order, **changes)
+
+
+def pushed_status(before: Order, after: Order) -> str | None:
+    """Return the status under which the broker tells of a step of an order, None when it does not.
+
+    Told are a trigger, a fill, a modification and every end, but neither the mere placing nor what
+    happens to an order that waits for the market to open (kite.md 15.5).
+    """
+    if before.status == AMO_RECEIVED or after.status == AMO_RECEIVED:
+        return None
+    if after.is_terminal:
+        return None if before.is_terminal else after.status
+    if after.triggered and not before.triggered:
+        return OPEN
+    is_refused = after.status == OPEN and after.status_message is not None and before.status != OPEN
+    is_changed = after.modifications > before.modifications or after.filled_quantity > before.filled_quantity
+    return UPDATE if is_changed or is_refused else None
 
 
 def average(value: Decimal, quantity: int) -> Decimal:

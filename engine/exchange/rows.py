@@ -4,22 +4,19 @@ from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from engine.clock import IST
-from engine.domain.instruments import Instrument
 from engine.exchange.instruments import Master
 from engine.exchange.margin import Funds
-from engine.exchange.market import Market, Quote
+from engine.exchange.market import Market
 from engine.exchange.orders import CANCELLED, BookEntry, Order, Trade, average
 from engine.exchange.portfolio import Portfolio, PositionKey, PositionTotals
 from engine.exchange.state import Account, Session
 
-QuoteForm = Literal["full", "ohlc", "ltp"]
 _encoder = msgspec.json.Encoder(decimal_format="number")
-_DEPTH = 5
 
 
 def encode(value: object) -> bytes:
@@ -110,6 +107,42 @@ def history_row(order: Order) -> dict[str, Any]:
         "cancelled_quantity": order.cancelled_quantity,
         "market_protection": 0,
         "tag": order.tag,
+    }
+
+
+def push_row(order: Order, status: str | None = None) -> dict[str, Any]:
+    """Return ``data`` of an order's text message on the WebSocket (kite.md 15.5).
+
+    *status* is what the push shows, the order's own by default. The checksum is empty, as on the wire.
+    """
+    return {
+        "account_id": order.user_id,
+        "unfilled_quantity": order.remaining,
+        "checksum": "",
+        **_told(order, status),
+    }
+
+
+def postback_row(order: Order, app_id: int, status: str | None = None) -> dict[str, Any]:
+    """Return the body of a postback (kite.md 14); the caller sets ``checksum``."""
+    return {
+        "user_id": order.user_id,
+        "unfilled_quantity": order.remaining,
+        "app_id": app_id,
+        "checksum": "",
+        **_told(order, status),
+    }
+
+
+def _told(order: Order, status: str | None) -> dict[str, Any]:
+    row = history_row(order)
+    del row["modified"]
+    return {
+        "placed_by": order.user_id,
+        **row,
+        "status": status or order.status,
+        "meta": {},
+        "guid": None,
     }
 
 
@@ -269,34 +302,6 @@ def empty_margin_row() -> dict[str, Any]:
     return margin_row(Funds(cash=zero, delivery=zero, positions=zero, orders=zero, realised=zero, unrealised=zero))
 
 
-def quote_row(instrument: Instrument, quote: Quote, form: QuoteForm, now: datetime) -> dict[str, Any]:
-    """Return an entry of ``/quote``, ``/quote/ohlc`` or ``/quote/ltp``."""
-    row: dict[str, Any] = {"instrument_token": instrument.token, "last_price": quote.last_price}
-    if form == "ltp":
-        return row
-    row["ohlc"] = {"open": quote.open, "high": quote.high, "low": quote.low, "close": quote.close}
-    if form == "ohlc":
-        return row
-    is_index = instrument.segment == "INDICES"
-    row |= {
-        "timestamp": stamp(now),
-        "last_trade_time": None if is_index else stamp(now),
-        "last_quantity": 0 if is_index else instrument.lot_size,
-        "buy_quantity": 0 if is_index else quote.volume // 4,
-        "sell_quantity": 0 if is_index else quote.volume // 5,
-        "volume": 0 if is_index else quote.volume,
-        "average_price": 0 if is_index else quote.last_price,
-        "oi": 0,
-        "oi_day_high": 0,
-        "oi_day_low": 0,
-        "net_change": quote.last_price - quote.close,
-        "lower_circuit_limit": 0 if is_index else quote.lower_circuit,
-        "upper_circuit_limit": 0 if is_index else quote.upper_circuit,
-        "depth": {"buy": _depth(instrument, quote, -1), "sell": _depth(instrument, quote, 1)},
-    }
-    return row
-
-
 def session_row(account: Account, session: Session) -> dict[str, Any]:
     """Return the answer of ``POST /session/token``."""
     return {
@@ -330,14 +335,3 @@ def profile_row(account: Account) -> dict[str, Any]:
 
 def _rupees(value: Decimal) -> Decimal:
     return round(value, 2) + Decimal(0)
-
-
-def _depth(instrument: Instrument, quote: Quote, sign: int) -> list[dict[str, Any]]:
-    if instrument.segment == "INDICES":
-        return [{"price": 0, "quantity": 0, "orders": 0} for _ in range(_DEPTH)]
-    # best bid and best offer are both the last price: it is what either side trades at
-    levels = (quote.last_price + sign * step * instrument.tick_size for step in range(_DEPTH))
-    return [
-        {"price": max(price, Decimal(0)), "quantity": (step + 1) * 100 * instrument.lot_size, "orders": step + 1}
-        for step, price in enumerate(levels)
-    ]

@@ -1,8 +1,9 @@
 """The exchange's whole state, changed by events only, so that the record rebuilds it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import pairwise
 
 import msgspec
 
@@ -16,7 +17,7 @@ from engine.exchange.events import (
     SessionOpened,
     Traded,
 )
-from engine.exchange.orders import AMO_RECEIVED, AccountBook, BookEntry
+from engine.exchange.orders import AMO_RECEIVED, AccountBook, BookEntry, Order, pushed_status
 from engine.exchange.portfolio import Portfolio
 
 
@@ -55,6 +56,8 @@ class State:
         self.orders = 0
         self.trades = 0
         self.day: date | None = None
+        # called for each change of an order that the broker tells its clients of, not while restoring
+        self.order_listeners: list[Callable[[Account, Order, str], None]] = []
         self._owners: dict[str, str] = {}
         self._unsaved: list[Event] = []
 
@@ -67,6 +70,8 @@ class State:
         """Apply *event* and queue it for the truth record."""
         self._apply(event)
         self._unsaved.append(event)
+        if self.order_listeners:
+            self._tell(event)
 
     def take_unsaved(self) -> list[Event]:
         """Return what was recorded since the last call."""
@@ -86,6 +91,24 @@ class State:
         for portfolio in self.portfolios.values():
             portfolio.roll_to(self.day)
         self._owners = {order_id: owner for owner, book in self.books.items() for order_id in book.entries}
+
+    def _tell(self, event: Event) -> None:
+        match event:
+            case OrderRequested(accepted=True) | OrderChanged():
+                changes = len(event.stages)
+            case Traded():
+                changes = 1
+            case _:
+                return
+        entry = self.entry(event.order_id or "")
+        if entry is None:
+            return
+        account = self.accounts[entry.order.user_id]
+        for before, after in pairwise(entry.history[-changes - 1 :]):
+            status = pushed_status(before, after)
+            if status is not None:
+                for listener in self.order_listeners:
+                    listener(account, after, status)
 
     def _apply(self, event: Event) -> None:
         if self.day is None or trading_day(event.at) > self.day:
