@@ -12,7 +12,7 @@ import msgspec
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from engine.exchange.config import ExchangeError, Limits
+from engine.exchange.config import Behaviour, ExchangeError, Limits
 from engine.exchange.errors import bad_input
 from engine.exchange.fault_gate import FaultGate
 from engine.exchange.faults import FaultRule
@@ -70,7 +70,7 @@ class AddAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Add an account, or set the capital (rupees) of one anew. Keys left out are kept, or made."""
 
     user_id: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
-    capital: Annotated[Decimal, msgspec.Meta(gt=0)] = Decimal(1_000_000)
+    capital: Decimal = Decimal(1_000_000)
     api_key: str | None = None
     api_secret: str | None = None
     redirect_url: str | None = None
@@ -117,6 +117,17 @@ def add_control_routes(app: QuartTrio, gateway: Gateway, gate: FaultGate, ticker
     async def set_market() -> Response:
         asked = await _body(SetMarket)
         exchange.desk.market_open = asked.open
+        return await done()
+
+    @app.post("/_control/behaviour")
+    async def set_behaviour() -> Response:
+        exchange.behave(await _body(Behaviour))
+        return await done()
+
+    @app.post("/_control/release-amo")
+    async def release_amo() -> Response:
+        await _body(Nothing)
+        exchange.release_amos(clock.now())
         return await done()
 
     @app.post("/_control/flush-sessions")
@@ -167,6 +178,8 @@ def add_control_routes(app: QuartTrio, gateway: Gateway, gate: FaultGate, ticker
     @app.post("/_control/accounts")
     async def add_account() -> Response:
         asked = await _body(AddAccount)
+        if not asked.capital.is_finite() or asked.capital <= 0:
+            raise bad_input(f"`capital`: {asked.capital} is not above 0; write rupees")
         known = exchange.state.accounts.get(asked.user_id)
         key = asked.api_key or (known.api_key if known else secrets.token_hex(8))
         secret = asked.api_secret or (known.api_secret if known else secrets.token_hex(16))

@@ -20,6 +20,7 @@ from engine.exchange.errors import bad_input
 from engine.exchange.hours import CLOSES_AT, OPENS_AT
 from engine.exchange.instruments import Master
 from engine.exchange.market import Market
+from engine.exchange.rows import number
 
 # seconds of an interval, and how many days may be asked for at a time (the caps: kite.md 12)
 INTERVALS: Mapping[str, tuple[int, int]] = {
@@ -90,7 +91,7 @@ def candles(asked: Asked, market: Market, now: datetime) -> list[list[Any]]:
             if start <= named <= asked.end and (prices := _prices(instrument, market, begin, until, now)):
                 volume = market.volume(instrument, min(until - _MOMENT, now))
                 volume -= market.volume(instrument, begin - _MOMENT) if begin > opens else 0
-                row = [named.isoformat(timespec="seconds").replace("+05:30", "+0530"), *prices, volume]
+                row = [named.isoformat(timespec="seconds").replace("+05:30", "+0530"), *map(number, prices), volume]
                 found.append([*row, market.open_interest(instrument, min(until, now))] if asked.with_oi else row)
             named = begin = until
     return found
@@ -119,7 +120,8 @@ def _prices(
     else:
         since, last = (begin - _UNIX).total_seconds(), (min(until, now) - _UNIX).total_seconds()
         count = max(math.ceil((last - since) / _STEP_S), 1)
-        swings = [market.swing(instrument, since + i * _STEP_S) for i in range(count)]
+        swing = market.swing(instrument)
+        swings = [swing(since + i * _STEP_S) for i in range(count)]
         first, top, bottom, final = swings[0], max(swings), min(swings), swings[-1]
         opened = market.price_of(instrument, first)
         high = opened if top == first else market.price_of(instrument, top)

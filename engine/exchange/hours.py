@@ -4,6 +4,7 @@ from datetime import datetime, time, timedelta
 
 from engine.clock import IST
 
+AMO_RELEASED_AT = time(9, 0)
 OPENS_AT = time(9, 15)
 CLOSES_AT = time(15, 30)
 TOKENS_END_AT = time(6, 0)
@@ -45,6 +46,15 @@ def traded_seconds(now: datetime, *, all_day: bool) -> float:
     if all_day:
         return passed
     return min(max(passed, 0.0), _OPEN_S) if now.astimezone(IST).weekday() < 5 else 0.0
+
+
+def amo_release(placed_at: datetime) -> datetime:
+    """Return when an after-market order placed at *placed_at* goes to the exchange: the next weekday's 09:00 IST."""
+    local = placed_at.astimezone(IST)
+    release = datetime.combine(local.date(), AMO_RELEASED_AT, IST)
+    while release <= local or release.weekday() >= 5:
+        release += timedelta(days=1)
+    return release
 
 
 def session_end(opened_at: datetime) -> datetime:

@@ -154,7 +154,7 @@ class _Connection(TCPServer):
 async def serve(
     app: Any,
     config: Config,
-    lane: FastLane | None,
+    lane: FastLane,
     *,
     most_body_bytes: int,
     shutdown_trigger: Callable[[], Awaitable[None]],
@@ -162,7 +162,6 @@ async def serve(
 ) -> None:
     """Serve *app* behind *lane* on ``config.bind`` until *shutdown_trigger* returns; reports the URLs it listens on.
 
-    Without a lane it is Hypercorn alone.
     As ``hypercorn.trio.serve``: requests at hand have ``config.graceful_timeout`` to finish. Requests with a
     body over *most_body_bytes* are left to *app*. Raises an exception group with an OSError when the address
     cannot be had.
@@ -182,8 +181,9 @@ async def serve(
                     for listener, name in zip(listeners, names, strict=True)
                 ]
             )
-            kind = TCPServer if lane is None else partial(_Connection, lane, most_body_bytes)
-            connect = partial(kind, wrapped, config, context, ConnectionState(lifespan.state.copy()))
+            connect = partial(
+                _Connection, lane, most_body_bytes, wrapped, config, context, ConnectionState(lifespan.state.copy())
+            )
             try:
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(partial(trio.serve_listeners, connect, listeners, handler_nursery=connections))

@@ -8,7 +8,7 @@ instruments of a replayed file follow the file.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from functools import lru_cache
@@ -54,11 +54,10 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Shape(msgspec.Struct, frozen=True):
-    scale: float
-    waves: tuple[tuple[float, float, float], ...]
-    """Angular frequency, share and phase of each wave."""
+    """How an instrument moves: ``swing`` by the second since 1970, ``pace`` is the units traded in a second."""
+
+    swing: Callable[[float], float]
     pace: float
-    """Units traded in a second."""
     oi_lots: int
 
 
@@ -110,12 +109,11 @@ class Market:
             return self.replay.at(instrument.key, moment).price
         if not self._all_day:
             moment = last_open(moment)
-        return self.price_of(instrument, self.swing(instrument, (moment - _UNIX).total_seconds()))
+        return self.price_of(instrument, self.swing(instrument)((moment - _UNIX).total_seconds()))
 
-    def swing(self, instrument: Instrument, seconds: float) -> float:
-        """Return how far the process is from the close, as a share of it, *seconds* after 1970."""
-        shape = self._shape(instrument)
-        return shape.scale * sum(share * math.sin(speed * seconds + phase) for speed, share, phase in shape.waves)
+    def swing(self, instrument: Instrument) -> Callable[[float], float]:
+        """Return how far the process is from the close, as a share of it, by the seconds since 1970."""
+        return self._shape(instrument).swing
 
     def price_of(self, instrument: Instrument, swing: float) -> Decimal:
         """Return the price in rupees that a swing amounts to; it grows with the swing."""
@@ -183,7 +181,8 @@ class Market:
         since, until = (begin - _UNIX).total_seconds(), (now - _UNIX).total_seconds()
         step = _DAY_S / _SAMPLES_A_DAY
         count = max(int((until - since) / step), 0) + 1
-        swings = [self.swing(instrument, since + i * step) for i in range(count)]
+        swing = self.swing(instrument)
+        swings = [swing(since + i * step) for i in range(count)]
         return self.price_of(instrument, max(swings)), self.price_of(instrument, min(swings))
 
     def _shape(self, instrument: Instrument) -> _Shape:
@@ -191,16 +190,22 @@ class Market:
         if shape is None:
             digest = blake2b(f"{self._seed}:{instrument.key}".encode(), digest_size=12).digest()
             habits = blake2b(instrument.key.encode(), digest_size=3).digest()
-            phases = (int.from_bytes(digest[i : i + 4]) / 2**32 * 2 * math.pi for i in (0, 4, 8))
+            phases = [int.from_bytes(digest[i : i + 4]) / 2**32 * 2 * math.pi for i in (0, 4, 8)]
+            scale = _CALM.get(instrument.symbol, 6.0 if instrument.instrument_type in ("CE", "PE") else 1.0)
             shape = self._shapes[instrument.key] = _Shape(
-                scale=_CALM.get(instrument.symbol, 6.0 if instrument.instrument_type in ("CE", "PE") else 1.0),
-                waves=tuple(
-                    (2 * math.pi / length, share, phase) for (length, share), phase in zip(_WAVES, phases, strict=True)
-                ),
+                swing=_swing(scale, phases),
                 pace=(5 + habits[0] % 60) * max(instrument.lot_size, 1) / (1 if instrument.expiry is None else 50),
                 oi_lots=500 + int.from_bytes(habits[1:]) % 20_000,
             )
         return shape
+
+
+def _swing(scale: float, phases: list[float]) -> Callable[[float], float]:
+    # written out: candles of years call it millions of times
+    (w1, s1), (w2, s2), (w3, s3) = ((2 * math.pi / length, share) for length, share in _WAVES)
+    p1, p2, p3 = phases
+    sin = math.sin
+    return lambda t: scale * (s1 * sin(w1 * t + p1) + s2 * sin(w2 * t + p2) + s3 * sin(w3 * t + p3))
 
 
 def circuit_limits(instrument: Instrument) -> tuple[Decimal, Decimal]:

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from engine.domain.instruments import Instrument
 from engine.exchange.market import Quote
-from engine.exchange.rows import stamp
+from engine.exchange.rows import number, stamp
 
 QuoteForm = Literal["full", "ohlc", "ltp"]
 DEPTH = 5
@@ -48,10 +48,11 @@ def book_of(instrument: Instrument, quote: Quote) -> Book:
 
 def quote_row(instrument: Instrument, quote: Quote, form: QuoteForm, now: datetime) -> dict[str, Any]:
     """Return the quote of an instrument in one of Kite's three forms."""
-    row: dict[str, Any] = {"instrument_token": instrument.token, "last_price": quote.last_price}
+    row: dict[str, Any] = {"instrument_token": instrument.token, "last_price": number(quote.last_price)}
     if form == "ltp":
         return row
-    row["ohlc"] = {"open": quote.open, "high": quote.high, "low": quote.low, "close": quote.close}
+    prices = (("open", quote.open), ("high", quote.high), ("low", quote.low), ("close", quote.close))
+    row["ohlc"] = {name: number(price) for name, price in prices}
     if form == "ohlc":
         return row
     is_index = instrument.segment == "INDICES"
@@ -63,15 +64,15 @@ def quote_row(instrument: Instrument, quote: Quote, form: QuoteForm, now: dateti
         "buy_quantity": book.buy_quantity,
         "sell_quantity": book.sell_quantity,
         "volume": quote.volume,
-        "average_price": 0 if is_index else quote.average_price,
+        "average_price": 0 if is_index else number(quote.average_price),
         "oi": quote.oi,
         "oi_day_high": quote.oi_day_high,
         "oi_day_low": quote.oi_day_low,
-        "net_change": quote.last_price - quote.close,
-        "lower_circuit_limit": 0 if is_index else quote.lower_circuit,
-        "upper_circuit_limit": 0 if is_index else quote.upper_circuit,
+        "net_change": number(quote.last_price - quote.close),
+        "lower_circuit_limit": 0 if is_index else number(quote.lower_circuit),
+        "upper_circuit_limit": 0 if is_index else number(quote.upper_circuit),
         "depth": {
-            name: [{"price": level.price, "quantity": level.quantity, "orders": level.orders} for level in side]
+            name: [{"price": number(level.price), "quantity": level.quantity, "orders": level.orders} for level in side]
             for name, side in (("buy", book.bids), ("sell", book.asks))
         },
     }

@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException
 from engine.exchange import rows
 from engine.exchange.errors import KiteRefusal
 from engine.exchange.page import add_page
+from engine.exchange.routes_gtt import add_gtt_routes
 from engine.exchange.routes_market import add_market_routes
 from engine.exchange.routes_orders import add_order_routes
 from engine.exchange.routes_portfolio import add_portfolio_routes
@@ -33,6 +34,7 @@ def build_app(gateway: Gateway) -> QuartTrio:
     app = bare_app(gateway)
     _add_session_routes(app, gateway)
     add_order_routes(app, gateway)
+    add_gtt_routes(app, gateway)
     add_portfolio_routes(app, gateway)
     add_market_routes(app, gateway)
     add_page(app, gateway)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
+import hypercorn.trio
 import trio
 from hypercorn.config import Config
 
@@ -156,31 +157,31 @@ class ExchangeServer:
             add_control_routes(app, gateway, gate, ticker)
         if self._config.control_port is not None:
             control = build_control_app(gateway, gate, ticker)
-            [self.control_url] = await nursery.start(self._listen, control, "127.0.0.1", self._config.control_port)
+            [self.control_url] = await nursery.start(self._serve_control, control, self._config.control_port)
         front = TickerSocket(gate, ticker, gateway.exchange, self._clock, self._config, self._stop)
         try:
-            await self._listen(front, host, port, lane, task_status=task_status)
+            await serve(
+                front,
+                _hypercorn_config(host, port),
+                lane,
+                most_body_bytes=MAX_BODY_BYTES,
+                shutdown_trigger=self._stop.wait,
+                task_status=task_status,
+            )
         finally:
             # the same core may be served again
             gateway.exchange.state.order_listeners.remove(updates.note)
         nursery.cancel_scope.cancel()
 
-    async def _listen(
-        self,
-        app: Any,
-        host: str,
-        port: int,
-        lane: FastLane | None = None,
-        *,
-        task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+    async def _serve_control(
+        self, app: Any, port: int, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        await serve(
+        await hypercorn.trio.serve(
             app,
-            _hypercorn_config(host, port),
-            lane,
-            most_body_bytes=MAX_BODY_BYTES,
+            _hypercorn_config("127.0.0.1", port),
             shutdown_trigger=self._stop.wait,
             task_status=task_status,
+            mode="asgi",
         )
 
     async def _tick(self, exchange: Exchange, writer: RecordWriter) -> None:

@@ -82,8 +82,8 @@ async def serve_standalone(
 
 def read_user(text: str) -> tuple[str, Decimal | None]:
     """Return the user id and the rupees of ``ID[:capital]``. Raises ExchangeError naming the mend."""
-    user_id, _, money = text.partition(":")
-    if not user_id.isalnum() or (money and not (money.isascii() and money.isdigit() and int(money))):
+    user_id, colon, money = text.partition(":")
+    if not user_id.isalnum() or (colon and not (money.isascii() and money.isdigit() and int(money))):
         raise ExchangeError(f"the user {text!r} is not ID[:capital]; write for example AB1234:500000")
     return user_id, Decimal(money) if money else None
 

@@ -67,6 +67,14 @@ class RunningExchange:
         """Open or close the market."""
         await self._control("market", {"open": is_open})
 
+    async def behave(self, **fields: Any) -> None:
+        """Behave so from now on (fields of engine.exchange.config.Behaviour)."""
+        await self._control("behaviour", fields)
+
+    async def release_amo(self) -> None:
+        """Send every after-market order to the exchange."""
+        await self._control("release-amo", {})
+
     async def set_faults(self, *rules: dict[str, Any]) -> None:
         """Replace the rules by which it misbehaves (engine.exchange.faults.FaultRule); none ends it."""
         await self._control("faults", {"rules": list(rules)})

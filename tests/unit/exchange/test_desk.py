@@ -143,7 +143,7 @@ def test_partial_fills_end_complete_with_exact_average(make_driver: Any) -> None
     assert len(trades) > 1
     assert sum(trade["quantity"] for trade in trades) == 100
     value = sum(trade["quantity"] * trade["average_price"] for trade in trades)
-    assert Decimal(str(row["average_price"])) == value / 100
+    assert Decimal(str(row["average_price"])) == Decimal(value) / 100
 
 
 def test_partial_fills_are_the_same_for_the_same_seed(make_driver: Any) -> None:
