@@ -57,10 +57,12 @@ class FastLane:
             "/portfolio/positions": lambda account: rows.encode(exchange.positions(account, clock.now())),
         }
 
-    def answer(self, request: Request) -> tuple[bytes, ...] | None:
-        """Do what *request* asks and return the parts of the answer; None, with nothing done, when it is not
-        for this lane."""
-        work = self._work(request)
+    def answer(self, request: Request, address: str | None) -> tuple[bytes, ...] | None:
+        """Do what *request* from *address* asks and return the parts of the answer.
+
+        None, with nothing done, when it is not for this lane.
+        """
+        work = self._work(request, address)
         if work is None or (self._faults.are_on and self._could_be_hit(request)):
             return None
         try:
@@ -85,18 +87,17 @@ class FastLane:
     def _could_be_hit(self, request: Request) -> bool:
         return self._faults.could_hit(kind_of(request.method.decode(), request.path))
 
-    def _work(self, request: Request) -> Callable[[], bytes] | None:
+    def _work(self, request: Request, address: str | None) -> Callable[[], bytes] | None:
         if request.method == b"GET":
             return self._read(request)
-        # whose address the caller has is for the routes to see
-        form = form_fields(request.body) if not self._exchange.static_ips else None
+        form = form_fields(request.body)
         if form is None:
             return None
         if request.method == b"POST":
             found = _PLACE.fullmatch(request.path)
             if found is None:
                 return None
-            return self._write("place", request, found[1], None, form)
+            return self._write("place", request, address, found[1], None, form)
         action = _CHANGES.get(request.method)
         found = _CHANGE.fullmatch(request.path)
         if action is None or found is None:
@@ -106,15 +107,20 @@ class FastLane:
                 return None
             # of a repeated name the first, unlike in a form
             form |= dict(reversed(parse_qsl(request.query, keep_blank_values=True)))
-        return self._write(action, request, found[1], found[2], form)
+        return self._write(action, request, address, found[1], found[2], form)
 
     def _write(
-        self, action: Action, request: Request, variety: str, order_id: str | None, form: dict[str, str]
+        self,
+        action: Action,
+        request: Request,
+        address: str | None,
+        variety: str,
+        order_id: str | None,
+        form: dict[str, str],
     ) -> Callable[[], bytes]:
         def work() -> bytes:
-            return rows.encode(
-                self._exchange.request_order(action, request.authorization, variety, order_id, form, self._clock.now())
-            )
+            header, now = request.authorization, self._clock.now()
+            return rows.encode(self._exchange.request_order(action, header, variety, order_id, form, now, address))
 
         return work
 

@@ -36,6 +36,7 @@ class _Connection(TCPServer):
     def __init__(self, lane: FastLane, most_body_bytes: int, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._lane = lane
+        self._address: str | None = None
         self._most_body_bytes = most_body_bytes
         self._is_open = True
         self._is_ours = True
@@ -55,6 +56,8 @@ class _Connection(TCPServer):
         await super().protocol_send(event)
 
     async def _read_data(self) -> None:
+        client = self.protocol.client
+        self._address = client[0] if client is not None else None
         try:
             while self._is_open:
                 try:
@@ -102,7 +105,7 @@ class _Connection(TCPServer):
                 request = read_request(self._pending, start, self._most_body_bytes)
                 if request is PARTIAL:
                     break
-                answer = lane.answer(request) if isinstance(request, Request) else None
+                answer = lane.answer(request, self._address) if isinstance(request, Request) else None
                 if answer is None or not isinstance(request, Request):
                     self._is_ours = False
                     break

@@ -52,8 +52,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     seen: list[str] = []
     answer = FastLane.answer
 
-    def counted(lane, request):
-        made = answer(lane, request)
+    def counted(lane, request, address):
+        made = answer(lane, request, address)
         if made is not None:
             seen.append(f"{request.method.decode()} {request.path}")
         return made
@@ -267,6 +267,22 @@ async def test_only_kinds_of_requests_that_no_rule_looks_at_keep_the_lane(tmp_pa
         assert (await connection.ask(encoded(exchange, BOOK))).status == 200
         assert served == ["GET /orders"]
         assert [hit["kind"] for hit in await exchange.fault_hits()] == ["place", "orders"]
+
+
+@pytest.mark.parametrize("road", [(), SLOW])
+async def test_static_ip_rule_holds_on_both_roads(tmp_path: Path, road: tuple[str, ...]) -> None:
+    async with (
+        running_exchange(tmp_path, static_ips=("203.0.113.9",)) as exchange,
+        connected(exchange) as connection,
+    ):
+        refused = await connection.ask(encoded(exchange, place(), *road))
+        assert (refused.status, b"127.0.0.1" in refused.body) == (403, True)
+        assert (await connection.ask(encoded(exchange, BOOK, *road))).status == 200
+    async with (
+        running_exchange(tmp_path, static_ips=("127.0.0.1",)) as exchange,
+        connected(exchange) as connection,
+    ):
+        assert (await connection.ask(encoded(exchange, place(), *road))).status == 200
 
 
 async def test_limits_count_the_requests_of_both_roads_together(tmp_path: Path) -> None:
