@@ -74,7 +74,8 @@ class Market:
         self._shapes: dict[str, _Shape] = {}
         self._pins: dict[str, Decimal] = {}
         self._latest: dict[str, tuple[Instrument, datetime, Decimal]] = {}
-        self._extremes: dict[str, tuple[datetime, Decimal, Decimal]] = {}
+        # previous close and begin of the day that they are of, then open, high and low
+        self._days: dict[str, tuple[Decimal, datetime, Decimal, Decimal, Decimal]] = {}
 
     @property
     def all_day(self) -> bool:
@@ -143,8 +144,8 @@ class Market:
         """Return the prices at *now*; the day's open, high and low are counted from when trading began."""
         moment = now if self._all_day else last_open(now)
         begin = day_open(moment, all_day=self._all_day)
-        last, first = self.last_price(instrument, now), self.price_at(instrument, begin)
-        high, low = self._widen(instrument, begin, moment, last)
+        last = self.last_price(instrument, now)
+        first, high, low = self._widen(instrument, begin, moment, last)
         lower, upper = circuit_limits(instrument)
         oi, oi_before = self.open_interest(instrument, now), self.open_interest(instrument, midnight(now))
         places = 4 if instrument.tick_size and instrument.tick_size < Decimal("0.01") else 2
@@ -165,13 +166,18 @@ class Market:
             oi_day_low=min(oi, oi_before),
         )
 
-    def _widen(self, instrument: Instrument, begin: datetime, now: datetime, last: Decimal) -> tuple[Decimal, Decimal]:
-        seen = self._extremes.get(instrument.key)
-        if seen is None or seen[0] != begin:
-            seen = (begin, *self._sampled(instrument, begin, now))
-        high, low = max(seen[1], last), min(seen[2], last)
-        self._extremes[instrument.key] = (begin, high, low)
-        return high, low
+    def _widen(
+        self, instrument: Instrument, begin: datetime, now: datetime, last: Decimal
+    ) -> tuple[Decimal, Decimal, Decimal]:
+        """The day's open, high and low, *last* among them."""
+        seen = self._days.get(instrument.key)
+        if seen is None or seen[:2] != (instrument.last_price, begin):
+            first, (high, low) = self.price_at(instrument, begin), self._sampled(instrument, begin, now)
+        else:
+            _, _, first, high, low = seen
+        high, low = max(high, last), min(low, last)
+        self._days[instrument.key] = (instrument.last_price, begin, first, high, low)
+        return first, high, low
 
     def _sampled(self, instrument: Instrument, begin: datetime, now: datetime) -> tuple[Decimal, Decimal]:
         if self.replay is not None and instrument.key in self.replay:

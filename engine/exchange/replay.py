@@ -41,6 +41,11 @@ class Replay:
         """The instant of the earliest row."""
         return min(times[0] for times in self._times.values())
 
+    @property
+    def keys(self) -> frozenset[str]:
+        """The instruments that the file names."""
+        return frozenset(self._prints)
+
     def __contains__(self, key: str) -> bool:
         return key in self._prints
 

@@ -117,6 +117,7 @@ class ExchangeServer:
                 exchange.add_account(api_key, api_secret, user_id, capital, redirect_url, now=self._clock.now())
             exchange.tick(self._clock.now())
             writer.append(exchange.take_events())
+            self._warn_of_unlisted(exchange)
             self._exchange, self._writer = exchange, writer
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(writer.run)
@@ -131,6 +132,12 @@ class ExchangeServer:
             with trio.CancelScope(shield=True):
                 # bounded by the disk: one write of what is queued
                 await trio.to_thread.run_sync(writer.close)
+
+    def _warn_of_unlisted(self, exchange: Exchange) -> None:
+        listed = exchange.roll(self._clock.now()).by_key
+        unlisted = sorted(key for key in (self._replay.keys if self._replay is not None else ()) if key not in listed)
+        if unlisted:
+            _log.warning("%d of the replayed instruments are not listed today, %s first", len(unlisted), unlisted[0])
 
     async def _serve(
         self,
