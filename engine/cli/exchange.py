@@ -8,7 +8,7 @@ import trio
 import typer
 
 from engine.cli.run import announce
-from engine.exchange.config import ExchangeConfig, Limits
+from engine.exchange.config import Behaviour, ExchangeConfig, Limits, read_behaviour
 from engine.exchange.faults import read_rule
 from engine.exchange.standalone import serve_standalone
 
@@ -25,6 +25,10 @@ def exchange(
     control: Annotated[
         bool, typer.Option("--control", help="Add /_control/ for callers on this machine: prices, faults, limits.")
     ] = False,
+    behaviour: Annotated[
+        str | None,
+        typer.Option("--behaviour", metavar="JSON", help="Which of Kite's several ways to take, see below."),
+    ] = None,
     fault: Annotated[
         list[str] | None, typer.Option("--fault", metavar="RULE", help="A way to misbehave, see below; repeatable.")
     ] = None,
@@ -43,8 +47,17 @@ def exchange(
     Taken 8 s after a 400 "timed out": --fault takes=late,late_s=8,answer=timed_out
 
     Order book away: --fault on=orders,answer=server_error
+
+    A behaviour is a JSON object: latency (received_s, validation_s, exchange_s: how long interim states last);
+    rejections (by tick, freeze, hours, circuit, lpp, far_limit, funds, holdings: sync or async); order_rejects and
+    modify_rejects (by EXCHANGE:SYMBOL or *: the text of an asynchronous refusal); cancelled_pending (kept, zero),
+    cancelled_quantity (counted, zero); finished_cancel (busy, does_not_exist); shuffle_orders; positions_lag_s;
+    autoslice_answer (v2, v1); needs_authorisation; far_limit_percent.
+
+    Half a second at the exchange, positions late: --behaviour '{"latency": {"exchange_s": 0.5}, "positions_lag_s": 5}'
     """
     rules = [read_rule(text) for text in fault or ()]
+    behaves = Behaviour() if behaviour is None else read_behaviour(behaviour)
 
     async def work() -> None:
         await serve_standalone(
@@ -54,7 +67,7 @@ def exchange(
             seed=seed,
             capital=Decimal(capital),
             announce=announce,
-            config=ExchangeConfig(control_routes=control, limits=Limits(enabled=limits)),
+            config=ExchangeConfig(control_routes=control, limits=Limits(enabled=limits), behaviour=behaves),
             faults=rules,
         )
 

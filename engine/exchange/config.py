@@ -86,6 +86,14 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ValueError("`far_limit_percent` must be above 0; null switches it off")
 
 
+def read_behaviour(text: str) -> Behaviour:
+    """Return the behaviour written in *text* as a JSON object. Raises ExchangeError."""
+    try:
+        return msgspec.json.decode(text.encode(), type=Behaviour)
+    except msgspec.DecodeError as exc:
+        raise ExchangeError(f'--behaviour {text!r}: {exc}; write {{"positions_lag_s": 5}}, for example') from exc
+
+
 class ExchangeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Behaviour of one paper exchange.
 
