@@ -47,7 +47,7 @@ class IcebergLeg(msgspec.Struct, frozen=True, kw_only=True):
     remaining_quantity: int
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One order. ``protection`` is the market protection asked for, in percent; ``number`` counts the
     exchange's orders; ``triggered`` says that a stop order has become a live one; ``unit_margin`` is the
     rupees that each unfilled unit blocks unless it closes a position; ``follows`` is the iceberg leg that had
@@ -135,7 +135,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return average(self.filled_value, self.filled_quantity)
 
 
-class Stage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Stage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A change of an order at an instant: the fields that it sets."""
 
     at: datetime
@@ -163,7 +163,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     unit_margin: Decimal | UnsetType = UNSET
 
 
-class Trade(msgspec.Struct, frozen=True, kw_only=True):
+class Trade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One execution. ``price`` is rupees per unit; ``multiplier`` turns price times quantity into rupees."""
 
     trade_id: str

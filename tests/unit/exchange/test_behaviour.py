@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from engine.exchange.config import ExchangeError, Latency, read_behaviour
 from engine.exchange.errors import KiteRefusal
 
 NEW = ["PUT ORDER REQ RECEIVED", "VALIDATION PENDING", "OPEN PENDING"]
@@ -219,18 +218,3 @@ def test_order_rows_have_kites_keys_and_types(driver: Any) -> None:
     assert "tags" in driver.row(driver.place(tag="T"))
     (trade,) = driver.exchange.order_trades(driver.account, row["order_id"], driver.now)
     assert set(trade) == set(TRADE_KEYS.split())
-
-
-def test_behaviour_is_read_from_json() -> None:
-    found = read_behaviour('{"latency": {"exchange_s": 0.5}, "rejections": {"funds": "async"}, "far_limit_percent": 5}')
-    assert found.latency == Latency(exchange_s=0.5)
-    assert (found.rejections, found.far_limit_percent) == ({"funds": "async"}, 5)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "[]", '{"lag": 1}', '{"rejections": {"rain": "sync"}}', '{"positions_lag_s": -1}', '{"far_limit_percent": 0}'],
-)
-def test_behaviour_that_cannot_be_is_refused_with_the_mend(text: str) -> None:
-    with pytest.raises(ExchangeError, match=r"write .*positions_lag_s.*, for example"):
-        read_behaviour(text)
