@@ -108,7 +108,7 @@ class GttDesk:
                     self._end(gtt, CANCELLED, now)
                 elif now >= gtt.expires_at:
                     self._end(gtt, EXPIRED, now)
-                elif self._desk.is_open(now):
+                elif self._desk.is_open(gtt.exchange, now):
                     last = self._market.last_price(instrument, now)
                     leg = leg_hit(gtt, last)
                     if leg is not None:
