@@ -67,7 +67,7 @@ def exchange(
     ] = None,
     hours: Annotated[
         bool,
-        typer.Option("--hours", help="Trade from 09:15 to 15:30 IST on weekdays only; else the market never closes."),
+        typer.Option("--hours", help="Trade on weekdays in each exchange's hours only; else the market never closes."),
     ] = False,
     partial_fills: Annotated[bool, typer.Option("--partial-fills", help="Fill orders in several trades.")] = False,
     reject: Annotated[
