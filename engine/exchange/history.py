@@ -2,7 +2,7 @@
 
 A price is a function of the instant, so nothing is kept: a candle is what the process did, looked at every
 20 seconds. All intervals look at the same instants, so that five candles of a minute make one of five minutes. The
-market has candles when it trades: the clock round where it never closes, else 09:15 to 15:30 on
+market has candles when it trades: the clock round where it never closes, else in its exchange's hours on
 weekdays. What was pinned by hand shows in the last candle only.
 """
 
@@ -17,7 +17,7 @@ import msgspec
 from engine.clock import IST
 from engine.domain.instruments import Instrument
 from engine.exchange.errors import bad_input
-from engine.exchange.hours import CLOSES_AT, OPENS_AT
+from engine.exchange.hours import session_of
 from engine.exchange.instruments import Master
 from engine.exchange.market import Market
 from engine.exchange.rows import number
@@ -82,7 +82,7 @@ def candles(asked: Asked, market: Market, now: datetime) -> list[list[Any]]:
     start = asked.start
     if instrument.expiry is not None and not asked.continuous:
         start = max(start, datetime.combine(instrument.expiry, time(), IST) - _LIFE)
-    for opens, closes in _sessions(start, min(asked.end, now), market):
+    for opens, closes in _sessions(instrument, start, min(asked.end, now), market):
         # a day's candle is named by its midnight, the others by when they begin
         named = datetime.combine(opens.astimezone(IST).date(), time(), IST) if asked.interval == "day" else opens
         begin = opens
@@ -97,14 +97,14 @@ def candles(asked: Asked, market: Market, now: datetime) -> list[list[Any]]:
     return found
 
 
-def _sessions(start: datetime, end: datetime, market: Market) -> Iterator[tuple[datetime, datetime]]:
+def _sessions(
+    instrument: Instrument, start: datetime, end: datetime, market: Market
+) -> Iterator[tuple[datetime, datetime]]:
     day = start.astimezone(IST).date()
     while day <= end.astimezone(IST).date():
-        midnight = datetime.combine(day, time(), IST)
-        if market.all_day:
-            yield midnight, midnight + timedelta(days=1)
-        elif day.weekday() < 5:
-            yield datetime.combine(day, OPENS_AT, IST), datetime.combine(day, CLOSES_AT, IST)
+        hours = session_of(instrument.exchange, day, all_day=market.all_day)
+        if hours is not None:
+            yield hours
         day += timedelta(days=1)
 
 

@@ -16,8 +16,9 @@ from hashlib import blake2b
 
 import msgspec
 
+from engine.clock import IST
 from engine.domain.instruments import Instrument
-from engine.exchange.hours import day_open, last_open, midnight, traded_seconds
+from engine.exchange.hours import last_open, midnight, session_of, traded_seconds
 from engine.exchange.instruments import round_to_tick
 from engine.exchange.replay import Replay
 
@@ -64,7 +65,7 @@ class _Shape(msgspec.Struct, frozen=True):
 class Market:
     """Prices of every instrument. Holds only what was set by hand and the day's extremes seen.
 
-    *all_day*: the market never closes; otherwise prices stand still outside 09:15 to 15:30 IST on weekdays.
+    *all_day*: the market never closes; otherwise prices stand still outside the exchange's hours.
     """
 
     def __init__(self, seed: int, replay: Replay | None = None, *, all_day: bool = True) -> None:
@@ -109,7 +110,7 @@ class Market:
         if self.replay is not None and instrument.key in self.replay:
             return self.replay.at(instrument.key, moment).price
         if not self._all_day:
-            moment = last_open(moment)
+            moment = last_open(instrument.exchange, moment)
         return self.price_of(instrument, self.swing(instrument)((moment - _UNIX).total_seconds()))
 
     def swing(self, instrument: Instrument) -> Callable[[float], float]:
@@ -130,7 +131,7 @@ class Market:
             row = self.replay.at(instrument.key, now)
             if row.volume is not None:
                 return row.volume if midnight(now) <= row.at <= now else 0
-        return int(self._shape(instrument).pace * traded_seconds(now, all_day=self._all_day))
+        return int(self._shape(instrument).pace * traded_seconds(instrument.exchange, now, all_day=self._all_day))
 
     def open_interest(self, instrument: Instrument, now: datetime) -> int:
         """Return the open interest in units: over a day it rises by 2 %, over the next it falls back."""
@@ -142,8 +143,9 @@ class Market:
 
     def quote(self, instrument: Instrument, now: datetime) -> Quote:
         """Return the prices at *now*; the day's open, high and low are counted from when trading began."""
-        moment = now if self._all_day else last_open(now)
-        begin = day_open(moment, all_day=self._all_day)
+        moment = now if self._all_day else last_open(instrument.exchange, now)
+        hours = session_of(instrument.exchange, moment.astimezone(IST).date(), all_day=self._all_day)
+        begin = midnight(moment) if hours is None else hours[0]
         last = self.last_price(instrument, now)
         first, high, low = self._widen(instrument, begin, moment, last)
         lower, upper = circuit_limits(instrument)

@@ -122,6 +122,16 @@ def test_prices_stand_still_while_the_exchange_is_closed() -> None:
     assert market.volume(reliance, monday - timedelta(minutes=1)) == 0
 
 
+def test_commodities_move_into_the_night() -> None:
+    market = Market(1, all_day=False)
+    gold = next(i for i in build_master(date(2026, 11, 20)).by_key.values() if i.symbol.startswith("GOLDM26"))
+    evening = datetime(2026, 11, 20, 17, 0, tzinfo=UTC)
+    prices = {market.last_price(gold, evening + timedelta(minutes=n)) for n in range(60)}
+    assert len(prices) > 5
+    at_close = market.last_price(gold, datetime(2026, 11, 20, 18, 0, tzinfo=UTC))
+    assert market.quote(gold, datetime(2026, 11, 22, 12, 0, tzinfo=UTC)).last_price == at_close
+
+
 @pytest.mark.parametrize("address", ["203.0.113.9", "::ffff:203.0.113.9"])
 def test_static_ip_lets_the_registered_address_through(address: str) -> None:
     check_address(address, read_addresses(["203.0.113.9", "2001:db8::1"]))
