@@ -335,10 +335,11 @@ async def test_ticker_fault_logout_ends_the_session_and_drop_only_the_connection
         async with ticker(exchange) as client:
             await exchange.set_ticker_faults({"fault": "drop", "count": 1})
             assert await client.closed() in (None, 1006)
-        await exchange.set_ticker_faults({"fault": "drop", "count": 1})
+        await exchange.set_ticker_faults({"fault": "drop"})
         async with ticker(exchange) as client:
             # a new one is hit as well
             assert await client.closed() in (None, 1006)
+        await exchange.set_ticker_faults()
         assert (await rest.get("/orders")).status_code == 200
         async with ticker(exchange) as client:
             await exchange.set_ticker_faults({"fault": "logout", "count": 1})
