@@ -7,40 +7,57 @@ the truth record (`take_events`); an answer may leave only once those are on the
 import hmac
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
+from random import Random
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from engine.clock import trading_day
-from engine.exchange import errors, rows
-from engine.exchange.config import ExchangeConfig, ExchangeError
+from engine.exchange import errors, portfolio_rows, rows
+from engine.exchange.calculators import Calculators
+from engine.exchange.config import Behaviour, ExchangeConfig, ExchangeError
 from engine.exchange.desk import OrderDesk
 from engine.exchange.events import AccountOpened, Event, OrderRequested, SessionClosed, SessionOpened
+from engine.exchange.gtt_desk import GttDesk
 from engine.exchange.hours import session_end
-from engine.exchange.instruments import Master, build_master
+from engine.exchange.instruments import Master, build_master, with_closes
 from engine.exchange.market import Market
-from engine.exchange.orders import BookEntry
+from engine.exchange.orders import BookEntry, Order
+from engine.exchange.portfolio import PositionKey, PositionTotals
+from engine.exchange.portfolio_desk import PortfolioDesk
+from engine.exchange.quotes import QuoteForm, quote_row
 from engine.exchange.ratelimit import RateLimiter
+from engine.exchange.replay import Replay
 from engine.exchange.riskchecks import RiskChecks
 from engine.exchange.state import Account, State
+from engine.exchange.static_ip import check_address, read_addresses
 
 Action = Literal["place", "modify", "cancel"]
+# towards the day's cap: each request, and each later leg of an iceberg (kite.md 4.1)
+_COUNTED = frozenset({"place", "modify", "cancel", "leg"})
 
 
 class Exchange:
     """The exchange. Not safe for threads; methods do not wait, so a single event loop needs no locks."""
 
-    def __init__(self, config: ExchangeConfig, *, token: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self, config: ExchangeConfig, *, token: Callable[[], str] | None = None, replay: Replay | None = None
+    ) -> None:
         self._config = config
         self._token = token or (lambda: secrets.token_hex(16))
-        self.state = State()
-        self.market = Market(config.seed)
-        self.desk = OrderDesk(self.state, self.market, config)
+        self.state = State(config.behaviour)
+        self.market = Market(config.seed, replay, all_day=not config.enforce_hours)
+        self.desk = OrderDesk(self.state, self.market, config, self._count_order)
+        self.gtts = GttDesk(self.state, self.market, self.desk)
         self.checks = RiskChecks(self.state, self.market)
+        self.calculators = Calculators(self.market)
+        self.portfolio_desk = PortfolioDesk(self.state, self.checks, token)
         self.limiter = RateLimiter(config.limits)
+        self.static_ips = read_addresses(config.static_ips)
         self._request_tokens: dict[str, tuple[str, datetime]] = {}
+        self._dice = Random(config.seed)  # noqa: S311 -- the order of rows
         self._master: Master | None = None
         self._rolled_to: date | None = None
 
@@ -49,12 +66,29 @@ class Exchange:
         self.state.restore(events)
         for event in events:
             # what was refused for its rate never reached the counter of the day
-            if isinstance(event, OrderRequested) and event.http_status not in (403, 429) and event.action != "slice":
+            if isinstance(event, OrderRequested) and event.http_status not in (403, 429) and event.action in _COUNTED:
                 self.limiter.restore_write(event.user_id, event.at)
 
     def take_events(self) -> list[Event]:
         """Return what changed since the last call."""
         return self.state.take_unsaved()
+
+    def subscribe_orders(self, listener: Callable[[Account, Order, str], None]) -> None:
+        """Call *listener* after each change of an order that Kite pushes to its clients (kite.md 15.5).
+
+        It gets the account, the order as it then was, and the status that the push shows: COMPLETE,
+        CANCELLED, REJECTED, OPEN (a stop was triggered) or UPDATE (modified, or filled in part). It is
+        called from within the change, before that is on the disk: it may only note what to send, and
+        must not raise. `rows.push_row` and `rows.postback_row` make the message.
+        """
+        self.state.order_listeners.append(listener)
+
+    def behave(self, behaviour: Behaviour) -> None:
+        """Behave so from now on."""
+        self.state.behaviour = behaviour
+        for book in self.state.books.values():
+            for entry in book.entries.values():
+                entry.encoded = None
 
     def add_account(
         self,
@@ -165,21 +199,25 @@ class Exchange:
         order_id: str | None,
         params: Mapping[str, str],
         now: datetime,
-    ) -> dict[str, Any]:
-        """Carry out an order write request; returns Kite's ``data``.
+        address: str | None = None,
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        """Carry out an order write request from *address*; returns Kite's ``data``.
+
+        That is a list only for an old autoslice answer.
 
         Raises KiteRefusal. Accepted or refused, the request is among the events.
         """
         account: Account | None = None
         try:
             account = self.authenticate(header, now)
+            check_address(address, self.static_ips)
             self.limiter.write(account.user_id, now)
             master = self.roll(now)
             if action == "place":
                 return self.desk.place(account, variety, params, master, now)
             if action == "modify":
                 return self.desk.modify(account, order_id or "", variety, params, master, now)
-            return self.desk.cancel(account, order_id or "", variety, params, now)
+            return self.desk.cancel(account, order_id or "", variety, params, master, now)
         except errors.KiteRefusal as refusal:
             self.state.record(
                 OrderRequested(
@@ -201,30 +239,42 @@ class Exchange:
     def tick(self, now: datetime) -> None:
         """Let resting orders meet the prices of *now*; starts a new IST day when one has begun."""
         master = self.roll(now)
-        if self.state.resting:
-            self.desk.tick(master, now)
+        self.desk.tick(master, now)
+        if self.state.active_gtts:
+            self.gtts.tick(master, now)
+
+    def release_amos(self, now: datetime) -> None:
+        """Send every after-market order to the exchange, as the opening of the market would."""
+        self.desk.release_amos(self.roll(now), now, is_early=True)
 
     def roll(self, now: datetime) -> Master:
         """Return the master of *now*'s IST day, closing the books of earlier days first."""
         today = trading_day(now)
         if self._master is None or self._rolled_to != today:
-            self._master = build_master(today)
+            self._master = with_closes(build_master(today), self.market.closes(today))
             self.desk.end_days(now)
             self.state.start_day(now)
             for portfolio in self.state.portfolios.values():
                 portfolio.expire([key for key in portfolio.positions if key.instrument not in self._master.by_key])
             self._rolled_to = today
+        self.desk.catch_up(self._master, now)
         return self._master
 
     def orders(self, account: Account, now: datetime) -> bytes:
         """Return today's order book of an account as a JSON array."""
         self.roll(now)
-        return rows.join(rows.encoded_order(entry) for entry in self._entries(account))
+        found = [rows.encoded_order(entry, self.state.behaviour) for entry in self._entries(account)]
+        if self.state.behaviour.shuffle_orders:
+            self._dice.shuffle(found)
+        return rows.join(found)
 
     def order_history(self, account: Account, order_id: str, now: datetime) -> list[dict[str, Any]]:
         """Return the history rows of an order, oldest first. Raises KiteRefusal for an unknown id."""
         entry = self._entry(account, order_id, now)
-        return [rows.history_row(order) for order in entry.history]
+        found = [rows.history_row(order, self.state.behaviour) for order in entry.history]
+        # nobody has looked the instrument up by then (kite.md 6.4)
+        found[0]["instrument_token"] = 1
+        return found
 
     def order_trades(self, account: Account, order_id: str, now: datetime) -> list[dict[str, Any]]:
         """Return the trades of an order. Raises KiteRefusal for an unknown id."""
@@ -240,33 +290,56 @@ class Exchange:
     def positions(self, account: Account, now: datetime) -> dict[str, Any]:
         """Return net and day positions."""
         master = self.roll(now)
-        return rows.positions(self.state.portfolios[account.user_id], master, self.market, now)
+        portfolio, lag = self.state.portfolios[account.user_id], self.state.behaviour.positions_lag_s
+        held: Mapping[PositionKey, PositionTotals] = portfolio.positions
+        if lag:
+            since = now - timedelta(seconds=lag)
+            held = portfolio.before([trade for trade in self.state.books[account.user_id].trades if trade.at > since])
+        return portfolio_rows.positions(held, master, self.market, now)
 
     def holdings(self, account: Account, now: datetime) -> list[dict[str, Any]]:
         """Return what is held from earlier days."""
         master = self.roll(now)
-        return rows.holdings(self.state.portfolios[account.user_id], master, self.market, now)
+        return portfolio_rows.holdings(self.state.portfolios[account.user_id], master, self.market, now)
+
+    def compact_holdings(self, account: Account, now: datetime) -> list[dict[str, Any]]:
+        """Return what is held, quantities alone."""
+        self.roll(now)
+        return portfolio_rows.compact_holdings(self.state.portfolios[account.user_id])
+
+    def holdings_summary(self, account: Account, now: datetime) -> dict[str, Any]:
+        """Return what the holdings cost and are worth."""
+        master = self.roll(now)
+        return portfolio_rows.holdings_summary(self.state.portfolios[account.user_id], master, self.market, now)
+
+    def holdings_auctions(self, account: Account, now: datetime) -> list[dict[str, Any]]:
+        """Return the auctions that shares held may be sold in."""
+        master = self.roll(now)
+        return portfolio_rows.auctions(self.state.portfolios[account.user_id], master, self.market, now)
 
     def margins(self, account: Account, segment: str | None, now: datetime) -> dict[str, Any]:
         """Return the money of an account, of both segments or one. Raises KiteRefusal for another segment."""
         master = self.roll(now)
         funds = self.checks.money(account, self.state.books[account.user_id].lanes, master, now)
-        both = {"equity": rows.margin_row(funds), "commodity": rows.empty_margin_row()}
+        both = {"equity": portfolio_rows.margin_row(funds), "commodity": portfolio_rows.empty_margin_row()}
         if segment is None:
             return both
         if segment not in both:
             raise errors.invalid("segment")
         return both[segment]
 
-    def quotes(self, names: Iterable[str], form: rows.QuoteForm, now: datetime) -> dict[str, Any]:
+    def quotes(self, names: Iterable[str], form: QuoteForm, now: datetime) -> dict[str, Any]:
         """Return quotes by the names asked for; unknown names are left out."""
         master = self.roll(now)
         found = {name: master.find(name) for name in names}
         return {
-            name: rows.quote_row(instrument, self.market.quote(instrument, now), form, now)
+            name: quote_row(instrument, self.market.quote(instrument, now), form, now)
             for name, instrument in found.items()
             if instrument is not None
         }
+
+    def _count_order(self, user_id: str, at: datetime) -> None:
+        self.limiter.restore_write(user_id, at)
 
     def _entries(self, account: Account) -> Iterable[BookEntry]:
         return self.state.books[account.user_id].entries.values()

@@ -3,24 +3,31 @@
 from decimal import Decimal
 
 from engine.errors import EngineError
+from engine.exchange.config import RefusalClass
 
 
 class KiteRefusal(EngineError):
     """A request the exchange refuses, as the wire says it.
 
     ``raw`` is the text of the order management system, shown as ``status_message_raw`` where the
-    refusal becomes a REJECTED order; ``from_risk`` marks those that may.
+    refusal becomes a REJECTED order; ``about`` is the class of those that may.
     """
 
     def __init__(
-        self, status: int, error_type: str, message: str, *, raw: str | None = None, from_risk: bool = False
+        self,
+        status: int,
+        error_type: str,
+        message: str,
+        *,
+        raw: str | None = None,
+        about: RefusalClass | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.error_type = error_type
         self.message = message
         self.raw = raw
-        self.from_risk = from_risk
+        self.about = about
 
 
 def bad_input(message: str) -> KiteRefusal:
@@ -70,19 +77,26 @@ def off_lot(lot_size: int) -> KiteRefusal:
 
 def off_tick(tick: Decimal, word: str) -> KiteRefusal:
     """A price is not a multiple of the tick; *word* is "price" or "trigger price"."""
-    return bad_input(
-        f"Tick size for this script is {tick:.2f}. Kindly enter {word} in the multiple of tick size for this script"
-        if tick == tick.quantize(Decimal("0.01"))
-        else f"Tick size for this script is {tick}. Kindly enter {word} in the multiple of tick size for this script"
+    shown = f"{tick:.2f}" if tick == tick.quantize(Decimal("0.01")) else f"{tick}"
+    return KiteRefusal(
+        400,
+        "InputException",
+        f"Tick size for this script is {shown}. Kindly enter {word} in the multiple of tick size for this script",
+        raw=f"16316 : The {word} is not a multiple of tick size",
+        about="tick",
     )
 
 
 def over_freeze(quantity: int, freeze: int, lot_size: int) -> KiteRefusal:
     """One order may not be larger than the freeze quantity."""
-    return bad_input(
+    return KiteRefusal(
+        400,
+        "InputException",
         f"The order quantity {quantity} ({quantity // lot_size} lots) is higher than the maximum quantity of "
         f"{freeze} ({freeze // lot_size} lots) allowed by the exchanges. "
-        "Please reduce the order quantity or use iceberg orders."
+        "Please reduce the order quantity or use iceberg orders.",
+        raw="RMS:Rule: Check freeze quantity for NSE FO",
+        about="freeze",
     )
 
 
@@ -105,7 +119,7 @@ def closed_for_mis() -> KiteRefusal:
         400,
         "InputException",
         "MIS (intraday) are blocked as the markets are not open for trading today. Try placing an AMO order.",
-        from_risk=True,
+        about="hours",
         raw="16278 : The markets have not been opened for trading",
     )
 
@@ -113,7 +127,7 @@ def closed_for_mis() -> KiteRefusal:
 def closed() -> KiteRefusal:
     """Any other order while the market is closed."""
     text = "16278 : The markets have not been opened for trading"
-    return KiteRefusal(400, "InputException", text, from_risk=True, raw=text)
+    return KiteRefusal(400, "InputException", text, about="hours", raw=text)
 
 
 def outside_circuit(price: Decimal, lower: Decimal, upper: Decimal, user_id: str) -> KiteRefusal:
@@ -128,7 +142,7 @@ def outside_circuit(price: Decimal, lower: Decimal, upper: Decimal, user_id: str
         400,
         "InputException",
         f"Your order price is {bound}. Place an order within the daily range.",
-        from_risk=True,
+        about="circuit",
         raw=(
             f"RMS:Rule: Check circuit limit including square off order exceeds  for entity account-{user_id} "
             f"across exchange across segment across product : Circuit breach, Order Price :{price}, "
@@ -146,7 +160,33 @@ def trigger_outside_circuit(side: str, lower: Decimal, upper: Decimal) -> KiteRe
         else "Trigger price for stoploss buy orders cannot be above the upper circuit price. "
         f"Please try placing the order with trigger price below {upper}."
     )
-    return KiteRefusal(400, "InputException", text, from_risk=True, raw=text)
+    return KiteRefusal(400, "InputException", text, about="circuit", raw=text)
+
+
+def beyond_price_protection() -> KiteRefusal:
+    """Beyond the exchange's limit price protection, which is told as a circuit limit."""
+    text = "Price exceeds circuit limits for the instrument. Place an order within the daily range."
+    return KiteRefusal(400, "InputException", text, raw=f"17070 : {text}", about="lpp")
+
+
+def far_limit() -> KiteRefusal:
+    """A LIMIT order too far from the market."""
+    text = (
+        "LIMIT orders that are far away from the LTP are restricted as per exchange guidelines. "
+        "Please use [GTT](https://support.zerodha.com/category/trading-and-markets/gtt)."
+    )
+    return KiteRefusal(400, "InputException", text, raw=f"RMS:Rule: {text}", about="far_limit")
+
+
+def trigger_outside_cover(least: Decimal, most: Decimal) -> KiteRefusal:
+    """The stop of a cover order is too far from its entry, or on its wrong side."""
+    return KiteRefusal(
+        400,
+        "InputException",
+        f"Trigger price of a cover order should be between {least} and {most}.",
+        raw=f"RMS:Rule: Trigger price of cover order outside {least} to {most}",
+        about="circuit",
+    )
 
 
 def short_of_funds(required: Decimal, available: Decimal, user_id: str) -> KiteRefusal:
@@ -156,7 +196,7 @@ def short_of_funds(required: Decimal, available: Decimal, user_id: str) -> KiteR
         "MarginException",
         f"Insufficient funds. Required margin is {required:.2f} but available margin is {available:.2f}. "
         "Check the orderbook for open orders.",
-        from_risk=True,
+        about="funds",
         raw=(
             f"RMS:Margin Exceeds,Required:{required:.2f}, Available:{available:.2f} for entity account-{user_id} "
             "across exchange across segment across product "
@@ -170,7 +210,7 @@ def short_of_holdings(user_id: str) -> KiteRefusal:
         400,
         "HoldingException",
         "Insufficient stock holding or there are pending sell orders for this stock. Check the orderbook.",
-        from_risk=True,
+        about="holdings",
         raw=(
             "RMS:Rule: Check T1 holdings including TT/BE/Z/T/TS ,No Holdings Present  for entity "
             f"account-{user_id} across exchange across segment across product "
@@ -178,14 +218,29 @@ def short_of_holdings(user_id: str) -> KiteRefusal:
     )
 
 
+def unauthorised(quantity: int) -> KiteRefusal:
+    """Shares of the demat account whose delivery was not authorised."""
+    return KiteRefusal(428, "HoldingException", f"{quantity} quantity needs authorisation at depository.")
+
+
 def busy(verb: str) -> KiteRefusal:
     """Modify or cancel of what is in flight or over; *verb* is "modified" or "cancelled"."""
     return bad_input(f"Order cannot be {verb} as it is being processed. Try later.")
 
 
+def no_longer_there(order_id: str) -> KiteRefusal:
+    """Cancel of an order that has just ended, in the newer words of the order management system."""
+    return KiteRefusal(400, "OrderException", f"The order for ID ({order_id}) does not exist.")
+
+
 def unknown_order() -> KiteRefusal:
     """No such order in today's book of this account."""
     return KiteRefusal(500, "GeneralException", "Couldn't find that `order_id`.")
+
+
+def unknown_trigger() -> KiteRefusal:
+    """No such good-till-triggered order of this account."""
+    return KiteRefusal(404, "GeneralException", "Couldn't find that `trigger_id`.")
 
 
 def modification_cap() -> KiteRefusal:

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import msgspec
 
+from engine.exchange.gtts import Gtt
 from engine.exchange.orders import Order, Stage, Trade
 
 
@@ -43,9 +44,11 @@ class SessionClosed(msgspec.Struct, frozen=True, kw_only=True, tag="session-end"
 class OrderRequested(msgspec.Struct, frozen=True, kw_only=True, tag="request", tag_field="type", omit_defaults=True):
     """One order write request and its answer.
 
-    ``action`` is place, modify or cancel; ``params`` is the form as it came; ``http_status`` is the
+    ``action`` is place, modify or cancel; or what the exchange did by itself: slice (of an autoslice), leg (of an
+    iceberg), stop (of a cover order), gtt (a trigger fired). ``params`` is the form as it came; ``http_status`` is the
     answer's, 200 when ``accepted``. ``order_id`` is the order it made or named. ``order`` is what a place made
-    (``status`` PUT ORDER REQ RECEIVED) and ``stages`` what the request did to the order before any trade.
+    (``status`` PUT ORDER REQ RECEIVED) and ``stages`` what the request does to the order before any trade;
+    those whose instant is later than ``at`` are due then.
     """
 
     at: datetime
@@ -68,12 +71,17 @@ class OrderRequested(msgspec.Struct, frozen=True, kw_only=True, tag="request", t
         return self.params.get("tag")
 
 
-class OrderChanged(msgspec.Struct, frozen=True, kw_only=True, tag="change", tag_field="type"):
-    """An order changed without a request or a trade: triggered, its remainder or its day over."""
+class OrderChanged(msgspec.Struct, frozen=True, kw_only=True, tag="change", tag_field="type", omit_defaults=True):
+    """An order changed without a request or a trade: triggered, its remainder or its day over.
+
+    ``stages`` are as in `OrderRequested`; ``due`` is how many of the stages that were due they take the
+    place of.
+    """
 
     at: datetime
     order_id: str
     stages: tuple[Stage, ...]
+    due: int = 0
 
 
 class Traded(msgspec.Struct, frozen=True, kw_only=True, tag="trade", tag_field="type"):
@@ -85,4 +93,43 @@ class Traded(msgspec.Struct, frozen=True, kw_only=True, tag="trade", tag_field="
     stage: Stage
 
 
-Event = AccountOpened | SessionOpened | SessionClosed | OrderRequested | OrderChanged | Traded
+class GttChanged(msgspec.Struct, frozen=True, kw_only=True, tag="gtt", tag_field="type"):
+    """A trigger was made, changed or ended otherwise than by the order that it placed."""
+
+    at: datetime
+    gtt: Gtt
+
+
+class PositionConverted(msgspec.Struct, frozen=True, kw_only=True, tag="conversion", tag_field="type"):
+    """A part of a position went to another product; ``is_overnight`` says which part."""
+
+    at: datetime
+    user_id: str
+    exchange: str
+    tradingsymbol: str
+    transaction_type: str
+    quantity: int
+    old_product: str
+    new_product: str
+    is_overnight: bool
+
+
+class HoldingsAuthorised(msgspec.Struct, frozen=True, kw_only=True, tag="authorisation", tag_field="type"):
+    """The account allowed the depository to deliver shares for the rest of the day, by ``EXCHANGE:SYMBOL``."""
+
+    at: datetime
+    user_id: str
+    quantities: dict[str, int]
+
+
+Event = (
+    AccountOpened
+    | SessionOpened
+    | SessionClosed
+    | OrderRequested
+    | OrderChanged
+    | Traded
+    | GttChanged
+    | PositionConverted
+    | HoldingsAuthorised
+)

@@ -1,7 +1,9 @@
 """Reading and checking an order form, in the order in which Kite refuses (kite.md 17.3).
 
 missing field, enum, instrument, lot, tick, freeze, protection; hours, circuit, funds and holdings
-follow in `engine.exchange.desk`, which knows the market and the account.
+follow in `engine.exchange.desk`, which knows the market and the account. Fields that Kite knows and
+does not need here (``algo_id``, ``iceberg_legs`` of a regular order), and those it does not know, are
+passed over.
 """
 
 import re
@@ -19,19 +21,29 @@ EXCHANGES = frozenset({"NSE", "BSE", "NFO", "BFO", "CDS", "BCD", "MCX"})
 ORDER_TYPES = frozenset({"MARKET", "LIMIT", "SL", "SL-M"})
 PRODUCTS = frozenset({"CNC", "NRML", "MIS", "MTF"})
 VALIDITIES = frozenset({"DAY", "IOC", "TTL"})
-VARIETIES = frozenset({"regular", "amo"})
+VARIETIES = frozenset({"regular", "amo", "co", "iceberg", "auction"})
 TAG_LENGTH = 20
 _REQUIRED = ("exchange", "tradingsymbol", "transaction_type", "quantity", "product", "order_type")
 _NEEDS_PRICE = frozenset({"LIMIT", "SL"})
 _NEEDS_TRIGGER = frozenset({"SL", "SL-M"})
 _NEEDS_PROTECTION = frozenset({"MARKET", "SL-M"})
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
+_VARIETY_FIELDS = {
+    "co": ("trigger_price",),
+    "iceberg": ("iceberg_legs", "iceberg_quantity"),
+    "auction": ("auction_number",),
+}
+_MOST_LEGS = 50
+_MOST = 1_000_000_000
+# shares of the quantity that must be shown at least, where a part may be hidden at all (kite.md 5.2)
+_LEAST_DISCLOSED = {"NSE": 10, "BSE": 10, "MCX": 25}
 _WORDS = {"true": True, "1": True, "false": False, "0": False, "": False}
 
 
 class OrderForm(msgspec.Struct, frozen=True, kw_only=True):
     """What a place asks for, or what an order would be after a modify. Prices are rupees, 0 for none;
-    ``protection`` is percent, -1 automatic, None when not asked for."""
+    ``protection`` is percent, -1 automatic, None when not asked for; ``trigger_price`` of a cover order is
+    that of its stop; ``auction_number`` None and ``iceberg_legs`` 0 where they do not belong."""
 
     variety: str
     exchange: str
@@ -48,6 +60,9 @@ class OrderForm(msgspec.Struct, frozen=True, kw_only=True):
     protection: Decimal | None = None
     tag: str | None = None
     autoslice: bool = False
+    iceberg_legs: int = 0
+    iceberg_quantity: int = 0
+    auction_number: str | None = None
 
     @property
     def key(self) -> str:
@@ -61,12 +76,14 @@ def read_place(variety: str, form: Mapping[str, str]) -> OrderForm:
     for field in _REQUIRED:
         if not form.get(field):
             raise errors.missing(field)
-    if order_type in _NEEDS_PRICE and not form.get("price"):
-        raise errors.missing("price")
-    if order_type in _NEEDS_TRIGGER and not form.get("trigger_price"):
-        raise errors.missing("trigger_price")
+    needed = [*_VARIETY_FIELDS.get(variety, ())]
+    needed += ["price"] if order_type in _NEEDS_PRICE else []
+    needed += ["trigger_price"] if order_type in _NEEDS_TRIGGER else []
+    for field in needed:
+        if not form.get(field):
+            raise errors.missing(field)
     if variety not in VARIETIES:
-        raise errors.bad_input(f"Orders of variety `{variety}` are not offered by this exchange.")
+        raise errors.invalid("variety")
     wanted = OrderForm(
         variety=variety,
         exchange=_word(form, "exchange", EXCHANGES),
@@ -76,13 +93,16 @@ def read_place(variety: str, form: Mapping[str, str]) -> OrderForm:
         product=_word(form, "product", PRODUCTS),
         quantity=_quantity(form, "quantity"),
         price=_price(form, "price", order_type in _NEEDS_PRICE),
-        trigger_price=_price(form, "trigger_price", order_type in _NEEDS_TRIGGER),
+        trigger_price=_price(form, "trigger_price", order_type in _NEEDS_TRIGGER or variety == "co"),
         validity=_word(form, "validity", VALIDITIES) if form.get("validity") else "DAY",
         validity_ttl=_quantity(form, "validity_ttl") if form.get("validity") == "TTL" else 0,
         disclosed_quantity=_disclosed(form),
         protection=_protection(form),
         tag=form.get("tag") or None,
-        autoslice=_flag(form, "autoslice"),
+        autoslice=_flag(form, "autoslice") and variety == "regular",
+        iceberg_legs=_quantity(form, "iceberg_legs") if variety == "iceberg" else 0,
+        iceberg_quantity=_quantity(form, "iceberg_quantity") if variety == "iceberg" else 0,
+        auction_number=form["auction_number"] if variety == "auction" else None,
     )
     _check_words(wanted)
     return wanted
@@ -95,6 +115,8 @@ def read_modify(order: Order, form: Mapping[str, str]) -> OrderForm:
     price or trigger that the new order type needs and nobody gave.
     """
     order_type = _word(form, "order_type", ORDER_TYPES) if form.get("order_type") else order.order_type
+    is_cover = order.variety == "co"
+    needs_trigger = is_cover or order_type in _NEEDS_TRIGGER
     _check_conversion(order.order_type, order_type)
     protection = _protection(form)
     wanted = OrderForm(
@@ -106,40 +128,70 @@ def read_modify(order: Order, form: Mapping[str, str]) -> OrderForm:
         product=order.product,
         quantity=_quantity(form, "quantity") if form.get("quantity") else order.quantity,
         price=_modified_price(form, "price", order.price, order_type in _NEEDS_PRICE),
-        trigger_price=_modified_price(form, "trigger_price", order.trigger_price, order_type in _NEEDS_TRIGGER),
+        trigger_price=_modified_price(form, "trigger_price", order.trigger_price, needs_trigger),
         validity=_word(form, "validity", VALIDITIES) if form.get("validity") else order.validity,
         validity_ttl=_quantity(form, "validity_ttl") if form.get("validity_ttl") else order.validity_ttl,
         disclosed_quantity=_disclosed(form) if form.get("disclosed_quantity") else order.disclosed_quantity,
         protection=order.protection if protection is None else protection,
         tag=order.tag,
+        auction_number=order.auction_number,
     )
-    _check_words(wanted)
+    if not is_cover:
+        _check_words(wanted)
+    elif order.is_cover_stop:
+        _check_stop_modify(order, wanted)
     if wanted.quantity <= order.filled_quantity:
         raise errors.bad_input(f"Quantity should be more than the filled quantity {order.filled_quantity}.")
     return wanted
 
 
-def check_against(instrument: Instrument | None, wanted: OrderForm) -> Instrument:
-    """Return the instrument of *wanted*. Raises KiteRefusal: instrument, lot, tick, freeze, protection."""
+def find_tradable(instrument: Instrument | None) -> Instrument:
+    """Return *instrument*. Raises KiteRefusal when there is none or it is an index."""
     if instrument is None:
         raise errors.unknown_instrument()
     if instrument.lot_size == 0:
         raise errors.not_tradable()
+    return instrument
+
+
+def check_against(instrument: Instrument, wanted: OrderForm) -> None:
+    """Raise KiteRefusal when *wanted* does not fit: lot, tick, freeze, protection, in this order."""
     if wanted.quantity % instrument.lot_size:
         raise errors.off_lot(instrument.lot_size)
     if wanted.order_type in _NEEDS_PRICE and wanted.price % instrument.tick_size:
         raise errors.off_tick(instrument.tick_size, "price")
-    if wanted.order_type in _NEEDS_TRIGGER and wanted.trigger_price % instrument.tick_size:
+    if wanted.trigger_price % instrument.tick_size:
         raise errors.off_tick(instrument.tick_size, "trigger price")
     freeze = instrument.freeze_quantity
+    one = wanted.iceberg_quantity or wanted.quantity
+    if wanted.iceberg_legs > wanted.quantity // instrument.lot_size:
+        raise errors.invalid("iceberg_legs")
+    if wanted.iceberg_legs and wanted.iceberg_quantity != leg_quantities(wanted, instrument.lot_size)[0]:
+        raise errors.invalid("iceberg_quantity")
     if wanted.autoslice:
         if freeze is None or wanted.quantity < freeze:
             raise errors.under_slice(freeze or wanted.quantity + 1)
-    elif freeze is not None and wanted.quantity > freeze:
-        raise errors.over_freeze(wanted.quantity, freeze, instrument.lot_size)
+    elif freeze is not None and one > freeze:
+        raise errors.over_freeze(one, freeze, instrument.lot_size)
     if wanted.order_type in _NEEDS_PROTECTION and wanted.protection is None:
         raise errors.unprotected()
-    return instrument
+
+
+def leg_quantities(wanted: OrderForm, lot_size: int) -> list[int]:
+    """Return the legs of an iceberg: whole lots, of an odd remainder the first legs take the larger part."""
+    smaller, larger_legs = divmod(wanted.quantity // lot_size, wanted.iceberg_legs)
+    return [(smaller + (leg < larger_legs)) * lot_size for leg in range(wanted.iceberg_legs)]
+
+
+def is_price(value: Decimal) -> bool:
+    """Whether a number from JSON may be a price: finite, not negative, below a billion, nine decimals at most."""
+    exponent = value.as_tuple().exponent
+    return isinstance(exponent, int) and exponent >= -9 and exponent <= 9 and 0 <= value < _MOST
+
+
+def is_quantity(value: int) -> bool:
+    """Whether a number from JSON may be a quantity: positive, below a billion."""
+    return 0 < value < _MOST
 
 
 def _check_words(wanted: OrderForm) -> None:
@@ -150,12 +202,44 @@ def _check_words(wanted: OrderForm) -> None:
         raise errors.invalid("validity")
     if wanted.validity == "TTL" and not 1 <= wanted.validity_ttl <= 120:
         raise errors.invalid("validity_ttl")
-    if wanted.variety == "amo" and wanted.validity != "DAY":
+    if wanted.variety in ("amo", "co", "auction") and wanted.validity != "DAY":
         raise errors.invalid("validity")
-    if wanted.disclosed_quantity > wanted.quantity:
-        raise errors.invalid("disclosed_quantity")
+    if wanted.variety == "iceberg" and wanted.validity == "IOC":
+        raise errors.invalid("validity")
+    _check_variety(wanted)
+    _check_disclosed(wanted)
     if wanted.tag is not None and len(wanted.tag) > TAG_LENGTH:
         raise errors.bad_input(f"Invalid `tag`. It should be at most {TAG_LENGTH} characters.")
+
+
+def _check_variety(wanted: OrderForm) -> None:
+    if wanted.variety in ("amo", "co") and wanted.order_type not in ("LIMIT", "MARKET"):
+        raise errors.invalid("order_type")
+    match wanted.variety:
+        case "co" if wanted.product != "MIS":
+            raise errors.invalid("product")
+        case "auction" if wanted.transaction_type != "SELL":
+            raise errors.invalid("transaction_type")
+        case "auction" if wanted.product != "CNC":
+            raise errors.invalid("product")
+        case "auction" if wanted.order_type != "LIMIT":
+            raise errors.invalid("order_type")
+        case "iceberg" if wanted.iceberg_legs and not 2 <= wanted.iceberg_legs <= _MOST_LEGS:
+            raise errors.invalid("iceberg_legs")
+
+
+def _check_disclosed(wanted: OrderForm) -> None:
+    if not wanted.disclosed_quantity:
+        return
+    least = _LEAST_DISCLOSED.get(wanted.exchange)
+    if least is None or not least * wanted.quantity <= 100 * wanted.disclosed_quantity <= 100 * wanted.quantity:
+        raise errors.invalid("disclosed_quantity")
+
+
+def _check_stop_modify(order: Order, wanted: OrderForm) -> None:
+    for field in ("order_type", "quantity", "price", "validity", "disclosed_quantity"):
+        if getattr(wanted, field) != getattr(order, field):
+            raise errors.bad_input(f"Only the trigger price of a cover order's stop can be changed, not `{field}`.")
 
 
 def _check_conversion(old: str, new: str) -> None:

@@ -5,6 +5,7 @@ history is the list of values that its stages produce, one row of ``GET /orders/
 are rupees, quantities are Kite's units, times are aware UTC.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
@@ -27,15 +28,30 @@ AMO_RECEIVED = "AMO REQ RECEIVED"
 COMPLETE = "COMPLETE"
 CANCELLED = "CANCELLED"
 REJECTED = "REJECTED"
+# of pushes only: a modification, or a fill that leaves something open
+UPDATE = "UPDATE"
 
+# at the exchange, or on the way there with a change: fills are possible
+_AT_EXCHANGE = frozenset({OPEN, MODIFY_VALIDATING, MODIFY_PENDING, CANCEL_PENDING})
 TERMINAL = frozenset({COMPLETE, CANCELLED, REJECTED})
 CHANGEABLE = frozenset({OPEN, TRIGGER_PENDING, AMO_RECEIVED})
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class IcebergLeg(msgspec.Struct, frozen=True, kw_only=True):
+    """Which leg of an iceberg an order is: legs count from 1, ``remaining_quantity`` is that of the later ones."""
+
+    leg: int
+    legs: int
+    leg_quantity: int
+    total_quantity: int
+    remaining_quantity: int
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One order. ``protection`` is the market protection asked for, in percent; ``number`` counts the
     exchange's orders; ``triggered`` says that a stop order has become a live one; ``unit_margin`` is the
-    rupees that each unfilled unit blocks unless it closes a position."""
+    rupees that each unfilled unit blocks unless it closes a position; ``follows`` is the iceberg leg that had
+    to fill before this one; ``gtt`` is the trigger that placed it, ``gtt_leg`` which of its orders it is."""
 
     order_id: str
     number: int
@@ -71,6 +87,11 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     modified: bool = False
     modifications: int = 0
     unit_margin: Decimal = Decimal(0)
+    iceberg: IcebergLeg | None = None
+    auction_number: str | None = None
+    follows: str | None = None
+    gtt: int | None = None
+    gtt_leg: int = 0
 
     @property
     def lane(self) -> tuple[str, str, int]:
@@ -93,6 +114,17 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.status in TERMINAL
 
     @property
+    def is_cover_stop(self) -> bool:
+        """Whether the order is the stop leg of a cover order."""
+        return self.variety == "co" and self.parent_order_id is not None
+
+    @property
+    def can_fill(self) -> bool:
+        """Whether the exchange has the order in its book: not parked, also while a change is on its way."""
+        is_parked = self.order_type in ("SL", "SL-M") and not self.triggered
+        return self.status in _AT_EXCHANGE and not is_parked
+
+    @property
     def remaining(self) -> int:
         """Units that may still fill."""
         return 0 if self.is_terminal else self.quantity - self.filled_quantity
@@ -103,11 +135,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return average(self.filled_value, self.filled_quantity)
 
 
-class Stage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Stage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A change of an order at an instant: the fields that it sets."""
 
     at: datetime
     status: str | UnsetType = UNSET
+    order_timestamp: datetime | UnsetType = UNSET
     status_message: str | UnsetType | None = UNSET
     status_message_raw: str | UnsetType | None = UNSET
     order_type: str | UnsetType = UNSET
@@ -130,7 +163,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     unit_margin: Decimal | UnsetType = UNSET
 
 
-class Trade(msgspec.Struct, frozen=True, kw_only=True):
+class Trade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One execution. ``price`` is rupees per unit; ``multiplier`` turns price times quantity into rupees."""
 
     trade_id: str
@@ -168,6 +201,23 @@ def advance(order: Order, stage: Stage) -> Order:
     return msgspec.structs.replace(order, **changes)
 
 
+def pushed_status(before: Order, after: Order) -> str | None:
+    """Return the status under which the broker tells of a step of an order, None when it does not.
+
+    Told are a trigger, a fill, a modification and every end, but neither the mere placing nor what
+    happens to an order that waits for the market to open (kite.md 15.5).
+    """
+    if before.status == AMO_RECEIVED or after.status == AMO_RECEIVED:
+        return None
+    if after.is_terminal:
+        return None if before.is_terminal else after.status
+    if after.triggered and not before.triggered:
+        return OPEN
+    is_refused = after.status_message is not None and after.status_message != before.status_message
+    is_changed = after.modifications > before.modifications or after.filled_quantity > before.filled_quantity
+    return UPDATE if is_changed or is_refused else None
+
+
 def average(value: Decimal, quantity: int) -> Decimal:
     """Return value / quantity to six decimals, 0 for no quantity; exact quotients stay as short as they are."""
     if not quantity:
@@ -177,14 +227,20 @@ def average(value: Decimal, quantity: int) -> Decimal:
 
 
 class BookEntry:
-    """An order in the book with its history and trades. ``encoded`` caches its row until it changes."""
+    """An order in the book with its history and trades.
 
-    __slots__ = ("encoded", "history", "order", "trades")
+    ``due`` are the stages that it will go through, each at its instant; ``follower`` is the order that came
+    of it (the next leg of an iceberg, the stop of a cover order); ``encoded`` caches its row until it changes.
+    """
+
+    __slots__ = ("due", "encoded", "follower", "history", "order", "trades")
 
     def __init__(self, order: Order) -> None:
         self.order = order
         self.history = [order]
         self.trades: list[Trade] = []
+        self.due: deque[Stage] = deque()
+        self.follower: str | None = None
         self.encoded: bytes | None = None
 
     def take(self, stages: Iterable[Stage]) -> None:
@@ -192,6 +248,8 @@ class BookEntry:
         for stage in stages:
             self.order = advance(self.order, stage)
             self.history.append(self.order)
+        if self.order.is_terminal:
+            self.due.clear()
         self.encoded = None
 
 
@@ -222,9 +280,13 @@ class AccountBook:
             del self.lanes[after.lane]
 
     def of_earlier_days(self, now: datetime) -> list[BookEntry]:
-        """Entries whose IST day is over."""
+        """Entries whose IST day is over; an AMO that waits for the market has no day yet."""
         today = trading_day(now)
-        return [entry for entry in self.entries.values() if trading_day(entry.order.order_timestamp) < today]
+        return [
+            entry
+            for entry in self.entries.values()
+            if entry.order.status != AMO_RECEIVED and trading_day(entry.order.order_timestamp) < today
+        ]
 
     def drop_earlier_days(self, now: datetime) -> None:
         """Forget finished orders and trades of days that are over."""

@@ -5,13 +5,14 @@ holdings, everything else stays as an overnight position at its average price, a
 moves into cash. A contract past its expiry is closed at its average price.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from decimal import Decimal
 
 import msgspec
 
 from engine.clock import trading_day
+from engine.exchange.events import PositionConverted
 from engine.exchange.orders import Trade, average
 
 
@@ -105,15 +106,13 @@ class Portfolio:
         self.cash = Decimal(0)
         self.positions: dict[PositionKey, PositionTotals] = {}
         self.holdings: dict[str, Holding] = {}
+        self.authorised: dict[str, int] = {}
 
     def apply(self, trade: Trade) -> None:
         """Take up a trade; trades come in the order of their time."""
         self.roll_to(trading_day(trade.at))
         key = PositionKey(trade.exchange, trade.tradingsymbol, trade.product)
-        totals = self.positions.get(key)
-        if totals is None:
-            totals = PositionTotals(instrument_token=trade.instrument_token, multiplier=trade.multiplier)
-            self.positions[key] = totals
+        totals = self._totals(key, trade.instrument_token, trade.multiplier)
         if trade.transaction_type == "BUY":
             totals.day_buy_quantity += trade.quantity
             totals.day_buy_value += trade.value
@@ -121,12 +120,75 @@ class Portfolio:
             totals.day_sell_quantity += trade.quantity
             totals.day_sell_value += trade.value
 
+    def convert(self, conversion: PositionConverted) -> None:
+        """Take a part of a position into another product, at the average price of that part."""
+        exchange, symbol, quantity = conversion.exchange, conversion.tradingsymbol, conversion.quantity
+        old = self.positions[PositionKey(exchange, symbol, conversion.old_product)]
+        new = self._totals(PositionKey(exchange, symbol, conversion.new_product), old.instrument_token, old.multiplier)
+        if conversion.is_overnight:
+            value = old.overnight_value * quantity / abs(old.overnight_quantity)
+            signed = quantity if old.overnight_quantity > 0 else -quantity
+            old.overnight_quantity -= signed
+            old.overnight_value -= value
+            new.overnight_quantity += signed
+            new.overnight_value += value
+        elif conversion.transaction_type == "BUY":
+            value = old.day_buy_value * quantity / old.day_buy_quantity
+            old.day_buy_quantity -= quantity
+            old.day_buy_value -= value
+            new.day_buy_quantity += quantity
+            new.day_buy_value += value
+        else:
+            value = old.day_sell_value * quantity / old.day_sell_quantity
+            old.day_sell_quantity -= quantity
+            old.day_sell_value -= value
+            new.day_sell_quantity += quantity
+            new.day_sell_value += value
+
+    def convertible(self, key: PositionKey, transaction_type: str, *, is_overnight: bool) -> int:
+        """Return how much of a position's part, bought or sold, can go to another product."""
+        totals = self.positions.get(key)
+        if totals is None:
+            return 0
+        sign = 1 if transaction_type == "BUY" else -1
+        traded = totals.day_buy_quantity if sign > 0 else totals.day_sell_quantity
+        part = sign * totals.overnight_quantity if is_overnight else traded
+        return max(0, min(part, sign * totals.quantity))
+
+    def authorise(self, quantities: Mapping[str, int]) -> None:
+        """Let these shares leave the account today, by ``EXCHANGE:SYMBOL``."""
+        for key, quantity in quantities.items():
+            self.authorised[key] = self.authorised.get(key, 0) + quantity
+
+    def unauthorised(self, instrument: str, selling: int) -> int:
+        """Return how many of *selling* shares would leave the account without having been authorised."""
+        exchange, _, symbol = instrument.partition(":")
+        totals = self.positions.get(PositionKey(exchange, symbol, "CNC"))
+        delivered = selling - (totals.quantity if totals else 0)
+        return max(0, delivered - self.authorised.get(instrument, 0))
+
+    def before(self, trades: Iterable[Trade]) -> dict[PositionKey, PositionTotals]:
+        """Return the positions as they were before the *trades*, the latest ones; none of them changes."""
+        earlier = {key: msgspec.structs.replace(totals) for key, totals in self.positions.items()}
+        for trade in trades:
+            totals = earlier.get(PositionKey(trade.exchange, trade.tradingsymbol, trade.product))
+            if totals is None:
+                continue
+            if trade.transaction_type == "BUY":
+                totals.day_buy_quantity = max(0, totals.day_buy_quantity - trade.quantity)
+                totals.day_buy_value = max(Decimal(0), totals.day_buy_value - trade.value)
+            else:
+                totals.day_sell_quantity = max(0, totals.day_sell_quantity - trade.quantity)
+                totals.day_sell_value = max(Decimal(0), totals.day_sell_value - trade.value)
+        return {key: totals for key, totals in earlier.items() if totals.buy_quantity or totals.sell_quantity}
+
     def roll_to(self, today: date) -> None:
         """Close the books of the days before *today*."""
         if self.day is None:
             self.day = today
         if today <= self.day:
             return
+        self.authorised = {}
         self._settle_deliveries()
         self._roll_positions()
         if today - self.day > timedelta(days=1):
@@ -150,6 +212,12 @@ class Portfolio:
         totals = self.positions.get(PositionKey(exchange, symbol, "CNC"))
         holding = self.holdings.get(instrument)
         return (holding.total if holding else 0) + (totals.quantity if totals else 0)
+
+    def _totals(self, key: PositionKey, instrument_token: int, multiplier: Decimal) -> PositionTotals:
+        totals = self.positions.get(key)
+        if totals is None:
+            totals = self.positions[key] = PositionTotals(instrument_token=instrument_token, multiplier=multiplier)
+        return totals
 
     def _settle_deliveries(self) -> None:
         for holding in self.holdings.values():

@@ -67,9 +67,21 @@ class RunningExchange:
         """Open or close the market."""
         await self._control("market", {"open": is_open})
 
+    async def behave(self, **fields: Any) -> None:
+        """Behave so from now on (fields of engine.exchange.config.Behaviour)."""
+        await self._control("behaviour", fields)
+
+    async def release_amo(self) -> None:
+        """Send every after-market order to the exchange."""
+        await self._control("release-amo", {})
+
     async def set_faults(self, *rules: dict[str, Any]) -> None:
         """Replace the rules by which it misbehaves (engine.exchange.faults.FaultRule); none ends it."""
         await self._control("faults", {"rules": list(rules)})
+
+    async def set_ticker_faults(self, *rules: dict[str, Any]) -> None:
+        """Replace the rules by which its ticker misbehaves (engine.exchange.push_faults.PushRule); none ends it."""
+        await self._control("ticker-faults", {"rules": list(rules)})
 
     async def fault_hits(self) -> list[dict[str, Any]]:
         """Return the requests that rules were applied to."""

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 import pytest
 
-from engine.exchange.config import ExchangeConfig, Limits
+from engine.exchange.config import Behaviour, ExchangeConfig, Limits
 from engine.exchange.core import Exchange
 from engine.exchange.errors import KiteRefusal
 from engine.exchange.events import Event
@@ -86,8 +86,8 @@ class Driver:
     def modify(self, order_id: str, variety: str = "regular", **fields: Any) -> None:
         self.write("modify", variety, order_id, fields)
 
-    def cancel(self, order_id: str, variety: str = "regular") -> None:
-        self.write("cancel", variety, order_id, {})
+    def cancel(self, order_id: str, variety: str = "regular", **fields: Any) -> None:
+        self.write("cancel", variety, order_id, fields)
 
     def refusal(self, variety: str = "regular", **fields: Any) -> KiteRefusal:
         with pytest.raises(KiteRefusal) as caught:
@@ -98,8 +98,19 @@ class Driver:
         return self.exchange.state.books[USER].entries[order_id].order
 
     def row(self, order_id: str) -> dict[str, Any]:
-        rows = msgspec.json.decode(self.exchange.orders(self.account, self.now))
-        return next(row for row in rows if row["order_id"] == order_id)
+        return next(row for row in self.rows() if row["order_id"] == order_id)
+
+    def rows(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = msgspec.json.decode(self.exchange.orders(self.account, self.now))
+        return rows
+
+    def behave(self, **fields: Any) -> None:
+        self.exchange.behave(Behaviour(**fields))
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass within the day, and the exchange see it."""
+        self.now += timedelta(seconds=seconds)
+        self.tick()
 
     def statuses(self, order_id: str) -> list[str]:
         return [row["status"] for row in self.exchange.order_history(self.account, order_id, self.now)]

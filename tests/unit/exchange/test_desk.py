@@ -143,7 +143,7 @@ def test_partial_fills_end_complete_with_exact_average(make_driver: Any) -> None
     assert len(trades) > 1
     assert sum(trade["quantity"] for trade in trades) == 100
     value = sum(trade["quantity"] * trade["average_price"] for trade in trades)
-    assert Decimal(str(row["average_price"])) == value / 100
+    assert Decimal(str(row["average_price"])) == Decimal(value) / 100
 
 
 def test_partial_fills_are_the_same_for_the_same_seed(make_driver: Any) -> None:
@@ -295,6 +295,16 @@ def test_hours_enforced_closes_at_night_and_on_sundays(make_driver: Any) -> None
     assert "markets are not open" in driver.refusal().message
     driver.pass_time(hours=-6, days=-1)
     assert "markets are not open" in driver.refusal().message
+
+
+def test_hours_enforced_are_those_of_the_exchange(make_driver: Any) -> None:
+    driver = make_driver(enforce_hours=True)
+    driver.pass_time(hours=10)
+    oil = {"exchange": "MCX", "tradingsymbol": "CRUDEOIL26DECFUT", "product": "NRML", "quantity": 1}
+    assert driver.row(driver.place(**oil, price="5300"))["status"] == "OPEN"
+    assert "have not been opened" in driver.refusal(product="CNC").message
+    driver.pass_time(hours=3, minutes=30)
+    assert "have not been opened" in driver.refusal(**oil, price="5300").message
 
 
 def test_dated_order_ids_have_15_digits(make_driver: Any) -> None:

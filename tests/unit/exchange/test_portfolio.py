@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from engine.exchange.portfolio import PositionKey, PositionTotals
-from engine.exchange.rows import position_row
+from engine.exchange.portfolio_rows import position_row
 
 D = Decimal
 

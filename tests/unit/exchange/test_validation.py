@@ -169,7 +169,7 @@ def test_place_ioc_on_mcx_is_refused(driver: Any) -> None:
 
 
 def test_place_unoffered_variety_is_refused_by_name(driver: Any) -> None:
-    assert "`co`" in driver.refusal("co").message
+    assert driver.refusal("bo").message == "Invalid `variety`."
 
 
 def test_place_autoslice_below_the_freeze_quantity_is_refused(driver: Any) -> None:
