@@ -19,8 +19,8 @@ from engine.exchange import errors, matching, stages
 from engine.exchange.config import ExchangeConfig
 from engine.exchange.events import OrderChanged, OrderRequested
 from engine.exchange.filling import Filler
-from engine.exchange.followups import FollowUps
-from engine.exchange.forms import OrderForm, check_against, find_tradable, leg_quantities, read_modify, read_place
+from engine.exchange.followups import FollowUps, first_leg
+from engine.exchange.forms import OrderForm, check_against, find_tradable, read_modify, read_place
 from engine.exchange.hours import amo_release
 from engine.exchange.instruments import Master
 from engine.exchange.making import OrderMaker, Origin
@@ -33,7 +33,6 @@ from engine.exchange.orders import (
     PUT_RECEIVED,
     TRIGGER_PENDING,
     BookEntry,
-    IcebergLeg,
     Order,
     Stage,
     advance,
@@ -85,7 +84,7 @@ class OrderDesk:
         origin = Origin()
         if wanted.iceberg_legs:
             check_against(instrument, wanted)
-            wanted, origin = _first_leg(wanted, instrument)
+            wanted, origin = first_leg(wanted, instrument)
         return {"order_id": self._place_one(account, wanted, params, instrument, master, now, "place", origin)}
 
     def place_for_gtt(self, account: Account, wanted: OrderForm, origin: Origin, master: Master, now: datetime) -> str:
@@ -387,19 +386,6 @@ class OrderDesk:
                 stages=steps,
             )
         )
-
-
-def _first_leg(wanted: OrderForm, instrument: Instrument) -> tuple[OrderForm, Origin]:
-    quantity = leg_quantities(wanted, instrument.lot_size)[0]
-    leg = IcebergLeg(
-        leg=1,
-        legs=wanted.iceberg_legs,
-        leg_quantity=quantity,
-        total_quantity=wanted.quantity,
-        remaining_quantity=wanted.quantity - quantity,
-    )
-    one = msgspec.structs.replace(wanted, quantity=quantity, iceberg_legs=0, iceberg_quantity=0)
-    return one, Origin(iceberg=leg)
 
 
 def _for_key(texts: Mapping[str, str], key: str) -> str | None:
