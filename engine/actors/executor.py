@@ -30,7 +30,6 @@ from engine.broker.values import BrokerOrder
 from engine.clock import Clock, trading_day
 from engine.domain.enums import OrderStatus
 from engine.domain.order import Order
-from engine.domain.pacing import Pacer
 from engine.errors import (
     BrokerUnavailable,
     ConflictError,
@@ -77,8 +76,7 @@ class Executor:
             multiplier=context.multiplier,
         )
         self._session = AccountSession(account_id, context)
-        pacer = Pacer(context.orders_per_second, context.orders_per_minute, context.orders_per_day)
-        self._turns = Dispatcher(context, self.desk, pacer)
+        self._turns = Dispatcher(context, self.desk)
         self._watch = OrderWatch(
             context, self.desk, self._session, free=self._turns.free, cancel_excess=self._cancel_excess
         )
@@ -280,7 +278,7 @@ class Executor:
 
     def _restore(self, history: AccountHistory) -> None:
         crashpoint("R4.history_read")
-        self._turns.restart(history.sent_today)
+        self._turns.restart(history)
         self._sender.restart(self._incarnation)
         self.desk.restore(history)
         self._session.restore()

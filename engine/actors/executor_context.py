@@ -9,8 +9,9 @@ from uuid import UUID
 
 import msgspec
 
+from engine.actors.call_budget import CallBudgets
 from engine.actors.order_desk import AccountHistory
-from engine.broker.base import Broker
+from engine.broker.base import Broker, Refused
 from engine.domain.enums import AccountStatus, Exchange
 from engine.domain.order import Order
 
@@ -35,6 +36,10 @@ def _one() -> int:
     return 1
 
 
+def _any_size(_exchange: Exchange, _symbol: str) -> int | None:
+    return None
+
+
 async def _leads() -> bool:
     return True
 
@@ -55,11 +60,20 @@ class Turns(Protocol):
     def is_alone(self, order: Order) -> bool:
         """Whether *order* holds its instrument, and no other order does."""
 
-    def take_slot(self) -> bool:
-        """Take one call of the account's budget."""
+    def take_slot(self, order: Order | None = None) -> bool:
+        """Take a call of the account's budget for another attempt of *order*."""
 
-    def hold_calls(self, seconds: float) -> None:
-        """Let no order go for so long: the broker asks for it."""
+    def departs(self, order: Order) -> bool:
+        """The first byte of *order* leaves now; False when the call that it took has lapsed."""
+
+    def landed(self, order: Order) -> None:
+        """An attempt of *order* is over: if nothing of it left, its call is free again."""
+
+    def short(self, order: Order) -> str | None:
+        """Return why *order* must not go because of the day's budget, None for an exit."""
+
+    def limited(self, refused: Refused) -> None:
+        """The broker refused a call for its rate."""
 
     def free(self, order: Order) -> None:
         """The order does not hold its instrument any more."""
@@ -103,6 +117,8 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     ``clock_suspect`` says why the wall clock cannot be trusted, None while it can. ``max_age_s`` is how long
     signals live. ``still_leads`` asks, after a sleep of the process, whether no other engine leads now: what only
     reduces risk goes by it, since it stays true while PostgreSQL is away and ``holds_lease`` does not.
+    ``pacer_key`` names the Zerodha account that the broker counts order calls by, ``budgets`` are those of the
+    process; ``freeze_quantity`` is the largest single order of an instrument, None if not known.
     """
 
     clock: Any
@@ -127,3 +143,6 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     clock_suspect: Callable[[], str | None] = _trusted
     max_age_s: float = inf
     still_leads: Callable[[], Awaitable[bool]] = _leads
+    pacer_key: Callable[[UUID], str] = str
+    budgets: CallBudgets = msgspec.field(default_factory=CallBudgets)
+    freeze_quantity: Callable[[Exchange, str], int | None] = _any_size

@@ -6,7 +6,7 @@ as far as its fills are in the books, so that its units never count nowhere.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +34,8 @@ class AccountHistory(msgspec.Struct, frozen=True, kw_only=True):
     """What the ledger knows of an account: the start of its books.
 
     ``earlier`` are the broker's ids and the tags of the orders of the last week, however they ended.
+    ``sent_today`` counts the order calls of the day (every attempt, cancels and modifications too), and
+    ``recent_calls`` are when (UTC) the latest of them were made.
     """
 
     live_orders: Sequence[Order]
@@ -42,6 +44,7 @@ class AccountHistory(msgspec.Struct, frozen=True, kw_only=True):
     broker_ids_today: Sequence[str]
     sent_today: int
     earlier: Sequence[tuple[str, str]] = ()
+    recent_calls: Sequence[datetime] = ()
 
 
 class OrderDesk:
