@@ -82,6 +82,7 @@ class Trading:
             timeout_s=config.broker.kite.timeout_s,
             paper_url=lambda: infrastructure.exchange_url,
             heard=self.clock_watch.heard,
+            local_address=config.broker.kite.leaves_by,
         )
         self.registrar = Registrar(
             directory=directory, vault=vault, ledger=ledger, clock=clock, on_account=self._account_changed
@@ -174,6 +175,8 @@ class Trading:
             live_executors=lambda: len(self.crew.executors),
             clock_suspect=self.clock_watch.suspect,
             max_age_s=float(self._config.signals.max_age_s),
+            pacer_key=self._pacer_key,
+            freeze_quantity=self._freeze_quantity,
         )
 
     def _decide(self, passage: Passage) -> None:
@@ -205,6 +208,17 @@ class Trading:
     def _multiplier(self, exchange: Exchange, symbol: str) -> Decimal:
         instrument = self.master.book.get(exchange, symbol)
         return _ONE if instrument is None else instrument.multiplier
+
+    def _freeze_quantity(self, exchange: Exchange, symbol: str) -> int | None:
+        instrument = self.master.book.get(exchange, symbol)
+        return None if instrument is None else instrument.freeze_quantity
+
+    def _pacer_key(self, account_id: UUID) -> str:
+        """Name the broker's own account, once a login has told it; two accounts here may be one there."""
+        account = self._directory.accounts.get(account_id)
+        login = getattr(account, "login", None)
+        user_id = None if login is None else login.broker_user_id
+        return str(account_id) if account is None or not user_id else f"{account.broker}:{user_id}"
 
     def _journal_wiped(self) -> None:
         """The journal's server was emptied under this engine: what only it held is still in memory."""

@@ -17,6 +17,7 @@ import trio
 
 from engine.actors.account_session import AccountSession
 from engine.actors.audit_writer import AuditWriter
+from engine.actors.call_budget import BudgetView
 from engine.actors.cancelling import Canceller
 from engine.actors.dispatching import Dispatcher
 from engine.actors.executor_context import ExecutorContext, Send
@@ -101,6 +102,10 @@ class Executor:
     def queue(self) -> OrderQueue:
         """The orders that wait for their turn."""
         return self._turns.queue
+
+    def budget(self) -> BudgetView:
+        """Return the budget of order calls, which other accounts of the same login share."""
+        return self._turns.budget()
 
     @property
     def in_flight(self) -> int:
