@@ -33,6 +33,7 @@ COOL_DOWN_S = 10.0
 CALL_WAIT_S = 30.0
 """How long a cancel or a modification waits for a call of the budget."""
 _LANES = (Lane.EXIT, Lane.ENTRY)
+_LINE = "cancels"
 
 
 class Dispatcher:
@@ -171,10 +172,12 @@ class Dispatcher:
                 try:
                     while not budget.try_take(Lane.CANCEL, self.today(), slot=slot):
                         now = trio.current_time()
-                        budget.claims.claim(slot, Lane.CANCEL, now)
+                        budget.claims.claim(_LINE, Lane.CANCEL, now)
                         await trio.sleep(self._delay(budget, Lane.CANCEL, now))
                 finally:
-                    budget.claims.drop(slot, Lane.CANCEL)
+                    # one claim for the whole line: between two of it no entry slips in
+                    if not budget.cancels.statistics().tasks_waiting:
+                        budget.claims.drop(_LINE, Lane.CANCEL)
                 return True
         return False
 
