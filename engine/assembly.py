@@ -87,6 +87,7 @@ class Trading:
             timeout_s=config.broker.kite.timeout_s,
             paper_url=lambda: infrastructure.exchange_url,
             heard=self.clock_watch.heard,
+            local_address=config.broker.kite.leaves_by,
         )
         self.registrar = Registrar(
             directory=directory, vault=vault, ledger=ledger, clock=clock, on_account=self._account_changed
@@ -188,6 +189,8 @@ class Trading:
             last_price=lambda exchange, symbol: self.prices.get(f"{exchange}:{symbol}"),
             protection=self._protection,
             learn_freeze=self.master.learn_freeze,
+            pacer_key=self._pacer_key,
+            freeze_quantity=self._freeze_quantity,
         )
 
     def _protection(self, account_id: UUID) -> Decimal:
@@ -241,6 +244,17 @@ class Trading:
     def _multiplier(self, exchange: Exchange, symbol: str) -> Decimal:
         instrument = self.master.book.get(exchange, symbol)
         return _ONE if instrument is None else instrument.multiplier
+
+    def _freeze_quantity(self, exchange: Exchange, symbol: str) -> int | None:
+        instrument = self.master.book.get(exchange, symbol)
+        return None if instrument is None else instrument.freeze_quantity
+
+    def _pacer_key(self, account_id: UUID) -> str:
+        """Name the broker's own account, once a login has told it; two accounts here may be one there."""
+        account = self._directory.accounts.get(account_id)
+        login = getattr(account, "login", None)
+        user_id = None if login is None else login.broker_user_id
+        return str(account_id) if account is None or not user_id else f"{account.broker}:{user_id}"
 
     def _journal_wiped(self) -> None:
         """The journal's server was emptied under this engine: what only it held is still in memory."""

@@ -16,8 +16,7 @@ from engine.actors.dispatching import Dispatcher
 from engine.actors.executor_context import ExecutorContext
 from engine.actors.order_desk import OrderDesk
 from engine.actors.order_watch import OrderWatch
-from engine.actors.sending import COOL_DOWN_S
-from engine.broker.base import Accepted, BrokerAuthError, NotSent, Refused, Unknown, WriteOutcome
+from engine.broker.base import Accepted, Broker, BrokerAuthError, Gate, NotSent, Refused, Unknown, WriteOutcome
 from engine.broker.values import BrokerOrder
 from engine.domain.enums import Variety
 from engine.domain.order import Order
@@ -27,8 +26,6 @@ from engine.runtime.mailbox import Reply
 
 _log = structlog.get_logger(__name__)
 
-_SLOT_WAIT_S = 2.0
-_SLOT_LOOK_S = 0.05
 _TIMEOUT_S = 20.0
 _ANSWER_TIMEOUT_S = 45.0
 _WATCH_S = 2.0
@@ -102,22 +99,23 @@ class Canceller:
             reply.answer(None)
 
     async def ask(self, broker_order_id: str, variety: Variety) -> WriteOutcome:
-        """Ask the broker to cancel. Raises BrokerUnavailable when there is no session."""
-        with trio.move_on_after(_SLOT_WAIT_S):
-            while not self._turns.take_slot(urgent=True):  # noqa: ASYNC110 -- bounded; the budget has no event
-                await trio.sleep(_SLOT_LOOK_S)
-        broker = await self._session.broker()
-        if not await self._context.still_leads():
-            return NotSent(reason="FENCED: another engine leads; ask it", gated=True)
-        crashpoint("C.before_request")
-        outcome: WriteOutcome = Unknown(reason=f"no answer within {_TIMEOUT_S:g} s")
-        with trio.move_on_after(_TIMEOUT_S):
-            outcome = await broker.cancel(broker_order_id, variety)
+        """Ask the broker to cancel, in its turn. Raises BrokerUnavailable when there is no session."""
+        asked: list[Broker] = []
+
+        async def request(gate: Gate) -> WriteOutcome:
+            broker = await self._session.broker()
+            asked.append(broker)
+            if not await self._context.still_leads():
+                return NotSent(reason="FENCED: another engine leads; ask it", gated=True)
+            crashpoint("C.before_request")
+            with trio.move_on_after(_TIMEOUT_S):
+                return await broker.cancel(broker_order_id, variety, gate=gate)
+            return Unknown(reason=f"no answer within {_TIMEOUT_S:g} s")
+
+        outcome = await self._turns.call(request)
         crashpoint("C.after_answer")
-        if isinstance(outcome, Refused) and outcome.rate_limited:
-            self._turns.hold_calls(COOL_DOWN_S)
         if isinstance(outcome, Refused) and outcome.auth_blocked:
-            self._session.died(broker, outcome.message)
+            self._session.died(asked[0], outcome.message)
         return outcome
 
     def start_excess(self, excess: Sequence[tuple[Order, BrokerOrder]], nursery: trio.Nursery) -> None:

@@ -17,6 +17,7 @@ import trio
 
 from engine.actors.account_session import AccountSession
 from engine.actors.audit_writer import AuditWriter
+from engine.actors.call_budget import BudgetView
 from engine.actors.cancelling import Cancelled, Canceller
 from engine.actors.dispatching import Dispatcher
 from engine.actors.executor_context import ExecutorContext, Send
@@ -34,7 +35,6 @@ from engine.broker.values import BrokerOrder
 from engine.clock import Clock, trading_day
 from engine.domain.enums import OrderStatus
 from engine.domain.order import Order
-from engine.domain.pacing import Pacer
 from engine.errors import (
     BrokerUnavailable,
     ConflictError,
@@ -82,8 +82,7 @@ class Executor:
             multiplier=context.multiplier,
         )
         self._session = AccountSession(account_id, context)
-        pacer = Pacer(context.orders_per_second, context.orders_per_minute, context.orders_per_day)
-        self._turns = Dispatcher(context, self.desk, pacer)
+        self._turns = Dispatcher(context, self.desk)
         self._watch = OrderWatch(
             context, self.desk, self._session, free=self._turns.free, cancel_excess=self._cancel_excess
         )
@@ -137,6 +136,10 @@ class Executor:
     def queue(self) -> OrderQueue:
         """The orders that wait for their turn."""
         return self._turns.queue
+
+    def budget(self) -> BudgetView:
+        """Return the budget of order calls, which other accounts of the same login share."""
+        return self._turns.budget()
 
     @property
     def in_flight(self) -> int:
@@ -385,7 +388,7 @@ class Executor:
 
     def _restore(self, history: AccountHistory) -> None:
         crashpoint("R4.history_read")
-        self._turns.restart(history.sent_today)
+        self._turns.restart(history)
         self._sender.restart(self._incarnation)
         self.desk.restore(history)
         self._session.restore()

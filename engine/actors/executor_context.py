@@ -9,8 +9,9 @@ from uuid import UUID
 
 import msgspec
 
+from engine.actors.call_budget import CallBudgets
 from engine.actors.order_desk import AccountHistory
-from engine.broker.base import Broker
+from engine.broker.base import Broker, Refused
 from engine.domain.enums import AccountStatus, Exchange
 from engine.domain.instruments import Instrument
 from engine.domain.order import Order
@@ -34,6 +35,10 @@ def _nobodys(_tag: str) -> bool:
 
 def _one() -> int:
     return 1
+
+
+def _any_size(_exchange: Exchange, _symbol: str) -> int | None:
+    return None
 
 
 async def _leads() -> bool:
@@ -72,11 +77,20 @@ class Turns(Protocol):
     def is_alone(self, order: Order) -> bool:
         """Whether *order* holds its instrument, and no other order does."""
 
-    def take_slot(self) -> bool:
-        """Take one call of the account's budget."""
+    def take_slot(self, order: Order | None = None) -> bool:
+        """Take a call of the account's budget for another attempt of *order*."""
 
-    def hold_calls(self, seconds: float) -> None:
-        """Let no order go for so long: the broker asks for it."""
+    def departs(self, order: Order) -> bool:
+        """The first byte of *order* leaves now; False when the call that it took has lapsed."""
+
+    def landed(self, order: Order) -> None:
+        """An attempt of *order* is over: if nothing of it left, its call is free again."""
+
+    def short(self, order: Order) -> str | None:
+        """Return why *order* must not go because of the day's budget, None for an exit."""
+
+    def limited(self, refused: Refused) -> None:
+        """The broker refused a call for its rate."""
 
     def free(self, order: Order) -> None:
         """The order does not hold its instrument any more."""
@@ -122,6 +136,8 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     reduces risk goes by it, since it stays true while PostgreSQL is away and ``holds_lease`` does not.
     ``instrument`` and ``last_price`` (rupees) are what is known of an instrument now, ``protection`` is an
     account's market protection (percent, or -1), ``learn_freeze`` is told the largest order that an exchange takes.
+    ``pacer_key`` names the Zerodha account that the broker counts order calls by, ``budgets`` are those of the
+    process; ``freeze_quantity`` is the largest single order of an instrument, None if not known.
     """
 
     clock: Any
@@ -150,3 +166,6 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     last_price: Callable[[Exchange, str], Decimal | None] = _no_price
     protection: Callable[[UUID], Decimal] = _broker_table
     learn_freeze: Callable[[Exchange, str, int], bool] = _forget_freeze
+    pacer_key: Callable[[UUID], str] = str
+    budgets: CallBudgets = msgspec.field(default_factory=CallBudgets)
+    freeze_quantity: Callable[[Exchange, str], int | None] = _any_size

@@ -20,9 +20,8 @@ from engine.actors.dispatching import Dispatcher
 from engine.actors.executor_context import ExecutorContext
 from engine.actors.order_desk import OrderDesk
 from engine.actors.order_watch import OrderWatch
-from engine.actors.sending import COOL_DOWN_S
 from engine.actors.spawning import Spawner
-from engine.broker.base import Accepted, BrokerAuthError, NotSent, RefusalCode, Refused, Unknown, WriteOutcome
+from engine.broker.base import Accepted, BrokerAuthError, Gate, NotSent, RefusalCode, Refused, Unknown, WriteOutcome
 from engine.domain.attached import MAX_MODIFICATIONS
 from engine.domain.enums import OrderStatus, OrderType, Validity, Variety
 from engine.domain.order import Order
@@ -31,8 +30,6 @@ from engine.runtime.mailbox import Reply
 
 _log = structlog.get_logger(__name__)
 
-_SLOT_WAIT_S = 2.0
-_SLOT_LOOK_S = 0.05
 _TIMEOUT_S = 20.0
 _ANSWER_TIMEOUT_S = 60.0
 _WATCH_S = 2.0
@@ -158,18 +155,15 @@ class Modifier:
 
         Raises BrokerUnavailable when there is no session.
         """
-        with trio.move_on_after(_SLOT_WAIT_S):
-            while not self._turns.take_slot(urgent=True):  # noqa: ASYNC110 -- bounded; the budget has no event
-                await trio.sleep(_SLOT_LOOK_S)
         broker = await self._session.broker()
         if not await self._context.still_leads():
             return NotSent(reason="FENCED: another engine leads; ask it", gated=True)
         to_market = terms.order_type in _AT_MARKET
         self._desk.expect(order.id, terms.given())
-        outcome: WriteOutcome = Unknown(reason=f"no answer within {_TIMEOUT_S:g} s")
-        try:
+
+        async def request(turn: Gate) -> WriteOutcome:
             with trio.move_on_after(_TIMEOUT_S):
-                outcome = await broker.replace(
+                return await broker.replace(
                     self._desk.index.wire_id(order) or "",
                     order.variety,
                     quantity=terms.quantity,
@@ -178,15 +172,18 @@ class Modifier:
                     order_type=terms.order_type,
                     validity=terms.validity,
                     market_protection=self._context.protection(order.account_id) if to_market else None,
-                    gate=gate,
+                    gate=lambda: (None if gate is None else gate()) or turn(),
                 )
+            return Unknown(reason=f"no answer within {_TIMEOUT_S:g} s")
+
+        outcome: WriteOutcome = NotSent(reason="the request was not made")
+        try:
+            outcome = await self._turns.call(request)
         finally:
             if isinstance(outcome, Refused | NotSent):
                 self._desk.expect_no_more(order.id)
                 self._desk.tell_again(order.id)
             self._watch.look_soon()
-        if isinstance(outcome, Refused) and outcome.rate_limited:
-            self._turns.hold_calls(COOL_DOWN_S)
         if isinstance(outcome, Refused) and outcome.auth_blocked:
             self._session.died(broker, outcome.message)
         latest = self._desk.orders.get(order.id)

@@ -6,7 +6,7 @@ as far as its fills are in the books, so that its units never count nowhere.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -37,7 +37,9 @@ class AccountHistory(msgspec.Struct, frozen=True, kw_only=True):
     """What the ledger knows of an account: the start of its books.
 
     ``earlier`` are the broker's ids and the tags of the orders of the last week, however they ended;
-    ``attached`` its entries with exits, and those exits, in whatever state.
+    ``attached`` its entries with exits, and those exits, in whatever state. ``sent_today`` counts the order calls
+    of the day (every attempt, cancels and modifications too), and ``recent_calls`` are when (UTC) the latest of
+    them were made.
     """
 
     live_orders: Sequence[Order]
@@ -47,6 +49,7 @@ class AccountHistory(msgspec.Struct, frozen=True, kw_only=True):
     sent_today: int
     earlier: Sequence[tuple[str, str]] = ()
     attached: Sequence[Order] = ()
+    recent_calls: Sequence[datetime] = ()
 
 
 class OrderDesk:

@@ -1,11 +1,11 @@
 """Where an order of an account is found: by id, by the broker's id, by tag, and by what it still needs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
 from uuid import UUID
 
 from engine.broker.values import BrokerOrder
-from engine.domain.enums import OrderStatus, Variety
+from engine.domain.enums import Exchange, OrderStatus, Variety
 from engine.domain.order import Order
 
 ENDED_SHORT = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED, OrderStatus.EXPIRED, OrderStatus.FAILED})
@@ -32,10 +32,11 @@ class OrderIndex:
         self.icebergs: set[UUID] = set()
         # the leg of an iceberg that works now, by the broker's id
         self.live_legs: dict[UUID, str] = {}
+        self._by_instrument: dict[tuple[Exchange, str], dict[UUID, None]] = {}
 
     def restore(self, orders: Iterable[Order]) -> None:
         """Hold *orders* and no others; of what ended before it was sent no late word can come."""
-        for found in (self.orders, self.by_broker_id, self._by_tag, self._tags):
+        for found in (self.orders, self.by_broker_id, self._by_tag, self._tags, self._by_instrument):
             found.clear()
         for index in self._sets:
             index.clear()
@@ -54,6 +55,7 @@ class OrderIndex:
     def put(self, order: Order) -> None:
         """Hold *order* as it is now, found by the tags of its earlier attempts too: a 429 may have placed one."""
         self.orders[order.id] = order
+        self._by_instrument.setdefault(order.key, {})[order.id] = None
         # the broker may not keep the case of a tag
         self._by_tag[order.tag.upper()] = order.id
         self._tags.setdefault(order.id, set()).add(order.tag.upper())
@@ -81,6 +83,10 @@ class OrderIndex:
         order = self.orders.pop(order_id, None)
         if order is None:
             return None
+        alike = self._by_instrument[order.key]
+        del alike[order_id]
+        if not alike:
+            del self._by_instrument[order.key]
         for tag in self._tags.pop(order_id, ()):
             self._by_tag.pop(tag, None)
         if order.broker_order_id is not None:
@@ -93,6 +99,10 @@ class OrderIndex:
     def wire_id(self, order: Order) -> str | None:
         """Return the broker's id by which an order is changed or cancelled now: of an iceberg its live leg."""
         return self.live_legs.get(order.id, order.broker_order_id)
+
+    def of_instrument(self, key: tuple[Exchange, str]) -> Iterator[Order]:
+        """Yield the orders in an instrument."""
+        return (self.orders[order_id] for order_id in self._by_instrument.get(key, ()))
 
     def find(self, row: BrokerOrder) -> Order | None:
         """Return the order that a row of the order book is of, by the broker's id or by tag."""

@@ -12,6 +12,7 @@ import trio
 from engine.broker.base import Broker, BrokerAuthError
 from engine.broker.kite.adapter import KiteBroker
 from engine.broker.kite.origin import Origin
+from engine.broker.kite.read_pacer import ReadPacer
 from engine.broker.kite.reads import KiteReads
 from engine.broker.kite.session import paper_login
 from engine.broker.kite.wire import OrderWire
@@ -26,6 +27,7 @@ class Sessions:
 
     *paper_url* says where the paper exchange listens, once it does. *heard* is told the date of every answer
     of the broker, and how many seconds it took; the paper exchange runs by this engine's own clock.
+    *local_address* is the address by which order calls and reads leave for Kite, None for any.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Sessions:
         timeout_s: float,
         paper_url: Callable[[], str | None],
         heard: Callable[[str | None, float], None] | None = None,
+        local_address: str | None = None,
     ) -> None:
         self._directory = directory
         self._clock = clock
@@ -44,6 +47,9 @@ class Sessions:
         self._timeout_s = timeout_s
         self._paper_url = paper_url
         self._heard = heard
+        self._local_address = local_address
+        # by API key: a new session of it goes on with the same budget
+        self._read_pacers: dict[tuple[str, str], ReadPacer] = {}
         self._pools: dict[str, tuple[OrderWire, KiteReads]] = {}
         self._brokers: dict[UUID, Broker] = {}
         self._opening: dict[UUID, trio.Lock] = {}
@@ -74,7 +80,16 @@ class Sessions:
             token = session.access_token
         if not token:
             raise BrokerAuthError(f"account {account.label}: nobody has logged in to the broker")
-        return KiteBroker(root, account.api_key, token, self._clock, self._timeout_s, wire=wire, reads=reads)
+        return KiteBroker(
+            root,
+            account.api_key,
+            token,
+            self._clock,
+            self._timeout_s,
+            wire=wire,
+            reads=reads,
+            read_pacer=self._read_pacers.setdefault((root, account.api_key), ReadPacer()),
+        )
 
     @property
     def can_read(self) -> bool:
@@ -111,9 +126,11 @@ class Sessions:
         pool = self._pools.get(root)
         if pool is None:
             origin = Origin.parse(root)
-            wire = OrderWire(origin, timeout_s=self._timeout_s)
-            heard = self._heard if root == self._kite_url else None
-            pool = self._pools[root] = (wire, KiteReads(origin, timeout_s=self._timeout_s, heard=heard))
+            is_kite = root == self._kite_url
+            heard, local = (self._heard, self._local_address) if is_kite else (None, None)
+            wire = OrderWire(origin, timeout_s=self._timeout_s, local_address=local)
+            reads = KiteReads(origin, timeout_s=self._timeout_s, heard=heard, local_address=local)
+            pool = self._pools[root] = (wire, reads)
         return pool
 
     async def aclose(self) -> None:

@@ -10,6 +10,7 @@ import msgspec
 import trio
 import typer
 
+from engine.cli.egress import order_address
 from engine.cli.places import (
     ConfigOption,
     DataDirOption,
@@ -63,7 +64,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def doctor(config: ConfigOption = None, data_dir: DataDirOption = None, json: JsonOption = False) -> None:
-    """Check keys, stores, migrations, journal durability, clock and disk; exit 1 on any failure."""
+    """Check keys, clock, disk, the address of orders, stores, migrations and the journal; exit 1 on any failure."""
     settings, folder = config_of(config), data_dir_of(data_dir)
     findings = trio.run(_examine, settings, folder)
     if json:
@@ -80,6 +81,7 @@ async def _examine(settings: Config, folder: Path) -> list[Finding]:
         await _check("keys", lambda: trio.to_thread.run_sync(_keys, settings, folder)),
         await _check("clock", _clock),
         await _check("disk", lambda: trio.to_thread.run_sync(_disk, folder)),
+        await _check("order address", lambda: order_address(settings)),
     ]
     try:
         async with open_stores(settings, folder) as stores:

@@ -83,6 +83,18 @@ def _host(host: str) -> str | None:
     return None if _VISIBLE.fullmatch(host) and "/" not in host else "a host name or an IP address"
 
 
+def _local_address(text: str) -> str | None:
+    wish = "an IP address of this machine, such as 203.0.113.7, or an empty text"
+    if not text:
+        return None
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return wish
+    unusable = address.is_unspecified or address.is_multicast or "%" in text
+    return wish if unusable else None
+
+
 def _networks(networks: tuple[str, ...]) -> str | None:
     for network in networks:
         try:
@@ -190,6 +202,7 @@ CHECKS: Mapping[str, Check] = {
     "broker.kite.root_url": _secure_url("https", "http"),
     "broker.kite.ws_url": _secure_url("wss", "ws"),
     "broker.kite.login_url": _secure_url("https", "http"),
+    "broker.kite.local_address": _local_address,
     "telegram.api_url": _secure_url("https", "http"),
     "telegram.bot_token": _token,
     "telegram.secret_token": _header_token,

@@ -68,7 +68,10 @@ class RedisConfig(Section, frozen=True, kw_only=True):
 
 
 class KiteConfig(Section, frozen=True, kw_only=True):
-    """``[broker.kite]``: addresses and pace of Kite Connect v3, per account."""
+    """``[broker.kite]``: addresses and pace of Kite Connect v3, per account.
+
+    ``local_address`` is the address of this machine that order calls and reads leave by, empty for any.
+    """
 
     root_url: str = "https://api.kite.trade"
     ws_url: str = "wss://ws.kite.trade"
@@ -77,6 +80,16 @@ class KiteConfig(Section, frozen=True, kw_only=True):
     orders_per_minute: Count = 400
     orders_per_day: Count = 5000
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 7.0
+    local_address: str = ""
+    ipv4_only: bool = False
+
+    @property
+    def leaves_by(self) -> str | None:
+        """The local address that sockets are bound to, None for whatever the system picks.
+
+        The wildcard of IPv4 keeps the name's IPv6 addresses from being tried: they cannot be reached from it.
+        """
+        return self.local_address or ("0.0.0.0" if self.ipv4_only else None)  # noqa: S104 -- nothing listens
 
 
 class BrokerConfig(Section, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 from datetime import date, datetime, time, timedelta
 
 from engine.clock import IST
-from engine.domain.calendar import is_trading_day, session
+from engine.domain.calendar import Phase, spans
 from engine.domain.enums import Exchange
 
 AMO_RELEASED_AT = time(9, 0)
@@ -24,10 +24,10 @@ def session_of(exchange: Exchange, day: date, *, all_day: bool) -> tuple[datetim
     start = datetime.combine(day, time(), IST)
     if all_day:
         return start, start + timedelta(days=1)
-    if not is_trading_day(day):
+    found = [span for span in spans(exchange, day) if span.phase is Phase.OPEN]
+    if not found:
         return None
-    opens, closes = session(exchange)
-    return datetime.combine(day, opens, IST), datetime.combine(day, closes, IST)
+    return datetime.combine(day, found[0].start, IST), datetime.combine(day, found[-1].end, IST)
 
 
 def last_open(exchange: Exchange, now: datetime) -> datetime:

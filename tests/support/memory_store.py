@@ -10,11 +10,12 @@ import trio.lowlevel
 
 from engine.actors.order_desk import AccountHistory
 from engine.actors.risk import UserHistory
+from engine.clock import trading_day
 from engine.domain.audit import GENESIS
 from engine.domain.enums import (
     OrderStatus,
 )
-from engine.domain.order import Order
+from engine.domain.order import CHANGE_NOTES, Order
 from engine.errors import StoreUnavailable
 from engine.journal.keys import order_of
 from engine.store.ledger import Batch, Head, JournalCursor, LedgerRefused
@@ -133,12 +134,18 @@ class MemoryStore:
         )
         watched = [o for o in mine if o.status in LIVE or (o.trading_day == day and o.status in WATCHED)]
         ids = {o.id for o in watched}
+        changes = [
+            e.at
+            for e in self.order_events
+            if e.detail.startswith(CHANGE_NOTES) and trading_day(e.at) == day and e.order_id in {o.id for o in mine}
+        ]
         return AccountHistory(
             live_orders=watched,
             fills=[f for f in self.fills.values() if f.order_id in ids],
             positions=[(p, d) for p, d in self.positions.values() if p.account_id == account_id],
             broker_ids_today=[o.broker_order_id for o in mine if o.broker_order_id and o.trading_day == day],
-            sent_today=sum(o.submitting_at is not None and o.trading_day == day for o in mine),
+            sent_today=sum(max(o.attempt, 1) for o in mine if o.submitting_at and o.trading_day == day) + len(changes),
+            recent_calls=[*(o.submitting_at for o in mine if o.submitting_at), *changes],
             earlier=[(o.broker_order_id, o.tag) for o in mine if o.broker_order_id],
             attached=[o for o in mine if o.is_attached or o.stop_loss is not None or o.target is not None],
         )

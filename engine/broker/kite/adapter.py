@@ -20,7 +20,8 @@ from engine.broker.kite.errors import classify
 from engine.broker.kite.forms import OrderNotEncodable, checked_order_id, place_form, replace_form
 from engine.broker.kite.instruments import parse_instruments
 from engine.broker.kite.origin import Origin
-from engine.broker.kite.reads import KiteReads, Params
+from engine.broker.kite.read_pacer import ReadPacer
+from engine.broker.kite.reads import KiteReads, Params, ReadRateLimited
 from engine.broker.kite.wire import OrderWire
 from engine.broker.outcome import Gate, PlaceOutcome, RefusalCode, Refused, WriteOutcome, always_open
 from engine.broker.values import (
@@ -53,6 +54,7 @@ class KiteBroker(Broker):
     somebody logs in: writes are then refused with ``auth_blocked``, reads raise BrokerAuthError.
     *timeout_s* bounds a write. *wire* and *reads*, when given, are shared and stay open on aclose: with
     many accounts always share them, for each loads the certificate store and keeps its own pool.
+    *read_pacer* is that of the API key, which outlives sessions; without one reads are not paced.
     Raises ConfigError for an unusable address or token.
     """
 
@@ -66,6 +68,7 @@ class KiteBroker(Broker):
         *,
         wire: OrderWire | None = None,
         reads: KiteReads | None = None,
+        read_pacer: ReadPacer | None = None,
     ) -> None:
         origin = Origin.parse(root_url)
         self._clock = clock
@@ -74,6 +77,7 @@ class KiteBroker(Broker):
         self._owned_reads = reads is None
         self._wire = wire or OrderWire(origin, timeout_s=timeout_s)
         self._reads = reads or KiteReads(origin, timeout_s=timeout_s)
+        self._read_pacer = read_pacer
         self._head = (
             f" HTTP/1.1\r\nHost: {origin.authority}\r\nX-Kite-Version: {routes.API_VERSION}\r\n"
             f"User-Agent: {_USER_AGENT}\r\nAccept: application/json\r\nAccept-Encoding: identity\r\n"
@@ -185,7 +189,7 @@ class KiteBroker(Broker):
         return await _decoded(parse_instruments, await self._get(path))
 
     async def last_prices(self, keys: Sequence[str]) -> dict[str, Decimal]:
-        """Return last prices of *keys*, 1000 to a call; the caller paces (one call a second)."""
+        """Return last prices of *keys*, 1000 to a call, one call a second."""
         found: dict[str, Decimal] = {}
         for start in range(0, len(keys), _PRICES_PER_CALL):
             params = [("i", key) for key in keys[start : start + _PRICES_PER_CALL]]
@@ -231,7 +235,15 @@ class KiteBroker(Broker):
     async def _get(self, path: str, params: Params = ()) -> bytes:
         if self._authorization is None:
             raise BrokerAuthError(f"{path}: no access token: log in first")
-        return await self._reads.get(path, headers=self._read_headers, params=params)
+        pacer = self._read_pacer
+        if pacer is None:
+            return await self._reads.get(path, headers=self._read_headers, params=params)
+        await pacer.turn(path)
+        try:
+            return await self._reads.get(path, headers=self._read_headers, params=params)
+        except ReadRateLimited:
+            pacer.limited(path)
+            raise
 
 
 def _path_of(route: str, broker_order_id: str) -> str:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from engine.actors.order_queue import OrderQueue
 from engine.domain.enums import Exchange
+from engine.domain.pacing import Lane
 
 A, B = (Exchange.NSE, "INFY"), (Exchange.NSE, "SBIN")
 NOW = 1_000  # ns of the boot-time clock
@@ -19,7 +20,7 @@ def ids(count):
 
 def drain(queue):
     gone = []
-    while (head := queue.next()) is not None:
+    while (head := queue.next(Lane.ENTRY)) is not None:
         queue.remove(*head)
         gone.append(head[1])
     return gone
@@ -47,11 +48,11 @@ def test_busy_instrument_waits_while_the_other_goes():
     queue.hold(A, held)
     queue.push(A, waiting, LATER)
     queue.push(B, other, LATER)
-    assert queue.next() == (B, other)
+    assert queue.next(Lane.ENTRY) == (B, other)
     queue.remove(B, other)
-    assert queue.next() is None
+    assert queue.next(Lane.ENTRY) is None
     queue.free(A, held)
-    assert queue.next() == (A, waiting)
+    assert queue.next(Lane.ENTRY) == (A, waiting)
 
 
 def test_instrument_held_twice_is_free_after_the_second():
@@ -60,9 +61,9 @@ def test_instrument_held_twice_is_free_after_the_second():
     queue.hold(A, two)
     queue.push(A, waiting, LATER)
     queue.free(A, one)
-    assert queue.next() is None
+    assert queue.next(Lane.ENTRY) is None
     queue.free(A, two)
-    assert queue.next() == (A, waiting)
+    assert queue.next(Lane.ENTRY) == (A, waiting)
 
 
 def test_unrecorded_order_blocks_what_stands_behind_it_only():
@@ -70,7 +71,7 @@ def test_unrecorded_order_blocks_what_stands_behind_it_only():
     queue.push(A, one, LATER, recorded=False)
     queue.push(A, two, LATER)
     queue.push(B, other, LATER)
-    assert queue.next() == (B, other)
+    assert queue.next(Lane.ENTRY) == (B, other)
     assert queue.waiting() == [(A, two), (B, other)]
     queue.record(A, one)
     assert drain(queue) == [one, two, other]
@@ -82,7 +83,7 @@ def test_removing_an_unrecorded_head_lets_the_next_go():
     queue.push(A, two, LATER)
     assert queue.remove(A, one)
     assert not queue.remove(A, one)
-    assert queue.next() == (A, two)
+    assert queue.next(Lane.ENTRY) == (A, two)
 
 
 def test_expired_tells_each_once_even_behind_a_busy_instrument():
@@ -113,7 +114,10 @@ def test_expired_leaves_out_what_has_gone():
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["push", "push_new", "record", "go", "free", "drop"]), st.integers(0, 2)), max_size=60
+    st.tuples(
+        st.sampled_from(["push", "push_new", "record", "go", "free", "drop", "exit", "entry"]), st.integers(0, 2)
+    ),
+    max_size=60,
 )
 
 
@@ -123,6 +127,7 @@ def test_queue_does_what_a_plain_list_does(steps):
     keys = [(Exchange.NSE, name) for name in "XYZ"]
     waiting: list[tuple[tuple[Exchange, str], UUID]] = []
     unrecorded: set[UUID] = set()
+    exits: set[UUID] = set()
     busy: dict[tuple[Exchange, str], UUID] = {}
     number = 0
     for step, index in steps:
@@ -138,20 +143,29 @@ def test_queue_does_what_a_plain_list_does(steps):
             order = min(unrecorded)
             unrecorded.discard(order)
             queue.record(next(k for k, o in waiting if o == order), order)
-        elif step == "go" and (head := queue.next()) is not None:
+        elif step == "go" and (head := queue.next(Lane.ENTRY)) is not None:
             queue.remove(*head)
             queue.hold(*head)
             waiting.remove(head)
+            exits.discard(head[1])
             busy[head[0]] = head[1]
         elif step == "free" and key in busy:
             queue.free(key, busy.pop(key))
+        elif step in ("exit", "entry") and waiting:
+            # a change of lane keeps the place in the instrument's own line
+            entry = waiting[index % len(waiting)]
+            queue.sort(*entry, Lane.EXIT if step == "exit" else Lane.ENTRY)
+            (exits.add if step == "exit" else exits.discard)(entry[1])
         elif step == "drop" and waiting:
             gone = waiting.pop(index % len(waiting))
             unrecorded.discard(gone[1])
+            exits.discard(gone[1])
             assert queue.remove(*gone)
         heads = [next(entry for entry in waiting if entry[0] == k) for k in {k for k, _ in waiting}]
         free = [entry for entry in heads if entry[0] not in busy and entry[1] not in unrecorded]
-        assert queue.next() == min(free, key=lambda entry: entry[1], default=None)
+        for lane in (Lane.ENTRY, Lane.EXIT):
+            of_lane = [entry for entry in free if (entry[1] in exits) == (lane is Lane.EXIT)]
+            assert queue.next(lane) == min(of_lane, key=lambda entry: entry[1], default=None)
         assert len(queue) == len(waiting)
         assert all(queue.is_free(k) == (k not in busy and k not in {w for w, _ in waiting}) for k in keys)
         assert queue.waiting() == [entry for entry in waiting if entry[1] not in unrecorded]
