@@ -92,8 +92,9 @@ class ExchangeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Behaviour of one paper exchange.
 
     ``seed`` drives the price process and partial fills. ``record_path`` is the truth record (None:
-    nothing is kept). ``market_open`` False closes the market; ``enforce_hours`` opens it only from
-    09:15 to 15:30 IST on weekdays. ``partial_fills`` fills an order in several trades.
+    nothing is kept). ``market_open`` False closes the market; ``enforce_hours`` takes orders
+    only on weekdays in the hours of their exchange; prices then move from 09:15 to 15:30 IST.
+    ``partial_fills`` fills an order in several trades.
     ``rejection`` says whether refusals by risk checks (circuit, funds, holdings, hours) come with
     HTTP 400 ("sync") or as a REJECTED order ("async"). ``order_ids`` picks the 19-digit or the
     15-digit form. ``token_expiry`` ends sessions at 06:00 IST. ``control_routes`` adds ``/_control/``

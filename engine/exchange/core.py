@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from engine.clock import trading_day
 from engine.exchange import errors, portfolio_rows, rows
+from engine.exchange.calculators import Calculators
 from engine.exchange.config import Behaviour, ExchangeConfig, ExchangeError
 from engine.exchange.desk import OrderDesk
 from engine.exchange.events import AccountOpened, Event, OrderRequested, SessionClosed, SessionOpened
@@ -25,6 +26,7 @@ from engine.exchange.instruments import Master, build_master, with_closes
 from engine.exchange.market import Market
 from engine.exchange.orders import BookEntry, Order
 from engine.exchange.portfolio import PositionKey, PositionTotals
+from engine.exchange.portfolio_desk import PortfolioDesk
 from engine.exchange.quotes import QuoteForm, quote_row
 from engine.exchange.ratelimit import RateLimiter
 from engine.exchange.replay import Replay
@@ -50,6 +52,8 @@ class Exchange:
         self.desk = OrderDesk(self.state, self.market, config, self._count_order)
         self.gtts = GttDesk(self.state, self.market, self.desk)
         self.checks = RiskChecks(self.state, self.market)
+        self.calculators = Calculators(self.market)
+        self.portfolio_desk = PortfolioDesk(self.state, self.checks, token)
         self.limiter = RateLimiter(config.limits)
         self.static_ips = read_addresses(config.static_ips)
         self._request_tokens: dict[str, tuple[str, datetime]] = {}
@@ -267,7 +271,10 @@ class Exchange:
     def order_history(self, account: Account, order_id: str, now: datetime) -> list[dict[str, Any]]:
         """Return the history rows of an order, oldest first. Raises KiteRefusal for an unknown id."""
         entry = self._entry(account, order_id, now)
-        return [rows.history_row(order, self.state.behaviour) for order in entry.history]
+        found = [rows.history_row(order, self.state.behaviour) for order in entry.history]
+        # nobody has looked the instrument up by then (kite.md 6.4)
+        found[0]["instrument_token"] = 1
+        return found
 
     def order_trades(self, account: Account, order_id: str, now: datetime) -> list[dict[str, Any]]:
         """Return the trades of an order. Raises KiteRefusal for an unknown id."""
@@ -294,6 +301,16 @@ class Exchange:
         """Return what is held from earlier days."""
         master = self.roll(now)
         return portfolio_rows.holdings(self.state.portfolios[account.user_id], master, self.market, now)
+
+    def compact_holdings(self, account: Account, now: datetime) -> list[dict[str, Any]]:
+        """Return what is held, quantities alone."""
+        self.roll(now)
+        return portfolio_rows.compact_holdings(self.state.portfolios[account.user_id])
+
+    def holdings_summary(self, account: Account, now: datetime) -> dict[str, Any]:
+        """Return what the holdings cost and are worth."""
+        master = self.roll(now)
+        return portfolio_rows.holdings_summary(self.state.portfolios[account.user_id], master, self.market, now)
 
     def holdings_auctions(self, account: Account, now: datetime) -> list[dict[str, Any]]:
         """Return the auctions that shares held may be sold in."""

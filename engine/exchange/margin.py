@@ -1,8 +1,8 @@
-"""What orders and positions block of an account's money. Flat percentages, no SPAN.
+"""What orders and positions block of an account's money: flat percentages under Kite's names.
 
-Delivery pays in full; intraday shares block a fifth; futures 15 % of the contract; bought options
-their premium; sold options 15 % of the strike's value; MTF a quarter. One pool of money serves every
-segment. What reduces a position blocks nothing.
+Delivery pays in full; intraday shares block a fifth, MTF a quarter; futures 12 % of the contract as
+"span" and 3 % as "exposure"; bought options their premium; sold options the same shares of the
+strike's value. One pool of money serves every segment. What reduces a position blocks nothing.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,9 +16,33 @@ from engine.exchange.portfolio import Portfolio, PositionKey, PositionTotals
 
 _INTRADAY = Decimal("0.20")
 _MTF = Decimal("0.25")
-_DERIVATIVE = Decimal("0.15")
+_SPAN = Decimal("0.12")
+_EXPOSURE = Decimal("0.03")
 
 Find = Callable[[str], Instrument | None]
+
+
+class MarginParts(msgspec.Struct, frozen=True, kw_only=True):
+    """What an order blocks, in rupees, by Kite's names; ``var`` is that of shares."""
+
+    span: Decimal = Decimal(0)
+    exposure: Decimal = Decimal(0)
+    option_premium: Decimal = Decimal(0)
+    var: Decimal = Decimal(0)
+
+    @property
+    def total(self) -> Decimal:
+        """All of it."""
+        return self.span + self.exposure + self.option_premium + self.var
+
+    def plus(self, other: "MarginParts") -> "MarginParts":
+        """Return the sum of both."""
+        return MarginParts(
+            span=self.span + other.span,
+            exposure=self.exposure + other.exposure,
+            option_premium=self.option_premium + other.option_premium,
+            var=self.var + other.var,
+        )
 
 
 class Funds(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +52,7 @@ class Funds(msgspec.Struct, frozen=True, kw_only=True):
 
     cash: Decimal
     delivery: Decimal
-    positions: Decimal
+    positions: MarginParts
     orders: Decimal
     realised: Decimal
     unrealised: Decimal
@@ -36,7 +60,7 @@ class Funds(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def used(self) -> Decimal:
         """All that is not available: blocked money and losses, less profit."""
-        return self.delivery + self.positions + self.orders - self.realised - self.unrealised
+        return self.delivery + self.positions.total + self.orders - self.realised - self.unrealised
 
     @property
     def net(self) -> Decimal:
@@ -48,7 +72,7 @@ def unit_margin(product: str, sign: int, price: Decimal, instrument: Instrument)
     """Return the rupees that one unit of an order at *price* blocks; a delivery sale blocks none."""
     if product == "CNC" and sign < 0:
         return Decimal(0)
-    return _blocked(product, sign, price * instrument.multiplier, 1, instrument)
+    return _parts(product, sign, price * instrument.multiplier, 1, instrument).total
 
 
 def exit_capacity(order: Order, portfolio: Portfolio, queued: int) -> int:
@@ -75,7 +99,8 @@ def funds_of(
 
     The part of a lane that closes a position blocks nothing; it is taken off all its orders alike.
     """
-    delivery = blocked = realised = unrealised = Decimal(0)
+    delivery = realised = unrealised = Decimal(0)
+    blocked = MarginParts()
     for key, totals in portfolio.positions.items():
         if key.product == "CNC":
             delivery += totals.buy_value - totals.sell_value
@@ -84,7 +109,7 @@ def funds_of(
         instrument = find(key.instrument)
         if totals.quantity and instrument is not None:
             sign = 1 if totals.quantity > 0 else -1
-            blocked += _blocked(key.product, sign, totals.open_value, abs(totals.quantity), instrument)
+            blocked = blocked.plus(_parts(key.product, sign, totals.open_value, abs(totals.quantity), instrument))
             unrealised += min(Decimal(0), _unrealised(totals, last_price(key.instrument)))
     orders = Decimal(0)
     for name, lane in lanes.items():
@@ -114,14 +139,22 @@ def _unrealised(totals: PositionTotals, last_price: Decimal) -> Decimal:
     return worth - totals.open_value if totals.quantity > 0 else worth + totals.open_value
 
 
-def _blocked(product: str, sign: int, value: Decimal, quantity: int, instrument: Instrument) -> Decimal:
+def margin_parts(product: str, sign: int, price: Decimal, quantity: int, instrument: Instrument) -> MarginParts:
+    """Return what *quantity* units of an order at *price* rupees block, apart by kind; a delivery sale blocks none."""
+    if product == "CNC" and sign < 0:
+        return MarginParts()
+    return _parts(product, sign, price * quantity * instrument.multiplier, quantity, instrument)
+
+
+def _parts(product: str, sign: int, value: Decimal, quantity: int, instrument: Instrument) -> MarginParts:
     match instrument.instrument_type:
         case "CE" | "PE" if sign > 0:
-            return value
+            return MarginParts(option_premium=value)
         case "CE" | "PE":
-            return (instrument.strike or Decimal(0)) * quantity * instrument.multiplier * _DERIVATIVE
+            strike_value = (instrument.strike or Decimal(0)) * quantity * instrument.multiplier
+            return MarginParts(span=strike_value * _SPAN, exposure=strike_value * _EXPOSURE)
         case "FUT":
-            return value * _DERIVATIVE
+            return MarginParts(span=value * _SPAN, exposure=value * _EXPOSURE)
     if product == "CNC":
-        return value
-    return value * (_MTF if product == "MTF" else _INTRADAY)
+        return MarginParts(var=value)
+    return MarginParts(var=value * (_MTF if product == "MTF" else _INTRADAY))

@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.domain.instruments import Instrument
 from engine.exchange.instruments import Master
-from engine.exchange.margin import Funds
+from engine.exchange.margin import Funds, MarginParts
 from engine.exchange.market import Market
 from engine.exchange.orders import average
 from engine.exchange.portfolio import Holding, Portfolio, PositionKey, PositionTotals
@@ -187,12 +187,13 @@ def margin_row(funds: Funds) -> dict[str, Any]:
         },
         "utilised": {
             "debits": _rupees(funds.used),
-            "exposure": _rupees(funds.positions + funds.orders),
+            # working orders block under one name, whatever they become
+            "exposure": _rupees(funds.positions.exposure + funds.positions.var + funds.orders),
             "m2m_realised": _rupees(-funds.realised),
             "m2m_unrealised": _rupees(-funds.unrealised),
-            "option_premium": 0,
+            "option_premium": _rupees(funds.positions.option_premium),
             "payout": 0,
-            "span": 0,
+            "span": _rupees(funds.positions.span),
             "holding_sales": 0,
             "turnover": 0,
             "liquid_collateral": 0,
@@ -205,7 +206,9 @@ def margin_row(funds: Funds) -> dict[str, Any]:
 def empty_margin_row() -> dict[str, Any]:
     """Return the commodity segment: one pool of money, shown under equity, serves all segments."""
     zero = Decimal(0)
-    return margin_row(Funds(cash=zero, delivery=zero, positions=zero, orders=zero, realised=zero, unrealised=zero))
+    return margin_row(
+        Funds(cash=zero, delivery=zero, positions=MarginParts(), orders=zero, realised=zero, unrealised=zero)
+    )
 
 
 def _rupees(value: Decimal) -> Decimal | int:

@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException
 from engine.exchange import rows
 from engine.exchange.errors import KiteRefusal
 from engine.exchange.page import add_page
+from engine.exchange.routes_calculators import add_calculator_routes
 from engine.exchange.routes_gtt import add_gtt_routes
 from engine.exchange.routes_market import add_market_routes
 from engine.exchange.routes_orders import add_order_routes
@@ -36,6 +37,7 @@ def build_app(gateway: Gateway) -> QuartTrio:
     add_order_routes(app, gateway)
     add_gtt_routes(app, gateway)
     add_portfolio_routes(app, gateway)
+    add_calculator_routes(app, gateway)
     add_market_routes(app, gateway)
     add_page(app, gateway)
     return app
@@ -62,6 +64,10 @@ def _add_session_routes(app: QuartTrio, gateway: Gateway) -> None:
         exchange.close_session(request.args.get("api_key", ""), request.args.get("access_token", ""), clock.now())
         await gateway.settle()
         return success(True)
+
+    @app.get("/user/profile/full")
+    async def full_profile() -> Response:
+        return success(rows.full_profile_row(gateway.reader()))
 
     @app.get("/user/profile")
     async def profile() -> Response:

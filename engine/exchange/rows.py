@@ -215,3 +215,18 @@ def profile_row(account: Account) -> dict[str, Any]:
         "avatar_url": None,
         "meta": {"demat_consent": "consent"},
     }
+
+
+def full_profile_row(account: Account) -> dict[str, Any]:
+    """Return the answer of ``GET /user/profile/full``; nothing personal in it is anybody's."""
+    return {
+        **profile_row(account),
+        "twofa_type": "totp",
+        "twofa_timestamp": "2021-01-01 09:00:00",
+        "password_timestamp": "2021-01-01 09:00:00",
+        "phone": "*0000",
+        "pan": "*0000",
+        "bank_accounts": [{"name": "PAPER BANK", "branch": "", "account": "*0000"}],
+        "dp_ids": ["0000000000000000"],
+        "tags": [],
+    }

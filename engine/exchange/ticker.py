@@ -100,7 +100,7 @@ class Connection:
 
 
 class Ticker:
-    """All connections of one exchange. Use: `admit`, `leave`, `push` for each order update, `run` as a task."""
+    """All connections of one exchange. Use: `admit`, `begin`, `leave`, `push` for each update, `run` as a task."""
 
     def __init__(self, exchange: Exchange, clock: Clock, config: ExchangeConfig, faults: PushFaults) -> None:
         self._exchange = exchange
@@ -128,8 +128,13 @@ class Ticker:
             raise errors.too_many()
         connection = Connection(account, access_token)
         of_app.append(connection)
-        self._plan(connection, self.faults.connection())
+        _plan(connection, self.faults.connection())
         return connection
+
+    def begin(self, connection: Connection, cut: Callable[[], None]) -> None:
+        """Take up an accepted connection; *cut* ends it at once, without a word."""
+        connection.cut = cut
+        self._carry_out(connection, trio.current_time())
 
     def leave(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
@@ -143,10 +148,13 @@ class Ticker:
         self.faults.put(rules)
         for connection in self.connections:
             connection.is_silent, connection.has_heartbeat = False, True
-            self._plan(connection, self.faults.connection())
+            _plan(connection, self.faults.connection())
+        self._misbehave()
 
     def push(self, update: Update) -> None:
         """Tell an order update to every connection of its account's app."""
+        if update.account.api_key not in self._connections:
+            return
         row = rows.push_row(update.order, update.status)
         text = rows.encode({"type": "order", "id": "", "data": row}).decode()
         user_id = update.account.user_id
@@ -237,11 +245,6 @@ class Ticker:
             if connection.account.user_id == user_id:
                 connection.tell(text)
 
-    def _plan(self, connection: Connection, rules: tuple[PushRule, ...]) -> None:
-        moment = trio.current_time()
-        connection.plans = [(moment + (rule.after_s or 0.0), rule.fault) for rule in rules]
-        self._carry_out(connection, moment)
-
     def _misbehave(self) -> None:
         moment = trio.current_time()
         for connection in self.connections:
@@ -264,6 +267,11 @@ class Ticker:
                     now = self._clock.now()
                     if self._is_valid(connection, now):
                         self._exchange.close_session(connection.account.api_key, connection.access_token, now)
+
+
+def _plan(connection: Connection, rules: tuple[PushRule, ...]) -> None:
+    moment = trio.current_time()
+    connection.plans = [(moment + (rule.after_s or 0.0), rule.fault) for rule in rules]
 
 
 def _taken(plans: list[tuple[float, str]], moment: float) -> Iterator[str]:

@@ -67,7 +67,7 @@ class TickerSocket:
         # are shielded, so a client that takes nothing can only be got rid of under the server
         stream = send.__self__.send.__self__.send.__self__.stream
         # closing a socket is at once; what waits on it fails
-        connection.cut = stream.socket.close
+        self._ticker.begin(connection, stream.socket.close)
         async with trio.open_nursery() as nursery:
 
             async def drain() -> None:

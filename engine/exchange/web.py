@@ -61,10 +61,15 @@ def refused(refusal: KiteRefusal) -> Response:
     return Response(rows.encode(body), status=refusal.status, content_type=_JSON)
 
 
-async def form_fields() -> dict[str, str]:
-    """Return the form-encoded body; of a repeated field the last, empty ones included."""
+async def form_pairs() -> list[tuple[str, str]]:
+    """Return the form-encoded body as it came: repeated fields and empty ones included."""
     body: bytes = await request.get_data(cache=True, as_text=False, parse_form_data=False)
     try:
-        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100))
+        return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100)
     except ValueError as exc:
         raise bad_input("The request body is not form-encoded UTF-8.") from exc
+
+
+async def form_fields() -> dict[str, str]:
+    """Return the form-encoded body; of a repeated field the last, empty ones included."""
+    return dict(await form_pairs())

@@ -124,3 +124,71 @@ async def test_official_client_slices_automatically(tmp_path: Path) -> None:
         )
         assert len(answer["children"]) == 2
         assert [row["quantity"] for row in await call(kite.orders)] == [1755, 65]
+
+
+async def test_official_client_keeps_gtts(tmp_path: Path) -> None:
+    async with running_exchange(tmp_path, login=False) as exchange:
+        kite = await logged_in(exchange)
+        await exchange.set_price("NSE:INFY", "1450.00")
+        order = {"transaction_type": "SELL", "quantity": 10, "order_type": "LIMIT", "product": "MIS"}
+        oco = [{**order, "price": 1400.0}, {**order, "price": 1500.0}]
+        two_leg = (await call(kite.place_gtt, "two-leg", "INFY", "NSE", [1401.0, 1499.5], 1450.0, oco))["trigger_id"]
+        single = (await call(kite.place_gtt, "single", "INFY", "NSE", [1300.0], 1450.0, oco[:1]))["trigger_id"]
+        changed = await call(kite.modify_gtt, two_leg, "two-leg", "INFY", "NSE", [1402.0, 1499.5], 1450.0, oco)
+        assert changed["trigger_id"] == two_leg
+        assert (await call(kite.delete_gtt, single))["trigger_id"] == single
+        assert [row["id"] for row in await call(kite.get_gtts)] == [two_leg]
+        await exchange.set_price("NSE:INFY", "1499.50")
+        fired = await call(kite.get_gtt, two_leg)
+        assert fired["status"] == "triggered"
+        assert fired["orders"][0]["result"] is None
+        (placed,) = await call(kite.orders)
+        assert fired["orders"][1]["result"]["order_result"]["order_id"] == placed["order_id"]
+        assert (placed["price"], placed["meta"]) == (1500, {"gtt": two_leg})
+
+
+async def test_official_client_calculates_converts_and_reads_holdings(tmp_path: Path) -> None:
+    async with running_exchange(tmp_path, login=False) as exchange:
+        kite = await logged_in(exchange)
+        await exchange.set_price("NSE:INFY", "1450.00")
+        order = {
+            "exchange": "NSE",
+            "tradingsymbol": "INFY",
+            "transaction_type": "BUY",
+            "variety": "regular",
+            "product": "MIS",
+            "order_type": "MARKET",
+            "quantity": 10,
+        }
+        (margin,) = await call(kite.order_margins, [order])
+        assert (margin["total"], margin["charges"]["brokerage"]) == (2900, 4.35)
+        basket = await call(kite.basket_order_margins, [order], True, "compact")
+        assert basket["final"]["total"] == 2900
+        (note,) = await call(kite.get_virtual_contract_note, [{**order, "order_id": "1", "average_price": 1450.0}])
+        assert note["charges"]["total"] == pytest.approx(margin["charges"]["total"])
+        assert (await call(kite.trigger_range, "BUY", "NSE:INFY"))["NSE:INFY"]["upper"] == 1450
+        await call(place(kite, price=1450.0))
+        assert await call(kite.convert_position, "NSE", "INFY", "BUY", "day", 4, "MIS", "CNC") is True
+        held = {row["product"]: row["quantity"] for row in (await call(kite.positions))["net"]}
+        assert held == {"MIS": 6, "CNC": 4}
+        assert await call(kite.get_auction_instruments) == []
+
+
+async def test_official_client_places_every_variety(tmp_path: Path) -> None:
+    async with running_exchange(tmp_path, login=False) as exchange:
+        kite = await logged_in(exchange)
+        await exchange.set_price("NSE:INFY", "1450.00")
+        await call(place(kite, variety="iceberg", price=1440.0, iceberg_legs=2, iceberg_quantity=5))
+        await call(place(kite, variety="amo", price=1440.0))
+        entry = await call(place(kite, variety="co", price=1450.0, trigger_price=1430.0))
+        book = await call(kite.orders)
+        assert [(row["variety"], row["status"]) for row in book] == [
+            ("iceberg", "OPEN"),
+            ("amo", "AMO REQ RECEIVED"),
+            ("co", "COMPLETE"),
+            ("co", "TRIGGER PENDING"),
+        ]
+        stop = book[-1]["order_id"]
+        assert await call(kite.modify_order, "co", stop, parent_order_id=entry, trigger_price=1435.0) == stop
+        assert await call(kite.exit_order, "co", stop, parent_order_id=entry) == stop
+        assert [row["status"] for row in await call(kite.orders)][-1] == "COMPLETE"

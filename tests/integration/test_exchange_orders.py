@@ -84,3 +84,70 @@ async def test_iceberg_legs_are_recorded_and_not_released_twice(tmp_path: Path) 
         second.use_token(token)
         async with second.client() as client:
             assert [row["status"] for row in await book(client)] == ["COMPLETE"] * 3
+
+
+async def test_holdings_are_authorised_in_the_browser_and_then_sold(tmp_path: Path) -> None:
+    async with running_exchange(tmp_path) as exchange, exchange.client() as client:
+        await exchange.behave(needs_authorisation=True)
+        empty = await client.post("/portfolio/holdings/authorise")
+        request_id = empty.json()["data"]["request_id"]
+        path = f"/connect/portfolio/authorise/holdings/{exchange.api_key}/{request_id}"
+        assert (await client.get(path)).status_code == 200
+        assert (await client.get(path)).json()["message"] == "Invalid `request_id`."
+        unknown = await client.post("/portfolio/holdings/authorise", data={"isin": "INE0", "quantity": "1"})
+        assert (unknown.status_code, unknown.json()["message"]) == (400, "Invalid `isin`.")
+        lopsided = await client.post("/portfolio/holdings/authorise", data={"isin": ["a", "b"], "quantity": "1"})
+        assert lopsided.json()["message"] == "Missing or empty field `quantity`"
+        for name in ("summary", "compact", "auctions"):
+            assert (await client.get(f"/portfolio/holdings/{name}")).json()["status"] == "success"
+        assert (await client.get("/user/profile/full")).json()["data"]["user_id"] == exchange.user_id
+
+
+async def test_wrong_method_is_405_in_kites_envelope(tmp_path: Path) -> None:
+    async with running_exchange(tmp_path) as exchange, exchange.client() as client:
+        wrong = (("PATCH", "/orders"), ("GET", "/margins/orders"), ("PUT", "/gtt/triggers"), ("POST", "/trades"))
+        for method, path in wrong:
+            answer = await client.request(method, path)
+            assert (answer.status_code, answer.json()["status"]) == (405, "error"), path
+        assert (await client.get("/gtt/triggers/99")).status_code == 404
+
+
+async def test_calculators_want_a_session_and_a_json_array(tmp_path: Path) -> None:
+    async with running_exchange(tmp_path) as exchange, exchange.client() as client:
+        for path in ("/margins/orders", "/margins/basket", "/charges/orders"):
+            refused = await client.post(path, json=[], headers={"Authorization": "token x:y"})
+            assert (refused.status_code, refused.json()["error_type"]) == (403, "TokenException")
+            odd = await client.post(path, content=b"\xff{")
+            assert (odd.status_code, odd.json()["error_type"]) == (400, "InputException")
+
+
+async def test_gtts_and_conversions_are_in_the_record(tmp_path: Path) -> None:
+    async with running_exchange(tmp_path) as first, first.client() as client:
+        await quiet(first)
+        condition = '{"exchange":"NSE","tradingsymbol":"INFY","trigger_values":[1400.0],"last_price":1450.0}'
+        order = '[{"transaction_type":"BUY","quantity":1,"product":"CNC","price":1400.5,"order_type":"LIMIT"}]'
+        form = {"type": "single", "condition": condition, "orders": order}
+        made = await client.post("/gtt/triggers", data=form)
+        trigger_id = made.json()["data"]["trigger_id"]
+        await place(client)
+        asked = {
+            "exchange": "NSE",
+            "tradingsymbol": "INFY",
+            "transaction_type": "BUY",
+            "position_type": "day",
+            "quantity": "4",
+            "old_product": "MIS",
+            "new_product": "CNC",
+        }
+        assert (await client.put("/portfolio/positions", data=asked)).json()["data"] is True
+        before = (await client.get("/portfolio/positions")).json()
+        token = first.access_token
+    async with running_exchange(tmp_path, login=False) as second:
+        second.use_token(token)
+        await second.set_price("NSE:INFY", "1450.00")
+        async with second.client() as client:
+            assert (await client.get("/portfolio/positions")).json() == before
+            (trigger,) = (await client.get("/gtt/triggers")).json()["data"]
+            assert (trigger["id"], trigger["status"]) == (trigger_id, "active")
+            await second.set_price("NSE:INFY", "1400.00")
+            assert (await client.get(f"/gtt/triggers/{trigger_id}")).json()["data"]["status"] == "triggered"

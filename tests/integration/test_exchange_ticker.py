@@ -31,12 +31,6 @@ async def place(client: httpx.AsyncClient, variety: str = "regular", **fields: s
     return str(answer.json()["data"]["order_id"])
 
 
-async def misbehave(exchange: RunningExchange, *rules: dict[str, Any]) -> None:
-    async with httpx.AsyncClient(base_url=exchange.base_url) as client:
-        answer = await client.post("/_control/ticker-faults", json={"rules": list(rules)})
-        assert answer.status_code == 200, answer.text
-
-
 async def listening(client: TickerClient) -> None:
     """Wait until the server has taken up what the client said so far."""
     await client.send({"a": "subscribe", "v": [RELIANCE]})
@@ -248,7 +242,7 @@ async def test_ticker_chatterbox_is_closed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("fault", "status"), [("refuse_403", 403), ("refuse_429", 429)])
 async def test_ticker_fault_refuses_handshakes_as_often_as_told(tmp_path: Path, fault: str, status: int) -> None:
     async with running_exchange(tmp_path) as exchange:
-        await misbehave(exchange, {"fault": fault, "count": 1})
+        await exchange.set_ticker_faults({"fault": fault, "count": 1})
         with pytest.raises(Refused) as refused:
             async with ticker(exchange):
                 pass
@@ -264,24 +258,24 @@ async def three_fills(exchange: RunningExchange, rest: httpx.AsyncClient) -> lis
 
 async def test_ticker_fault_duplicate_sends_twice(tmp_path: Path) -> None:
     async with running_exchange(tmp_path) as exchange, exchange.client() as rest, ticker(exchange) as client:
-        await misbehave(exchange, {"fault": "duplicate", "skip": 1, "count": 1})
+        await exchange.set_ticker_faults({"fault": "duplicate", "skip": 1, "count": 1})
         await three_fills(exchange, rest)
         assert [(await client.order())["tag"] for _ in range(4)] == ["N0", "N1", "N1", "N2"]
 
 
 async def test_ticker_fault_missing_leaves_out_and_reorder_swaps(tmp_path: Path) -> None:
     async with running_exchange(tmp_path) as exchange, exchange.client() as rest, ticker(exchange) as client:
-        await misbehave(exchange, {"fault": "missing", "count": 1})
+        await exchange.set_ticker_faults({"fault": "missing", "count": 1})
         await three_fills(exchange, rest)
         assert [(await client.order())["tag"] for _ in range(2)] == ["N1", "N2"]
-        await misbehave(exchange, {"fault": "reorder", "count": 1, "after_s": 30})
+        await exchange.set_ticker_faults({"fault": "reorder", "count": 1, "after_s": 30})
         await three_fills(exchange, rest)
         assert [(await client.order())["tag"] for _ in range(3)] == ["N1", "N0", "N2"]
 
 
 async def test_ticker_fault_reorder_lets_a_last_update_go_in_the_end(tmp_path: Path) -> None:
     async with running_exchange(tmp_path, **FAST) as exchange, exchange.client() as rest, ticker(exchange) as client:
-        await misbehave(exchange, {"fault": "reorder", "after_s": 0.01})
+        await exchange.set_ticker_faults({"fault": "reorder", "after_s": 0.01})
         await exchange.set_price("NSE:INFY", "1390.00")
         order_id = await place(rest)
         assert (await client.order())["order_id"] == order_id
@@ -300,7 +294,7 @@ async def everything_until_the_end(exchange: RunningExchange, client: TickerClie
 
 async def test_ticker_fault_silent_says_nothing_while_the_connection_stands(tmp_path: Path) -> None:
     async with running_exchange(tmp_path, **FAST) as exchange, exchange.client() as rest:
-        await misbehave(exchange, {"fault": "silent", "count": 1})
+        await exchange.set_ticker_faults({"fault": "silent", "count": 1})
         async with ticker(exchange) as dead, ticker(exchange) as other:
             await exchange.set_price("NSE:INFY", "1390.00")
             for client in (dead, other):
@@ -314,11 +308,11 @@ async def test_ticker_fault_silent_says_nothing_while_the_connection_stands(tmp_
 
 async def test_ticker_fault_silent_is_over_when_the_rule_is_lifted(tmp_path: Path) -> None:
     async with running_exchange(tmp_path, **FAST) as exchange, exchange.client() as rest, ticker(exchange) as client:
-        await misbehave(exchange, {"fault": "silent"})
+        await exchange.set_ticker_faults({"fault": "silent"})
         await exchange.set_price("NSE:INFY", "1390.00")
         await place(rest, tag="LOST")
         await rest.get("/orders")
-        await misbehave(exchange)
+        await exchange.set_ticker_faults()
         await place(rest, tag="HEARD")
         assert (await client.order())["tag"] in ("LOST", "HEARD")
         await heartbeat(client)
@@ -326,7 +320,7 @@ async def test_ticker_fault_silent_is_over_when_the_rule_is_lifted(tmp_path: Pat
 
 async def test_ticker_fault_no_heartbeat_leaves_ticks_alone(tmp_path: Path) -> None:
     async with running_exchange(tmp_path, **FAST) as exchange:
-        await misbehave(exchange, {"fault": "no_heartbeat", "count": 1})
+        await exchange.set_ticker_faults({"fault": "no_heartbeat", "count": 1})
         async with ticker(exchange) as mute, ticker(exchange) as other:
             await exchange.set_price("NSE:INFY", "1390.00")
             await mute.send({"a": "subscribe", "v": [INFY]})
@@ -339,18 +333,22 @@ async def test_ticker_fault_no_heartbeat_leaves_ticks_alone(tmp_path: Path) -> N
 async def test_ticker_fault_logout_ends_the_session_and_drop_only_the_connection(tmp_path: Path) -> None:
     async with running_exchange(tmp_path, **FAST) as exchange, exchange.client() as rest:
         async with ticker(exchange) as client:
-            await misbehave(exchange, {"fault": "drop", "count": 1})
+            await exchange.set_ticker_faults({"fault": "drop", "count": 1})
+            assert await client.closed() in (None, 1006)
+        await exchange.set_ticker_faults({"fault": "drop", "count": 1})
+        async with ticker(exchange) as client:
+            # a new one is hit as well
             assert await client.closed() in (None, 1006)
         assert (await rest.get("/orders")).status_code == 200
         async with ticker(exchange) as client:
-            await misbehave(exchange, {"fault": "logout", "count": 1})
+            await exchange.set_ticker_faults({"fault": "logout", "count": 1})
             assert await client.closed() == 1008
         assert (await rest.get("/orders")).status_code == 403
 
 
 async def test_ticker_faults_count_their_hits(tmp_path: Path) -> None:
     async with running_exchange(tmp_path) as exchange, exchange.client() as rest, ticker(exchange) as client:
-        await misbehave(exchange, {"fault": "refuse_403"}, {"fault": "duplicate"})
+        await exchange.set_ticker_faults({"fault": "refuse_403"}, {"fault": "duplicate"})
         await exchange.set_price("NSE:INFY", "1390.00")
         await place(rest)
         await client.order()
