@@ -81,6 +81,11 @@ class Market:
         """Whether the market never closes."""
         return self._all_day
 
+    @property
+    def keeps_to_limits(self) -> bool:
+        """Whether no price can lie outside the circuit limits: none is pinned, none comes from a file."""
+        return not self._pins and self.replay is None
+
     def pin(self, key: str, price: Decimal | None) -> None:
         """Hold ``EXCHANGE:SYMBOL`` at *price* rupees; None lets it move again."""
         if price is None:
