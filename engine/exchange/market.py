@@ -83,6 +83,11 @@ class Market:
         """Whether the market never closes."""
         return self._all_day
 
+    @property
+    def keeps_to_limits(self) -> bool:
+        """Whether no price can lie outside the circuit limits: none is pinned, none comes from a file."""
+        return not self._pins and self.replay is None
+
     def pin(self, key: str, price: Decimal | None) -> None:
         """Hold ``EXCHANGE:SYMBOL`` at *price* rupees; None lets it move again."""
         if price is None:
@@ -96,13 +101,14 @@ class Market:
 
     def last_price(self, instrument: Instrument, now: datetime) -> Decimal:
         """Return the last traded price at *now*, a multiple of the tick within the circuit limits."""
-        pinned = self._pins.get(instrument.key)
+        key = instrument.key
+        pinned = self._pins.get(key)
         if pinned is not None:
             return pinned
-        latest = self._latest.get(instrument.key)
+        latest = self._latest.get(key)
         if latest is None or latest[0] is not instrument or latest[1] != now:
             # one order asks for the same price up to four times
-            latest = self._latest[instrument.key] = (instrument, now, self.price_at(instrument, now))
+            latest = self._latest[key] = (instrument, now, self.price_at(instrument, now))
         return latest[2]
 
     def price_at(self, instrument: Instrument, moment: datetime) -> Decimal:

@@ -192,12 +192,14 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.price * self.quantity * self.multiplier
 
 
-_CHANGES = tuple(field for field in Stage.__struct_fields__ if field != "at")
+# a stage holds nothing but plain values and these, so that naming what it sets copies nothing
+_AS_THEY_ARE = (Decimal, datetime)
 
 
 def advance(order: Order, stage: Stage) -> Order:
     """Return *order* as *stage* leaves it."""
-    changes = {name: value for name in _CHANGES if (value := getattr(stage, name)) is not UNSET}
+    changes = msgspec.to_builtins(stage, builtin_types=_AS_THEY_ARE)
+    del changes["at"]
     return msgspec.structs.replace(order, **changes)
 
 
@@ -270,14 +272,17 @@ class AccountBook:
 
     def weigh(self, before: Order | None, after: Order) -> None:
         """Keep the sums of the order's lane: *before* is the order as it was weighed last."""
-        lane = self.lanes.setdefault(after.lane, Lane())
+        name = after.lane
+        lane = self.lanes.get(name)
+        if lane is None:
+            lane = self.lanes[name] = Lane()
         if before is not None:
             lane.remaining -= before.remaining
             lane.blocked -= before.remaining * before.unit_margin
         lane.remaining += after.remaining
         lane.blocked += after.remaining * after.unit_margin
         if not lane.remaining:
-            del self.lanes[after.lane]
+            del self.lanes[name]
 
     def of_earlier_days(self, now: datetime) -> list[BookEntry]:
         """Entries whose IST day is over; an AMO that waits for the market has no day yet."""

@@ -14,10 +14,14 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.broker.base import Accepted, always_open
+from engine.broker.kite.adapter import KiteBroker
+from engine.clock import SystemClock
 from engine.exchange.config import Limits
 from engine.exchange.core import Exchange
 from engine.exchange.events import OrderRequested
 from engine.exchange.fast_lane import FastLane
+from tests.support.broker_orders import committed_order
 from tests.support.exchange import RunningExchange, running_exchange
 from tests.support.raw_http import Answer, RawConnection, raw_connection
 
@@ -108,7 +112,7 @@ reads = st.sampled_from(
         "/orders",
         "/trades",
         "/portfolio/positions",
-        "/quote/ltp?i=NSE:INFY&i=NSE%3ANIFTY+50&i=NSE:NIFTY%2050&i=x",
+        "/quote/ltp?i=NSE:INFY&i=NSE%3ANIFTY+50&i=NSE:NIFTY%2050&i=NSE%3AM%26M&i=x",
         "/quote/ltp",
     ]
 )
@@ -146,7 +150,7 @@ async def play(exchange: RunningExchange, wanted: list, headers: tuple[str, ...]
     return answers
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(wanted=steps)
 def test_both_roads_answer_the_same_bytes_and_leave_the_same_record(wanted, tmp_path_factory, served) -> None:
     async def both() -> None:
@@ -163,6 +167,27 @@ def test_both_roads_answer_the_same_bytes_and_leave_the_same_record(wanted, tmp_
         assert outcomes[0] == outcomes[1]
 
     trio.run(both)
+
+
+async def test_every_repeated_call_of_the_engines_adapter_takes_the_lane(tmp_path: Path, served: list[str]) -> None:
+    async with running_exchange(tmp_path) as exchange:
+        await exchange.set_price("NSE:INFY", "1500.00")
+        broker = KiteBroker(exchange.base_url, exchange.api_key, exchange.access_token, SystemClock())
+        order = committed_order()
+        outcome = await broker.place(order, always_open)
+        assert isinstance(outcome, Accepted)
+        await broker.cancel(outcome.broker_order_id, order.variety)
+        await broker.orders()
+        await broker.trades()
+        await broker.positions()
+        await broker.last_prices(["NSE:INFY", "NSE:M&M", "NSE:NIFTY 50"])
+        await broker.aclose()
+    order_id = outcome.broker_order_id
+    assert served == [
+        "POST /orders/regular",
+        f"DELETE /orders/regular/{order_id}",
+        *("GET /orders", "GET /trades", "GET /portfolio/positions", "GET /quote/ltp"),
+    ]
 
 
 async def test_pipelined_requests_of_both_roads_are_answered_in_turn(tmp_path: Path, served: list[str]) -> None:
@@ -324,3 +349,53 @@ async def test_stop_answers_the_request_at_hand_and_closes_idle_connections(tmp_
         assert await busy.is_closed()
         assert await idle.is_closed()
     assert len([event for event in exchange.record() if isinstance(event, OrderRequested)]) == 1
+
+
+noise = st.lists(
+    st.one_of(
+        st.binary(max_size=40),
+        st.sampled_from(
+            [
+                b"POST /orders/regular HTTP/1.1\r\n",
+                b"GET /orders HTTP/1.1\r\nHost: h\r\n\r\n",
+                b"Content-Length: 3\r\n",
+                b"Transfer-Encoding: chunked\r\n",
+                b"Host: h\r\n",
+                b"\r\n",
+                b"\r\n\r\n",
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+                b"Upgrade: h2c\r\nConnection: Upgrade\r\n",
+            ]
+        ),
+    ),
+    max_size=12,
+)
+
+
+def test_no_bytes_bring_the_exchange_down_or_place_an_order(tmp_path: Path) -> None:
+    async def bombard() -> None:
+        async with running_exchange(tmp_path) as exchange:
+
+            @settings(max_examples=80, deadline=None)
+            @given(pieces=noise)
+            def strike(pieces: list[bytes]) -> None:
+                trio.from_thread.run(one, pieces)
+
+            async def one(pieces: list[bytes]) -> None:
+                async with connected(exchange) as connection:
+                    try:
+                        for piece in pieces:
+                            await connection.send(piece)
+                        await connection.stream.send_eof()
+                        with trio.move_on_after(5) as waiting:
+                            while await connection.stream.receive_some(65536):
+                                pass
+                        assert not waiting.cancelled_caught
+                    except trio.BrokenResourceError:
+                        pass  # it has hung up on the noise
+
+            await trio.to_thread.run_sync(strike)
+            async with connected(exchange) as connection:
+                assert (await connection.ask(encoded(exchange, BOOK))).body == b'{"status":"success","data":[]}'
+
+    trio.run(bombard)
