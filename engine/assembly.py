@@ -1,5 +1,6 @@
 """The trading side, built and wired: who is told what by whom, and with which settings."""
 
+import random
 from decimal import Decimal
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from engine.actors.crew import Crew
 from engine.actors.dead_letters import DeadLetters
 from engine.actors.decision import Rules
 from engine.actors.executor import Executor, ExecutorContext
+from engine.actors.feeds import Feeds
 from engine.actors.ingest import EarlierDeliveries, Ingest
 from engine.actors.instrument_master import InstrumentMaster
 from engine.actors.intake import Passage
@@ -18,6 +20,7 @@ from engine.actors.killswitch_file import KillFile
 from engine.actors.killswitch_guardian import KillSwitchGuardian
 from engine.actors.lease_keeper import LeaseKeeper
 from engine.actors.ledger_reader import LedgerReader
+from engine.actors.market_data import MarketData
 from engine.actors.prices import Prices
 from engine.actors.registrar import Registrar
 from engine.actors.risk import RiskActor, RiskContext
@@ -82,13 +85,27 @@ class Trading:
             timeout_s=config.broker.kite.timeout_s,
             paper_url=lambda: infrastructure.exchange_url,
             heard=self.clock_watch.heard,
+            ws_url=config.broker.kite.ws_url,
         )
         self.registrar = Registrar(
             directory=directory, vault=vault, ledger=ledger, clock=clock, on_account=self._account_changed
         )
         self.master = InstrumentMaster(any_broker=self.sessions.any, clock=clock)
-        self.prices = Prices(any_broker=self.sessions.any)
+        self.prices = Prices(any_broker=self.sessions.any, changed=lambda key, price: market.changed(key, price))
         self.crew = Crew(make_risk=self._make_risk, make_executor=self._make_executor, trip=self._trip)
+        market = MarketData(
+            self.prices, book=lambda: self.master.book, listener=lambda user_id: self.crew.risk_actors.get(user_id)
+        )
+        self.feeds = Feeds(
+            crew=self.crew,
+            directory=directory,
+            clock=clock,
+            market=market,
+            broker=config.broker.mode,
+            ticket=self.sessions.ticket,
+            alert=lambda subject, text: self.alert(subject, text),
+            rng=random.Random(),  # noqa: S311 -- spreads reconnects, guards nothing
+        )
         self.guardian = KillSwitchGuardian(
             switches=kill,
             file=kill_file,
@@ -174,6 +191,7 @@ class Trading:
             live_executors=lambda: len(self.crew.executors),
             clock_suspect=self.clock_watch.suspect,
             max_age_s=float(self._config.signals.max_age_s),
+            live_price=self.prices.live,
         )
 
     def _decide(self, passage: Passage) -> None:
@@ -260,7 +278,9 @@ class Trading:
         return [
             self.crew.users.child_spec(),
             self.crew.accounts.child_spec(),
+            self.feeds.supervisor.child_spec(),
             ChildSpec(name="crew", start=self.crew.run),
+            ChildSpec(name="feed-keeper", start=self.feeds.run),
             ChildSpec(name="instruments", start=self.master.run),
             ChildSpec(name="prices", start=self.prices.run),
             ChildSpec(name="clock-watch", start=self.clock_watch.run),

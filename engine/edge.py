@@ -104,6 +104,7 @@ class Edge:
                 "watchdog": watchdog,
                 "dead_letters": trading.dead_letters,
                 "clock_watch": trading.clock_watch,
+                "feeds": trading.feeds,
             },
         )
 

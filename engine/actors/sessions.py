@@ -14,6 +14,7 @@ from engine.broker.kite.adapter import KiteBroker
 from engine.broker.kite.origin import Origin
 from engine.broker.kite.reads import KiteReads
 from engine.broker.kite.session import paper_login
+from engine.broker.kite.ticker import Ticket
 from engine.broker.kite.wire import OrderWire
 from engine.clock import Clock
 from engine.domain.directory import Account, Directory
@@ -24,8 +25,9 @@ from engine.errors import BrokerUnavailable
 class Sessions:
     """Opens brokers for accounts.
 
-    *paper_url* says where the paper exchange listens, once it does. *heard* is told the date of every answer
-    of the broker, and how many seconds it took; the paper exchange runs by this engine's own clock.
+    *ws_url* is where Kite's ticker is, *paper_url* says where the paper exchange listens, once it does. *heard*
+    is told the date of every answer of the broker, and how many seconds it took; the paper exchange runs by
+    this engine's own clock.
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class Sessions:
         timeout_s: float,
         paper_url: Callable[[], str | None],
         heard: Callable[[str | None, float], None] | None = None,
+        ws_url: str = "",
     ) -> None:
         self._directory = directory
         self._clock = clock
         self._kite_url = kite_url
         self._timeout_s = timeout_s
         self._paper_url = paper_url
+        self._ws_url = ws_url
         self._heard = heard
         self._pools: dict[str, tuple[OrderWire, KiteReads]] = {}
         self._brokers: dict[UUID, Broker] = {}
@@ -98,6 +102,16 @@ class Sessions:
     def forget(self, account_id: UUID) -> None:
         """Use new credentials of the account from the next `open` on."""
         self._brokers.pop(account_id, None)
+
+    def ticket(self, account_id: UUID) -> Ticket | None:
+        """Return what opens the account's ticker with the session that is open now; None without one."""
+        account, broker = self._directory.accounts.get(account_id), self._brokers.get(account_id)
+        if account is None or not isinstance(broker, KiteBroker):
+            return None
+        paper = account.broker == "paper"
+        # the paper exchange has its ticker at its own address
+        url = (self._paper_url() or "").replace("http", "ws", 1) if paper else self._ws_url
+        return broker.ticket(url) if url else None
 
     def _root(self, account: Account) -> str:
         if account.broker != "paper":
