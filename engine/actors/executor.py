@@ -185,15 +185,17 @@ class Executor:
         """
         if not self._ready:
             return  # the book is read before the first order goes
-        desk = self.desk
         self._watch.look_soon()
-        is_known = broker_order_id in desk.known_broker_ids or broker_order_id in desk.index.by_broker_id
         # one whose answer is on its way has no id yet: the push has overtaken it
-        if is_known or (broker_order_id is not None and desk.index.submitting):
+        if broker_order_id is not None and (self.knows(broker_order_id) or self.in_flight):
             return
         if trio.current_time() - self._stranger_at >= _STRANGERS_APART_S:
             self._stranger_at = trio.current_time()
             self._reconciler.ask()
+
+    def knows(self, broker_order_id: str) -> bool:
+        """Whether the broker's order is in the books of today."""
+        return broker_order_id in self.desk.known_broker_ids or broker_order_id in self.desk.index.by_broker_id
 
     @property
     def has_business(self) -> bool:
