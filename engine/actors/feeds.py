@@ -105,6 +105,8 @@ class Feeds:
             "orderUpdates": sum(feed.updates for feed in feeds),
             "orderNews": sum(feed.news for feed in feeds),
             "pricesTold": self._market.told,
+            "pricesPolled": self._market.polled,
+            "pricesLive": self._market.live,
         }
 
     # the keeper

@@ -71,6 +71,16 @@ class MarketData:
         for exchange, symbol in users:
             self._prices.watch(f"{exchange}:{symbol}")
 
+    @property
+    def polled(self) -> int:
+        """Instruments whose price is polled."""
+        return self._prices.polled_count
+
+    @property
+    def live(self) -> int:
+        """Instruments whose price a ticker keeps."""
+        return self._prices.live_count
+
     # from a feed
 
     @property

@@ -57,9 +57,14 @@ class Prices:
         return self._watched.keys()
 
     @property
-    def polled(self) -> int:
+    def polled_count(self) -> int:
         """How many keys are kept fresh by quotes, for want of a ticker."""
         return len(self._watched) - len(self._live)
+
+    @property
+    def live_count(self) -> int:
+        """How many keys a ticker keeps."""
+        return len(self._live)
 
     def get(self, key: str) -> Decimal | None:
         """Return the last price known of *key*, or None."""
