@@ -1,5 +1,6 @@
 """The trading side, built and wired: who is told what by whom, and with which settings."""
 
+import random
 from decimal import Decimal
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from engine.actors.crew import Crew
 from engine.actors.dead_letters import DeadLetters
 from engine.actors.decision import Rules
 from engine.actors.executor import Executor, ExecutorContext
+from engine.actors.feeds import Feeds
 from engine.actors.freeze_keeper import FreezeKeeper
 from engine.actors.ingest import EarlierDeliveries, Ingest
 from engine.actors.instrument_master import InstrumentMaster
@@ -19,6 +21,7 @@ from engine.actors.killswitch_file import KillFile
 from engine.actors.killswitch_guardian import KillSwitchGuardian
 from engine.actors.lease_keeper import LeaseKeeper
 from engine.actors.ledger_reader import LedgerReader
+from engine.actors.market_data import MarketData
 from engine.actors.prices import Prices
 from engine.actors.registrar import Registrar
 from engine.actors.risk import RiskActor, RiskContext
@@ -88,6 +91,7 @@ class Trading:
             paper_url=lambda: infrastructure.exchange_url,
             heard=self.clock_watch.heard,
             local_address=config.broker.kite.leaves_by,
+            ws_url=config.broker.kite.ws_url,
         )
         self.registrar = Registrar(
             directory=directory, vault=vault, ledger=ledger, clock=clock, on_account=self._account_changed
@@ -96,8 +100,21 @@ class Trading:
             any_broker=self.sessions.any, clock=clock, alert=lambda subject, text: self.alert(subject, text)
         )
         self.freeze = FreezeKeeper(master=self.master, ledger=ledger, clock=clock)
-        self.prices = Prices(any_broker=self.sessions.any)
+        self.prices = Prices(any_broker=self.sessions.any, changed=lambda key, price: market.changed(key, price))
         self.crew = Crew(make_risk=self._make_risk, make_executor=self._make_executor, trip=self._trip)
+        market = MarketData(
+            self.prices, book=lambda: self.master.book, listener=lambda user_id: self.crew.risk_actors.get(user_id)
+        )
+        self.feeds = Feeds(
+            crew=self.crew,
+            directory=directory,
+            clock=clock,
+            market=market,
+            broker=config.broker.mode,
+            ticket=self.sessions.ticket,
+            alert=lambda subject, text: self.alert(subject, text),
+            rng=random.Random(),  # noqa: S311 -- spreads reconnects, guards nothing
+        )
         self.guardian = KillSwitchGuardian(
             switches=kill,
             file=kill_file,
@@ -191,6 +208,7 @@ class Trading:
             learn_freeze=self.master.learn_freeze,
             pacer_key=self._pacer_key,
             freeze_quantity=self._freeze_quantity,
+            live_price=self.prices.live,
         )
 
     def _protection(self, account_id: UUID) -> Decimal:
@@ -310,7 +328,9 @@ class Trading:
         return [
             self.crew.users.child_spec(),
             self.crew.accounts.child_spec(),
+            self.feeds.supervisor.child_spec(),
             ChildSpec(name="crew", start=self.crew.run),
+            ChildSpec(name="feed-keeper", start=self.feeds.run),
             ChildSpec(name="instruments", start=self.master.run),
             ChildSpec(name="prices", start=self.prices.run),
             ChildSpec(name="clock-watch", start=self.clock_watch.run),

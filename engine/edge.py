@@ -107,6 +107,7 @@ class Edge:
                 "clock_watch": trading.clock_watch,
                 "freeze": trading.freeze,
                 "calendar": trading.calendar,
+                "feeds": trading.feeds,
             },
         )
 

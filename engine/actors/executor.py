@@ -9,6 +9,7 @@ UNKNOWN, never sent again.
 """
 
 from collections.abc import Sequence
+from math import inf
 from uuid import UUID
 
 import msgspec
@@ -33,7 +34,7 @@ from engine.actors.slicing import Slicer
 from engine.actors.spawning import Spawner
 from engine.broker.values import BrokerOrder
 from engine.clock import Clock, trading_day
-from engine.domain.enums import OrderStatus
+from engine.domain.enums import Exchange, OrderStatus
 from engine.domain.order import Order
 from engine.errors import (
     BrokerUnavailable,
@@ -53,6 +54,7 @@ _log = structlog.get_logger(__name__)
 
 _MAILBOX = 100_000
 _BARRIER_S = 30.0
+_STRANGERS_APART_S = 5.0
 _FIRST_READ_S = 3.0
 _OPENING_S = 5.0
 _OPENING_LOOK_S = 0.05
@@ -128,6 +130,7 @@ class Executor:
         self._askers: list[Reply[ReconcileReport]] = []
         self._incarnation = 0
         self._ready = False
+        self._stranger_at = -inf
         self._nursery: trio.Nursery | None = None
 
     # the public face
@@ -210,6 +213,37 @@ class Executor:
             self._nursery.start_soon(self._session.close, broker)
         self._turns.wake()
         self._watch.look_soon()
+
+    def order_update(self, broker_order_id: str | None = None) -> None:
+        """Read the order book soon: the broker has told of a change of this order, or may have of any (None).
+
+        A change of an order that is none of ours is left to reconciliation, which adopts it; asked for that
+        once in a few seconds at most, so that a flood of such updates costs the broker no flood of reads.
+        """
+        if not self._ready:
+            return  # the book is read before the first order goes
+        self._watch.look_soon()
+        # one whose answer is on its way has no id yet: the push has overtaken it
+        if broker_order_id is not None and (self.knows(broker_order_id) or self.in_flight):
+            return
+        if trio.current_time() - self._stranger_at >= _STRANGERS_APART_S:
+            self._stranger_at = trio.current_time()
+            self._reconciler.ask()
+
+    def knows(self, broker_order_id: str) -> bool:
+        """Whether the broker's order is in the books of today."""
+        return broker_order_id in self.desk.known_broker_ids or broker_order_id in self.desk.index.by_broker_id
+
+    @property
+    def has_business(self) -> bool:
+        """Whether the account has orders today, or holds anything."""
+        return bool(self.desk.orders) or self.desk.holdings.has_open
+
+    def instruments(self) -> set[tuple[Exchange, str]]:
+        """Return the instruments that are held or have an order that works at the broker, or may."""
+        index = self.desk.index
+        found = {self.desk.orders[order_id].key for order_id in index.open | index.open_external}
+        return found | {position.key[1:3] for position in self.desk.holdings.positions.values() if position.quantity}
 
     async def reconcile(self) -> ReconcileReport:
         """Compare orders, trades and positions with the broker's now, and say what was found.

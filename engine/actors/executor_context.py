@@ -41,6 +41,10 @@ def _any_size(_exchange: Exchange, _symbol: str) -> int | None:
     return None
 
 
+def _no_live_price(_key: str) -> Decimal | None:
+    return None
+
+
 async def _leads() -> bool:
     return True
 
@@ -138,6 +142,7 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     account's market protection (percent, or -1), ``learn_freeze`` is told the largest order that an exchange takes.
     ``pacer_key`` names the Zerodha account that the broker counts order calls by, ``budgets`` are those of the
     process; ``freeze_quantity`` is the largest single order of an instrument, None if not known.
+    ``live_price`` is the price of ``EXCHANGE:SYMBOL`` as a connected ticker keeps it, None without one.
     """
 
     clock: Any
@@ -169,3 +174,4 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     pacer_key: Callable[[UUID], str] = str
     budgets: CallBudgets = msgspec.field(default_factory=CallBudgets)
     freeze_quantity: Callable[[Exchange, str], int | None] = _any_size
+    live_price: Callable[[str], Decimal | None] = _no_live_price

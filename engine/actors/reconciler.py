@@ -216,7 +216,7 @@ class Reconciler:
         desk.drop_finished()
         found: Sequence[Found] = ()
         if positions is not None:
-            desk.holdings.mark(positions)
+            desk.holdings.mark(positions, live=self._context.live_price)
             survived = self._check.take(
                 look, positions, at_s=began, stirs=stirs, strangers=self._adopter.pending_instruments
             )

@@ -15,6 +15,7 @@ from engine.broker.kite.origin import Origin
 from engine.broker.kite.read_pacer import ReadPacer
 from engine.broker.kite.reads import KiteReads
 from engine.broker.kite.session import paper_login
+from engine.broker.kite.ticker import Ticket
 from engine.broker.kite.wire import OrderWire
 from engine.clock import Clock
 from engine.domain.directory import Account, Directory
@@ -25,9 +26,10 @@ from engine.errors import BrokerUnavailable
 class Sessions:
     """Opens brokers for accounts.
 
-    *paper_url* says where the paper exchange listens, once it does. *heard* is told the date of every answer
-    of the broker, and how many seconds it took; the paper exchange runs by this engine's own clock.
-    *local_address* is the address by which order calls and reads leave for Kite, None for any.
+    *ws_url* is where Kite's ticker is, *paper_url* says where the paper exchange listens, once it does. *heard*
+    is told the date of every answer of the broker, and how many seconds it took; the paper exchange runs by
+    this engine's own clock. *local_address* is the address by which order calls and reads leave for Kite, None
+    for any.
     """
 
     def __init__(
@@ -40,12 +42,14 @@ class Sessions:
         paper_url: Callable[[], str | None],
         heard: Callable[[str | None, float], None] | None = None,
         local_address: str | None = None,
+        ws_url: str = "",
     ) -> None:
         self._directory = directory
         self._clock = clock
         self._kite_url = kite_url
         self._timeout_s = timeout_s
         self._paper_url = paper_url
+        self._ws_url = ws_url
         self._heard = heard
         self._local_address = local_address
         # by API key: a new session of it goes on with the same budget
@@ -113,6 +117,16 @@ class Sessions:
     def forget(self, account_id: UUID) -> None:
         """Use new credentials of the account from the next `open` on."""
         self._brokers.pop(account_id, None)
+
+    def ticket(self, account_id: UUID) -> Ticket | None:
+        """Return what opens the account's ticker with the session that is open now; None without one."""
+        account, broker = self._directory.accounts.get(account_id), self._brokers.get(account_id)
+        if account is None or not isinstance(broker, KiteBroker):
+            return None
+        paper = account.broker == "paper"
+        # the paper exchange has its ticker at its own address
+        url = (self._paper_url() or "").replace("http", "ws", 1) if paper else self._ws_url
+        return broker.ticket(url) if url else None
 
     def _root(self, account: Account) -> str:
         if account.broker != "paper":

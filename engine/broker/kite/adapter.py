@@ -22,6 +22,7 @@ from engine.broker.kite.instruments import parse_instruments
 from engine.broker.kite.origin import Origin
 from engine.broker.kite.read_pacer import ReadPacer
 from engine.broker.kite.reads import KiteReads, Params, ReadRateLimited
+from engine.broker.kite.ticker import Ticket
 from engine.broker.kite.wire import OrderWire
 from engine.broker.outcome import Gate, PlaceOutcome, RefusalCode, Refused, WriteOutcome, always_open
 from engine.broker.values import (
@@ -99,6 +100,12 @@ class KiteBroker(Broker):
             "User-Agent": _USER_AGENT,
             "Authorization": self._authorization,
         }
+
+    def ticket(self, ws_url: str) -> Ticket | None:
+        """Return what opens this session's ticker at *ws_url*, None while nobody is logged in."""
+        if self._authorization is None:
+            return None
+        return Ticket(url=ws_url, api_key=self._api_key, access_token=self._authorization.rpartition(":")[2])
 
     async def warm(self, connections: int = 1) -> None:
         """Open order connections ahead of use. Raises OSError or trio.TooSlowError."""

@@ -7,7 +7,7 @@ import trio
 from engine.domain.enums import AccountStatus
 from engine.errors import StoreUnavailable
 from engine.http.services import Services
-from engine.http.views.system import ChecksView, CheckView, ReadyView, find_child, leader_view, ready_view
+from engine.http.views.system import ChecksView, CheckView, FeedsView, ReadyView, find_child, leader_view, ready_view
 from engine.runtime.child import Status
 from engine.runtime.holder import told
 from engine.store import lease
@@ -53,7 +53,14 @@ class ReadyKeeper:
             clock=_check(_clock_fault(services), "steady"),
             lease=_check(_lease_fault(services, held), f"held by this engine, epoch {services.lease.epoch}"),
         )
-        return ready_view(checks, None if held is None else leader_view(held, epoch=services.lease.epoch))
+        leader = None if held is None else leader_view(held, epoch=services.lease.epoch)
+        return ready_view(checks, _feeds(services), leader)
+
+
+def _feeds(services: Services) -> FeedsView:
+    state = services.extras["feeds"].state()
+    detail = "; ".join(state.reasons) or ("connected" if state.wanted else "no account needs one now")
+    return FeedsView(wanted=state.wanted, connected=state.connected, detail=detail)
 
 
 def _clock_fault(services: Services) -> str | None:

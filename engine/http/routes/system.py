@@ -229,6 +229,7 @@ def counters(services: Services) -> dict[str, Section]:
             "inFlight": crew.in_flight,
             "unknownOrders": sum(order.status == "UNKNOWN" for order in orders),
         },
+        "feeds": services.extras["feeds"].counters(),
         "instruments": {
             "count": len(master.book),
             "loadedAt": None if master.loaded_at is None else master.loaded_at.isoformat().replace("+00:00", "Z"),
