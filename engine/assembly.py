@@ -22,14 +22,16 @@ from engine.actors.prices import Prices
 from engine.actors.registrar import Registrar
 from engine.actors.risk import RiskActor, RiskContext
 from engine.actors.sessions import Sessions
+from engine.broker.base import Broker, BrokerAuthError
 from engine.clock import Clock
 from engine.config import Config
 from engine.domain.audit import AuditDraft
+from engine.domain.broker_session import may_vanish
 from engine.domain.directory import Account, Directory
 from engine.domain.enums import AccountStatus, Exchange
 from engine.domain.killswitch import KillSwitches
 from engine.domain.tag import is_ours, make_tag
-from engine.errors import MailboxFull
+from engine.errors import BrokerUnavailable, MailboxFull
 from engine.infrastructure import Infrastructure
 from engine.journal.writer import JournalWriter
 from engine.runtime.child import ChildSpec
@@ -87,7 +89,7 @@ class Trading:
             directory=directory, vault=vault, ledger=ledger, clock=clock, on_account=self._account_changed
         )
         self.master = InstrumentMaster(any_broker=self.sessions.any, clock=clock)
-        self.prices = Prices(any_broker=self.sessions.any)
+        self.prices = Prices(any_broker=self.sessions.any, refused=self._prices_denied)
         self.crew = Crew(make_risk=self._make_risk, make_executor=self._make_executor, trip=self._trip)
         self.guardian = KillSwitchGuardian(
             switches=kill,
@@ -174,6 +176,7 @@ class Trading:
             live_executors=lambda: len(self.crew.executors),
             clock_suspect=self.clock_watch.suspect,
             max_age_s=float(self._config.signals.max_age_s),
+            session_window=self._session_window,
         )
 
     def _decide(self, passage: Passage) -> None:
@@ -232,6 +235,28 @@ class Trading:
             # whoever alerts is in the middle of something that must be brought to its end
             _log.error("alert.not_recorded", subject=subject, error=str(error))
 
+    def session_refused(self, account_id: UUID, broker: Broker, error: BrokerAuthError) -> None:
+        """A read of somebody else than the account's executor found its session dead."""
+        # an older session's last word counts no more
+        if self.sessions.current(account_id) is broker:
+            self.crew.executor(account_id).session_refused(error)
+
+    def _prices_denied(self, broker: Broker, error: BrokerUnavailable) -> None:
+        account_id = self.sessions.account_of(broker)
+        if account_id is not None and isinstance(error, BrokerAuthError):
+            self.session_refused(account_id, broker, error)
+        else:
+            # orders are not touched by it: prices go missing, or come through another account's app
+            self.sessions.no_prices(broker)
+
+    def _session_window(self, account_id: UUID) -> str | None:
+        account = self._directory.accounts.get(account_id)
+        if account is None or account.broker != "kite" or not self._config.enforce_hours:
+            return None
+        if not may_vanish(self._clock.now()):
+            return None
+        return "from 05:00 to 07:30 IST the broker's session may vanish; only exits are sent"
+
     def _account_status_now(self, account_id: UUID) -> AccountStatus | None:
         account = self._directory.accounts.get(account_id)
         return None if account is None else account.status
@@ -253,7 +278,10 @@ class Trading:
             # the engine's own exchange: logging in again is no person's business
             self.crew.executor(account_id).reset_session()
             return
+        changes = account is not None and account.status is not status
         self.registrar.account_status_nowait(account_id, status, reason)
+        if account is not None and changes and status is not AccountStatus.ACTIVE:
+            self.alert(f"account:{account_id}", f"account {account.label} is {status}: {reason}")
 
     def specs(self) -> list[ChildSpec]:
         """Return the children of the supervisor ``trading``."""

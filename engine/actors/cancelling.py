@@ -108,8 +108,8 @@ class Canceller:
         crashpoint("C.after_answer")
         if isinstance(outcome, Refused) and outcome.rate_limited:
             self._turns.hold_calls(COOL_DOWN_S)
-        if isinstance(outcome, Refused) and outcome.auth_blocked:
-            self._session.died(broker, outcome.message)
+        if isinstance(outcome, Refused):
+            self._session.refused(broker, outcome)
         return outcome
 
     def start_excess(self, excess: Sequence[tuple[Order, BrokerOrder]], nursery: trio.Nursery) -> None:

@@ -26,6 +26,7 @@ from engine.actors.order_watch import OrderWatch
 from engine.actors.reconcile_report import ReconcileReport
 from engine.actors.reconciler import Reconciler
 from engine.actors.sending import Sender
+from engine.broker.base import BrokerAuthError
 from engine.broker.values import BrokerOrder
 from engine.clock import Clock, trading_day
 from engine.domain.enums import OrderStatus
@@ -172,6 +173,11 @@ class Executor:
         if broker is not None and self._nursery is not None:
             self._nursery.start_soon(self._session.close, broker)
         self._turns.wake()
+        self._watch.look_soon()
+
+    def session_refused(self, error: BrokerAuthError) -> None:
+        """Somebody who read with the account's session found it dead."""
+        self._session.died(None, str(error), error.code)
         self._watch.look_soon()
 
     async def reconcile(self) -> ReconcileReport:

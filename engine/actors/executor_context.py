@@ -35,6 +35,10 @@ def _one() -> int:
     return 1
 
 
+def _steady(_account_id: UUID) -> str | None:
+    return None
+
+
 async def _leads() -> bool:
     return True
 
@@ -103,6 +107,7 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     ``clock_suspect`` says why the wall clock cannot be trusted, None while it can. ``max_age_s`` is how long
     signals live. ``still_leads`` asks, after a sleep of the process, whether no other engine leads now: what only
     reduces risk goes by it, since it stays true while PostgreSQL is away and ``holds_lease`` does not.
+    ``session_window`` says why only exits of an account may go now because its session may vanish, None otherwise.
     """
 
     clock: Any
@@ -127,3 +132,4 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     clock_suspect: Callable[[], str | None] = _trusted
     max_age_s: float = inf
     still_leads: Callable[[], Awaitable[bool]] = _leads
+    session_window: Callable[[UUID], str | None] = _steady

@@ -11,8 +11,8 @@ from decimal import Decimal
 import structlog
 import trio
 
-from engine.broker.base import Broker
-from engine.errors import EngineError
+from engine.broker.base import Broker, BrokerAuthError, BrokerNotPermitted
+from engine.errors import BrokerUnavailable, EngineError
 
 _log = structlog.get_logger(__name__)
 
@@ -23,11 +23,21 @@ _FETCH_TIMEOUT_S = 5.0
 _MAX_KEYS = 1000
 
 
-class Prices:
-    """Prices by ``EXCHANGE:SYMBOL``, in rupees."""
+def _nobody_else(_broker: Broker, _error: BrokerUnavailable) -> None:
+    return None
 
-    def __init__(self, *, any_broker: Callable[[], Awaitable[Broker | None]]) -> None:
+
+class Prices:
+    """Prices by ``EXCHANGE:SYMBOL``, in rupees; *refused* is told of a broker that denied them."""
+
+    def __init__(
+        self,
+        *,
+        any_broker: Callable[[], Awaitable[Broker | None]],
+        refused: Callable[[Broker, BrokerUnavailable], None] = _nobody_else,
+    ) -> None:
         self._any_broker = any_broker
+        self._refused = refused
         self._prices: dict[str, Decimal] = {}
         self._watched: dict[str, None] = {}
         self._wanted = trio.Event()
@@ -81,10 +91,15 @@ class Prices:
                 await self._wanted.wait()
 
     async def _fetch(self, keys: list[str]) -> None:
+        broker: Broker | None = None
         try:
             broker = await self._any_broker()
             if broker is not None:
                 found = await broker.last_prices(keys)
                 self._prices.update((k, price) for k, price in found.items() if price > 0 and k in self._watched)
+        except (BrokerNotPermitted, BrokerAuthError) as error:
+            _log.warning("prices.denied", error=str(error))
+            if broker is not None:
+                self._refused(broker, error)
         except EngineError as error:
             _log.debug("prices.unavailable", error=str(error))

@@ -188,7 +188,7 @@ class Reconciler:
                 return await broker.positions()
         except BrokerAuthError as error:
             if broker is not None:
-                self._session.died(broker, str(error))
+                self._session.died(broker, str(error), error.code)
             raise
         except trio.TooSlowError:
             raise BrokerUnavailable("the positions cannot be read: no answer") from None

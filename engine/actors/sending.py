@@ -93,6 +93,9 @@ class Sender:
         suspect = self._context.clock_suspect()
         if suspect is not None and not self._is_exit(order):
             return f"CLOCK_SUSPECT: {suspect}"
+        vanishing = self._context.session_window(order.account_id)
+        if vanishing is not None and not self._is_exit(order):
+            return f"SESSION_WINDOW: {vanishing}"
         return None
 
     def _is_exit(self, order: Order) -> bool:
@@ -206,10 +209,7 @@ class Sender:
         if isinstance(outcome, Refused):
             if outcome.rate_limited:
                 self._turns.hold_calls(COOL_DOWN_S)
-            if outcome.auth_blocked:
-                self._session.died(broker, outcome.message)
-            elif outcome.orders_blocked:
-                self._context.account_status(order.account_id, AccountStatus.ORDERS_BLOCKED, outcome.message)
+            self._session.refused(broker, outcome)
         return outcome
 
     async def _settle(self, sent: Order, outcome: PlaceOutcome) -> None:

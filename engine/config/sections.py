@@ -77,6 +77,18 @@ class KiteConfig(Section, frozen=True, kw_only=True):
     orders_per_minute: Count = 400
     orders_per_day: Count = 5000
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 7.0
+    readiness_at: str = "08:45"
+    remind_at: str = "09:00"
+
+    @property
+    def readiness_time(self) -> time:
+        """When on trading days it is looked whether every account could trade, IST."""
+        return time.fromisoformat(self.readiness_at)
+
+    @property
+    def reminder_time(self) -> time:
+        """When a second word is given about accounts that are still not logged in, IST."""
+        return time.fromisoformat(self.remind_at)
 
 
 class BrokerConfig(Section, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ change replaces the record. Secrets are held decrypted here and nowhere else.
 """
 
 from collections.abc import Iterable
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,8 +17,20 @@ from engine.domain.risk import RiskLimits
 from engine.secret import Secret
 
 
+class BrokerLogin(msgspec.Struct, frozen=True, kw_only=True):
+    """The last login of an account: whose session it is, since when (aware UTC), and what it may use.
+
+    ``broker_user_id`` is None for a token that was pasted in and of which no profile has been read.
+    """
+
+    broker_user_id: str | None = None
+    logged_in_at: datetime | None = None
+    exchanges: tuple[str, ...] = ()
+    products: tuple[str, ...] = ()
+
+
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """A broker account; ``capital`` is rupees, ``access_token`` None until somebody logged in."""
+    """A broker account; ``capital`` is rupees, ``access_token`` and ``login`` None until somebody logged in."""
 
     id: UUID
     user_id: UUID
@@ -30,6 +43,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     access_token: Secret | None = None
     status_reason: str | None = None
     row_version: int = 1
+    login: BrokerLogin | None = None
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

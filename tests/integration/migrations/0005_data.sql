@@ -1,0 +1,2 @@
+-- Migration 0005 holds a number only.
+SELECT 1;

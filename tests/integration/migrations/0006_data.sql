@@ -1,0 +1,2 @@
+-- Migration 0006 holds a number only.
+SELECT 1;
