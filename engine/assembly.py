@@ -5,7 +5,9 @@ from uuid import UUID
 
 import structlog
 
+from engine.actors.account_readiness import ReadinessCheck
 from engine.actors.audit_writer import AuditWriter
+from engine.actors.broker_logins import BrokerLogins
 from engine.actors.clock_watch import ClockKeeper
 from engine.actors.crew import Crew
 from engine.actors.dead_letters import DeadLetters
@@ -21,12 +23,15 @@ from engine.actors.ledger_reader import LedgerReader
 from engine.actors.prices import Prices
 from engine.actors.registrar import Registrar
 from engine.actors.risk import RiskActor, RiskContext
+from engine.actors.session_keeper import SessionKeeper
 from engine.actors.sessions import Sessions
 from engine.broker.base import Broker, BrokerAuthError
+from engine.broker.standing import login_reason
 from engine.clock import Clock
 from engine.config import Config
 from engine.domain.audit import AuditDraft
 from engine.domain.broker_session import may_vanish
+from engine.domain.calendar import is_trading_day
 from engine.domain.directory import Account, Directory
 from engine.domain.enums import AccountStatus, Exchange
 from engine.domain.killswitch import KillSwitches
@@ -120,10 +125,45 @@ class Trading:
             take_in=self.ingest.accept,
             find=reader.dead_letter,
         )
+        self.login_page = ""
+        """Where a person logs accounts in; known once the API listens."""
+        self.logins = BrokerLogins(
+            directory=directory,
+            registrar=self.registrar,
+            clock=clock,
+            root_url=config.broker.kite.root_url,
+            timeout_s=config.broker.kite.timeout_s,
+        )
+        self.readiness = ReadinessCheck(
+            directory=directory,
+            sessions=self.sessions,
+            registrar=self.registrar,
+            master=self.master,
+            clock=clock,
+            suspect=self.clock_watch.suspect,
+            session_refused=self.session_refused,
+        )
+        self.session_keeper = self._for_sessions()
         self._risk_context = self._for_risk()
         self._executor_context = self._for_executors()
         for account in directory.accounts.values():
             infrastructure.open_paper_account(account)
+
+    def _for_sessions(self) -> SessionKeeper:
+        kite = self._config.broker.kite
+        return SessionKeeper(
+            directory=self._directory,
+            check=self.readiness,
+            ledger=self._ledger,
+            clock=self._clock,
+            load_rounds=self._reader.rounds,
+            alert=self.alert,
+            suspect=self.clock_watch.suspect,
+            is_trading_day=is_trading_day,
+            login_page=lambda: self.login_page,
+            readiness_at=kite.readiness_time,
+            remind_at=kite.reminder_time,
+        )
 
     def _for_risk(self) -> RiskContext:
         config = self._config
@@ -235,11 +275,16 @@ class Trading:
             # whoever alerts is in the middle of something that must be brought to its end
             _log.error("alert.not_recorded", subject=subject, error=str(error))
 
-    def session_refused(self, account_id: UUID, broker: Broker, error: BrokerAuthError) -> None:
-        """A read of somebody else than the account's executor found its session dead."""
-        # an older session's last word counts no more
-        if self.sessions.current(account_id) is broker:
-            self.crew.executor(account_id).session_refused(error)
+    def session_refused(self, account_id: UUID, broker: Broker | None, error: BrokerAuthError) -> None:
+        """A read of somebody else than the account's executor found its session dead, or none to be had (None)."""
+        if broker is not None and self.sessions.current(account_id) is not broker:
+            return  # an older session's last word
+        executor = self.crew.executors.get(account_id)
+        if executor is not None:
+            executor.session_refused(error)
+            return
+        self.sessions.forget(account_id)
+        self._account_status(account_id, AccountStatus.LOGIN_REQUIRED, login_reason(error.code, str(error)))
 
     def _prices_denied(self, broker: Broker, error: BrokerUnavailable) -> None:
         account_id = self.sessions.account_of(broker)
@@ -292,6 +337,8 @@ class Trading:
             ChildSpec(name="instruments", start=self.master.run),
             ChildSpec(name="prices", start=self.prices.run),
             ChildSpec(name="clock-watch", start=self.clock_watch.run),
+            ChildSpec(name="broker-logins", start=self.logins.run),
+            ChildSpec(name="session-keeper", start=self.session_keeper.run),
         ]
 
 

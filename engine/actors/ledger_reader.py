@@ -16,6 +16,7 @@ from engine.domain.intent import Intent
 from engine.store import dead_letters as dead_letter_rows
 from engine.store import history, late, lease
 from engine.store.database import Database
+from engine.store.flags import rounds
 from engine.store.queries import dead_letters as dead_letter_queries
 
 _TIMEOUT_S = 30.0
@@ -87,6 +88,10 @@ class LedgerReader:
     async def requeued_letters(self) -> list[DeadLetter]:
         """Return the dead letters that wait to be taken in again. Raises StoreUnavailable."""
         return await self._database.run(dead_letter_queries.requeued, timeout_s=_TIMEOUT_S)
+
+    async def rounds(self) -> dict[str, str]:
+        """Return the IST date of the last of each round over the accounts. Raises StoreUnavailable."""
+        return await self._database.run(rounds)
 
     async def release_lease(self, epoch: int) -> None:
         """Give the lease back."""

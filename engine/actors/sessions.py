@@ -21,6 +21,7 @@ from engine.domain.broker_session import is_trusted
 from engine.domain.directory import Account, Directory
 from engine.domain.enums import AccountStatus
 from engine.errors import BrokerUnavailable
+from engine.secret import Secret
 
 
 class Sessions:
@@ -80,6 +81,12 @@ class Sessions:
         if not token:
             raise BrokerAuthError(f"account {account.label}: nobody has logged in to the broker", RefusalCode.NO_LOGIN)
         return KiteBroker(root, account.api_key, token, self._clock, self._timeout_s, wire=wire, reads=reads)
+
+    def with_token(self, account: Account, token: Secret) -> Broker:
+        """Return a broker for *token*, apart from the account's own session. Raises BrokerUnavailable."""
+        root = self._root(account)
+        wire, reads = self._pool(root)
+        return KiteBroker(root, account.api_key, token.reveal(), self._clock, self._timeout_s, wire=wire, reads=reads)
 
     def _refuse_expired(self, account_id: UUID) -> None:
         """Raise BrokerAuthError for a login of an earlier morning, whether or not it still answers."""

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from engine.cli import audit, dead_letters, doctor, exchange, init, killswitch, migrate, run, user, version
+from engine.cli import audit, dead_letters, doctor, exchange, init, killswitch, login, migrate, run, user, version
 from engine.errors import EngineError
 from engine.observability.redaction import escape_controls
 from engine.security.environment import harden_process
@@ -38,6 +38,7 @@ app.command("init")(init.init)
 app.command("migrate")(migrate.migrate)
 app.command("doctor")(doctor.doctor)
 app.command("exchange")(exchange.exchange)
+app.command("login")(login.login)
 app.command("version")(version.version)
 app.add_typer(user.app, name="user")
 app.add_typer(killswitch.app, name="killswitch")

@@ -5,6 +5,8 @@ from engine.http.routes import (
     accounts,
     audit,
     auth,
+    broker_login,
+    console,
     dead_letters,
     execution,
     intents,
@@ -26,6 +28,7 @@ def registry() -> Registry:
         auth,
         users,
         accounts,
+        broker_login,
         reconcile,
         strategies,
         sources,
@@ -38,6 +41,7 @@ def registry() -> Registry:
         system,
         dead_letters,
         audit,
+        console,
     )
 
 
