@@ -139,7 +139,9 @@ def _asked(scope: Any, body: bytes) -> Asked:
         return Asked(kind=kind, symbol=form.get("tradingsymbol"), tag=form.get("tag"), quantity=form.get("quantity"))
     if words[:2] == ["portfolio", "positions"]:
         return Asked(kind="positions")
-    return Asked(kind=_READS.get(words[0], "other_read") if len(words) == 1 else "other_read")
+    # /quote/ltp and /quote/ohlc are quotes as well; /orders/ID and /trades/ID are not the books
+    is_whole = len(words) == 1 or words[0] == "quote"
+    return Asked(kind=_READS.get(words[0], "other_read") if is_whole else "other_read")
 
 
 def _api_key(scope: Any) -> str:
