@@ -4,7 +4,8 @@
     ├── infrastructure   postgres, valkey (embedded only), exchange (paper only)
     ├── stores           ledger, lease, journal
     ├── oversight        killswitch-guardian, clock, watchdog
-    ├── trading          risk (an actor per user), execution (one per account), crew, instruments, prices, clock-watch
+    ├── trading          risk (an actor per user), execution (one per account), crew, instruments, prices, clock-watch,
+    │                    broker-logins, session-keeper
     └── edge             people, ingest, control, telegram-replies, http
 
 Start is recovery: servers, lease, state of the ledger, journal past the ledger's cursor, and only

@@ -78,6 +78,8 @@ class Trading:
         self._reader = reader
         self._infrastructure = infrastructure
         self._deployment = _deployment(keys)
+        # accounts whose orders the broker refused, and why, until a person or a login has seen to it
+        self._blocked: dict[UUID, str | None] = {}
         # what they call is built below
         self.clock_watch = ClockKeeper(
             clock, alert=lambda subject, text: self.alert(subject, text), trusted=lambda: self.crew.wake()
@@ -311,6 +313,7 @@ class Trading:
 
     def _account_changed(self, account: Account) -> None:
         self._infrastructure.open_paper_account(account)
+        self._blocked.pop(account.id, None)
         self.sessions.forget(account.id)
         self.master.try_now()
         executor = self.crew.executors.get(account.id)
@@ -323,10 +326,17 @@ class Trading:
             # the engine's own exchange: logging in again is no person's business
             self.crew.executor(account_id).reset_session()
             return
-        changes = account is not None and account.status is not status
+        if account is None or account.status is status:
+            return
+        if account.status is AccountStatus.ORDERS_BLOCKED:
+            self._blocked[account_id] = account.status_reason
+        if status is AccountStatus.ACTIVE and account_id in self._blocked:
+            # the session lives again, but nobody has mended what stood against its orders
+            status, reason = AccountStatus.ORDERS_BLOCKED, self._blocked[account_id]
         self.registrar.account_status_nowait(account_id, status, reason)
-        if account is not None and changes and status is not AccountStatus.ACTIVE:
-            self.alert(f"account:{account_id}", f"account {account.label} is {status}: {reason}")
+        if status is not AccountStatus.ACTIVE:
+            where = f". Log in at {self.login_page}" if status is AccountStatus.LOGIN_REQUIRED else ""
+            self.alert(f"account:{account_id}", f"account {account.label} is {status}: {reason}{where}")
 
     def specs(self) -> list[ChildSpec]:
         """Return the children of the supervisor ``trading``."""

@@ -18,6 +18,7 @@ from engine.broker.kite.origin import Origin
 from engine.broker.kite.reads import KiteReads
 from engine.broker.kite.session import KiteSession, end_session, exchange_token
 from engine.broker.outcome import RefusalCode
+from engine.broker.standing import login_reason
 from engine.clock import Clock
 from engine.domain.directory import Account, BrokerLogin, Directory
 from engine.domain.enums import AccountStatus
@@ -141,7 +142,7 @@ def logged_in(account: Account, token: Secret | None, login: BrokerLogin | None)
         account,
         access_token=token,
         status=AccountStatus.LOGIN_REQUIRED if token is None else AccountStatus.ACTIVE,
-        status_reason="log in to the broker first" if token is None else None,
+        status_reason=login_reason(RefusalCode.NO_LOGIN, "") if token is None else None,
         login=login,
     )
 

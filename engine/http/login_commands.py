@@ -5,6 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 from engine.actors.broker_logins import BrokerLogins
+from engine.domain.audit import AuditDraft
 from engine.domain.directory import Account
 from engine.errors import EngineError
 from engine.http.login_links import make_link
@@ -16,6 +17,15 @@ def link(services: Services, request: dict[str, Any], *, base: str) -> dict[str,
     """Return the login URL of the account that *request* names. Raises EngineError that names the mend."""
     account = find_account(services, str(request.get("account") or ""))
     made = make_link(services, account, user_id=account.user_id, via="cli", base=base)
+    services.ledger.record(
+        AuditDraft(
+            at=services.clock.now(),
+            actor="cli",
+            action="BROKER_LOGIN_STARTED",
+            subject=f"account:{account.id}",
+            content={"via": "cli"},
+        )
+    )
     return {
         "account": account.label,
         "url": made.url,

@@ -208,7 +208,7 @@ def test_state_opens_once(desk: Desk, accept: str) -> None:
     assert desk.come_back(first).status_code == 200
     again = desk.walk(desk.link()) | {"state": first["state"]}
     replayed = desk.come_back(again, Accept=accept)
-    assert replayed.status_code == 403
+    assert replayed.status_code == 422
     assert "ask for a new one" in replayed.text
 
 
@@ -216,7 +216,7 @@ def test_state_opens_once(desk: Desk, accept: str) -> None:
 def test_forged_state_changes_nothing(desk: Desk, state: str) -> None:
     before = desk.account["loggedInAt"]
     answer = desk.come_back(desk.walk(desk.link()) | {"state": state})
-    assert answer.status_code == 403, answer.text
+    assert answer.status_code == 422, answer.text
     assert answer.json()["error"]["code"] == "LOGIN_STATE_INVALID"
     assert desk.account["loggedInAt"] == before
 
@@ -225,7 +225,7 @@ def test_login_that_was_not_finished_is_told_and_its_link_is_spent(desk: Desk) -
     query = desk.walk(desk.link())
     given_up = desk.come_back({"state": query["state"], "status": "cancelled"})
     assert (given_up.status_code, given_up.json()["error"]["code"]) == (409, "BROKER_LOGIN_NOT_DONE")
-    assert desk.come_back(query).status_code == 403
+    assert desk.come_back(query).status_code == 422
 
 
 def test_request_token_that_the_broker_does_not_know_is_refused_without_being_shown(desk: Desk) -> None:
@@ -314,9 +314,6 @@ def test_command_line_prints_a_link_and_finishes_a_login(desk: Desk) -> None:
     done = command(desk, "login", "main", "--request-token", "-", stdin=f"{whole}\n")
     assert done.returncode == 0, done.stderr
     assert "ACTIVE, Zerodha user PAPER1" in done.stdout
-    unknown = command(desk, "login", "nobody")
-    assert unknown.returncode == 1
-    assert "main" in unknown.stderr
 
 
 # what the broker denies
@@ -367,6 +364,11 @@ def test_address_that_may_not_order_blocks_orders_names_it_and_leaves_reads(desk
     assert desk.trade()["reason"].startswith("ORDERS_BLOCKED: ")
     alerts = [r for r in desk.engine.get("/audit", limit=200) if r["action"] == "ALERT"]
     assert any("STATIC_IP" in alert["data"]["text"] for alert in alerts)
+    # a session that only seemed dead does not lift what stands against orders
+    desk.exchange.set_faults({"on": "orders", "takes": "never", "answer": "token", "count": 1})
+    assert desk.engine.request("POST", f"/accounts/{desk.account_id}/reconcile").status_code == 409
+    desk.engine.wait_for("the session living again", lambda: desk.account["status"] != "LOGIN_REQUIRED")
+    assert desk.account["statusReason"] == account["statusReason"]
     desk.exchange.set_faults()
     path = f"/accounts/{desk.account_id}/unblock"
     assert desk.post(path, {})["status"] == "ACTIVE"

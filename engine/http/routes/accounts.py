@@ -13,7 +13,8 @@ from msgspec import UNSET
 
 from engine.actors.account_readiness import ReadinessCheck
 from engine.actors.broker_logins import logged_in
-from engine.broker.base import Broker, BrokerAuthError
+from engine.broker.base import Broker, BrokerAuthError, RefusalCode
+from engine.broker.standing import login_reason
 from engine.domain.directory import Account, BrokerLogin
 from engine.domain.enums import AccountStatus
 from engine.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
@@ -50,7 +51,7 @@ from engine.secret import Secret
 _TAGS = ("accounts",)
 _PAPER_CAPITAL = Decimal(1_000_000)
 _BROKER_TIMEOUT_S = 10.0
-_LOGIN_REQUIRED = "log in to the broker first"
+_LOGIN_REQUIRED = login_reason(RefusalCode.NO_LOGIN, "")
 _TAKEN = "this label or API key is in use already"
 
 

@@ -108,7 +108,7 @@ async def _finish(request: ApiRequest) -> Account:
     if intent is None:
         _note_refused(request, "LOGIN_STATE_INVALID", "account:unknown")
         text = "this login link was used already, is too old or is not this engine's; ask for a new one"
-        raise ForbiddenError(text, code="LOGIN_STATE_INVALID")
+        raise ValidationError(text, code="LOGIN_STATE_INVALID", details={"fields": {"state": "is not good any more"}})
     services.rate_limits.session_known(request.client_ip)
     subject = f"account:{intent.account_id}"
     account = _still_allowed(services, intent)
