@@ -156,6 +156,8 @@ class Reconciler:
         look = await self._watch.look(full=full)
         if look is None:
             if self._session.is_dead:
+                # the looks that follow bring the account back should the session live again
+                self._watch.look_soon()
                 raise BrokerAuthError("somebody must log in to the broker first")
             raise BrokerUnavailable("the order book cannot be read")
         positions: BrokerPositions | None = None

@@ -75,24 +75,27 @@ class Registrar:
         self.on_account(account)
 
     def account_status_nowait(self, account_id: UUID, status: AccountStatus, reason: str | None) -> None:
-        """Change an account's state at once; the record follows. The same state again changes nothing."""
+        """Change an account's state at once; the record follows. The same state again changes nothing.
+
+        It is about the account as it stands: a change of the whole account that is on its way to disk, such as a
+        login, is not undone by what the session before it came to.
+        """
         account = self._directory.accounts.get(account_id)
         if account is None or account.status is status:
             return
+        version = account.row_version
 
         def apply() -> None:
             now_held = self._directory.accounts.get(account_id)
-            if now_held is not None:
+            if now_held is not None and now_held.row_version == version:
                 changed = msgspec.structs.replace(now_held, status=status, status_reason=reason)
                 self._directory.put_account(changed)
 
         apply()
-        # again on commit: a change of the whole account may be on its way to disk before this one
         self._ledger.append(
             LedgerEntry(
-                writes=(write_account_status(account_id, status, reason, at=self._clock.now()),),
+                writes=(write_account_status(account_id, status, reason, version=version, at=self._clock.now()),),
                 audit=(self._draft("system", f"ACCOUNT_{status}", f"account:{account_id}", {"reason": reason}),),
-                on_commit=apply,
             )
         )
 

@@ -149,11 +149,14 @@ def write_account(account: Account, vault: Vault, *, at: datetime) -> Write:
     )
 
 
-def write_account_status(account_id: UUID, status: AccountStatus, reason: str | None, *, at: datetime) -> Write:
-    """Return the statement that changes the state of an account and nothing else of it."""
+def write_account_status(
+    account_id: UUID, status: AccountStatus, reason: str | None, *, version: int, at: datetime
+) -> Write:
+    """Return the statement that changes the state of an account, and nothing else of it, as of its *version*."""
     return Write(
-        sql="UPDATE kite_accounts SET status = $2, status_reason = $3, updated_at = $4 WHERE id = $1",
-        args=(account_id, status, reason, at),
+        sql="UPDATE kite_accounts SET status = $2, status_reason = $3, updated_at = $4"
+        " WHERE id = $1 AND row_version = $5",
+        args=(account_id, status, reason, at, version),
     )
 
 
