@@ -5,7 +5,7 @@
     ├── stores           ledger, lease, journal
     ├── oversight        killswitch-guardian, clock, watchdog
     ├── trading          risk (an actor per user), execution and feeds (one per account), crew, feed-keeper,
-    │                    instruments, prices, clock-watch
+    │                    instruments, prices, clock-watch, broker-logins, session-keeper
     └── edge             people, ingest, control, telegram-replies, http
 
 Start is recovery: servers, lease, state of the ledger, journal past the ledger's cursor, and only

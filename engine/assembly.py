@@ -6,7 +6,9 @@ from uuid import UUID
 
 import structlog
 
+from engine.actors.account_readiness import ReadinessCheck
 from engine.actors.audit_writer import AuditWriter
+from engine.actors.broker_logins import BrokerLogins
 from engine.actors.clock_watch import ClockKeeper
 from engine.actors.crew import Crew
 from engine.actors.dead_letters import DeadLetters
@@ -25,17 +27,22 @@ from engine.actors.market_data import MarketData
 from engine.actors.prices import Prices
 from engine.actors.registrar import Registrar
 from engine.actors.risk import RiskActor, RiskContext
+from engine.actors.session_keeper import SessionKeeper
 from engine.actors.sessions import Sessions
+from engine.broker.base import Broker, BrokerAuthError
+from engine.broker.standing import login_reason
 from engine.clock import Clock, trading_day
 from engine.config import Config
 from engine.domain.audit import AuditDraft
+from engine.domain.broker_session import may_vanish
+from engine.domain.calendar import is_trading_day
 from engine.domain.directory import Account, Directory
 from engine.domain.enums import AccountStatus, Exchange
 from engine.domain.killswitch import KillSwitches
 from engine.domain.signal import Signal
 from engine.domain.symbols import resolve
 from engine.domain.tag import is_ours, make_tag
-from engine.errors import MailboxFull
+from engine.errors import BrokerUnavailable, MailboxFull
 from engine.infrastructure import Infrastructure
 from engine.journal.writer import JournalWriter
 from engine.market_calendar import build_calendar
@@ -79,6 +86,8 @@ class Trading:
         self._infrastructure = infrastructure
         self._deployment = _deployment(keys)
         self.calendar = build_calendar(config.market, today=trading_day(clock.now()))
+        # accounts whose orders the broker refused, and why, until a person or a login has seen to it
+        self._blocked: dict[UUID, str | None] = {}
         # what they call is built below
         self.clock_watch = ClockKeeper(
             clock, alert=lambda subject, text: self.alert(subject, text), trusted=lambda: self.crew.wake()
@@ -100,7 +109,11 @@ class Trading:
             any_broker=self.sessions.any, clock=clock, alert=lambda subject, text: self.alert(subject, text)
         )
         self.freeze = FreezeKeeper(master=self.master, ledger=ledger, clock=clock)
-        self.prices = Prices(any_broker=self.sessions.any, changed=lambda key, price: market.changed(key, price))
+        self.prices = Prices(
+            any_broker=self.sessions.any,
+            changed=lambda key, price: market.changed(key, price),
+            refused=self._prices_denied,
+        )
         self.crew = Crew(make_risk=self._make_risk, make_executor=self._make_executor, trip=self._trip)
         market = MarketData(
             self.prices, book=lambda: self.master.book, listener=lambda user_id: self.crew.risk_actors.get(user_id)
@@ -144,10 +157,45 @@ class Trading:
             take_in=self.ingest.accept,
             find=reader.dead_letter,
         )
+        self.login_page = ""
+        """Where a person logs accounts in; known once the API listens."""
+        self.logins = BrokerLogins(
+            directory=directory,
+            registrar=self.registrar,
+            clock=clock,
+            root_url=config.broker.kite.root_url,
+            timeout_s=config.broker.kite.timeout_s,
+        )
+        self.readiness = ReadinessCheck(
+            directory=directory,
+            sessions=self.sessions,
+            registrar=self.registrar,
+            master=self.master,
+            clock=clock,
+            suspect=self.clock_watch.suspect,
+            session_refused=self.session_refused,
+        )
+        self.session_keeper = self._for_sessions()
         self._risk_context = self._for_risk()
         self._executor_context = self._for_executors()
         for account in directory.accounts.values():
             infrastructure.open_paper_account(account)
+
+    def _for_sessions(self) -> SessionKeeper:
+        kite = self._config.broker.kite
+        return SessionKeeper(
+            directory=self._directory,
+            check=self.readiness,
+            ledger=self._ledger,
+            clock=self._clock,
+            load_rounds=self._reader.rounds,
+            alert=self.alert,
+            suspect=self.clock_watch.suspect,
+            is_trading_day=is_trading_day,
+            login_page=lambda: self.login_page,
+            readiness_at=kite.readiness_time,
+            remind_at=kite.reminder_time,
+        )
 
     def _for_risk(self) -> RiskContext:
         config = self._config
@@ -209,6 +257,7 @@ class Trading:
             pacer_key=self._pacer_key,
             freeze_quantity=self._freeze_quantity,
             live_price=self.prices.live,
+            session_window=self._session_window,
         )
 
     def _protection(self, account_id: UUID) -> Decimal:
@@ -300,6 +349,33 @@ class Trading:
             # whoever alerts is in the middle of something that must be brought to its end
             _log.error("alert.not_recorded", subject=subject, error=str(error))
 
+    def session_refused(self, account_id: UUID, broker: Broker | None, error: BrokerAuthError) -> None:
+        """A read of somebody else than the account's executor found its session dead, or none to be had (None)."""
+        if broker is not None and self.sessions.current(account_id) is not broker:
+            return  # an older session's last word
+        executor = self.crew.executors.get(account_id)
+        if executor is not None:
+            executor.session_refused(error)
+            return
+        self.sessions.forget(account_id)
+        self._account_status(account_id, AccountStatus.LOGIN_REQUIRED, login_reason(error.code, str(error)))
+
+    def _prices_denied(self, broker: Broker, error: BrokerUnavailable) -> None:
+        account_id = self.sessions.account_of(broker)
+        if account_id is not None and isinstance(error, BrokerAuthError):
+            self.session_refused(account_id, broker, error)
+        else:
+            # orders are not touched by it: prices go missing, or come through another account's app
+            self.sessions.no_prices(broker)
+
+    def _session_window(self, account_id: UUID) -> str | None:
+        account = self._directory.accounts.get(account_id)
+        if account is None or account.broker != "kite" or not self._config.enforce_hours:
+            return None
+        if not may_vanish(self._clock.now()):
+            return None
+        return "from 05:00 to 07:30 IST the broker's session may vanish; only exits are sent"
+
     def _account_status_now(self, account_id: UUID) -> AccountStatus | None:
         account = self._directory.accounts.get(account_id)
         return None if account is None else account.status
@@ -309,6 +385,7 @@ class Trading:
 
     def _account_changed(self, account: Account) -> None:
         self._infrastructure.open_paper_account(account)
+        self._blocked.pop(account.id, None)
         self.sessions.forget(account.id)
         self.master.try_now()
         executor = self.crew.executors.get(account.id)
@@ -321,7 +398,17 @@ class Trading:
             # the engine's own exchange: logging in again is no person's business
             self.crew.executor(account_id).reset_session()
             return
+        if account is None or account.status is status:
+            return
+        if account.status is AccountStatus.ORDERS_BLOCKED:
+            self._blocked[account_id] = account.status_reason
+        if status is AccountStatus.ACTIVE and account_id in self._blocked:
+            # the session lives again, but nobody has mended what stood against its orders
+            status, reason = AccountStatus.ORDERS_BLOCKED, self._blocked[account_id]
         self.registrar.account_status_nowait(account_id, status, reason)
+        if status is not AccountStatus.ACTIVE:
+            where = f". Log in at {self.login_page}" if status is AccountStatus.LOGIN_REQUIRED else ""
+            self.alert(f"account:{account_id}", f"account {account.label} is {status}: {reason}{where}")
 
     def specs(self) -> list[ChildSpec]:
         """Return the children of the supervisor ``trading``."""
@@ -334,6 +421,8 @@ class Trading:
             ChildSpec(name="instruments", start=self.master.run),
             ChildSpec(name="prices", start=self.prices.run),
             ChildSpec(name="clock-watch", start=self.clock_watch.run),
+            ChildSpec(name="broker-logins", start=self.logins.run),
+            ChildSpec(name="session-keeper", start=self.session_keeper.run),
         ]
 
 

@@ -21,7 +21,9 @@ from engine.config import Config
 from engine.domain.directory import Directory
 from engine.domain.freeze import freeze_list
 from engine.domain.killswitch import KillSwitches, parse_scope
+from engine.http import login_commands
 from engine.http.app import create_app
+from engine.http.login_links import CONSOLE_PATH
 from engine.http.ratelimit import RateLimits
 from engine.http.routes import registry
 from engine.http.server import HttpServer
@@ -31,6 +33,7 @@ from engine.journal.writer import JournalWriter
 from engine.runtime.child import ChildSpec, ChildState
 from engine.runtime.watchdog import Watchdog
 from engine.security.keys import Keys
+from engine.security.login_states import LoginStates
 from engine.security.passwords import PasswordHasher
 from engine.security.sessions import SessionRegistry, UserDirectory
 from engine.security.tokens import RefreshTokens, TokenIssuer
@@ -108,6 +111,10 @@ class Edge:
                 "freeze": trading.freeze,
                 "calendar": trading.calendar,
                 "feeds": trading.feeds,
+                "login_states": LoginStates(),
+                "broker_logins": trading.logins,
+                "readiness": trading.readiness,
+                "session_refused": trading.session_refused,
             },
         )
 
@@ -132,6 +139,7 @@ class Edge:
 
     def tell(self, told: first_run.FirstRun | None) -> None:
         """Print what a first start made, and that the engine is ready."""
+        self._trading.login_page = f"{self._base_url()}{CONSOLE_PATH}"
         if told is not None and told.password is not None:
             self._announce(f"first administrator: {first_run.ADMIN_EMAIL}  password: {told.password}  (shown only now)")
         if told is not None and told.api_key is not None:
@@ -139,6 +147,10 @@ class Edge:
             self._announce("a first signal, good for five minutes:")
             self._announce(first_run.curl_line(self._http.base_url, told, self._clock))
         self._announce(f"engine ready {self._http.base_url}")
+
+    def _base_url(self) -> str:
+        """Return where a browser reaches the engine: as configured, else as it listens."""
+        return self._config.server.public_url.rstrip("/") or self._http.base_url
 
     async def _control(self, request: dict[str, Any]) -> dict[str, Any]:
         guardian, scope = self._trading.guardian, parse_scope(str(request.get("scope") or "global"))
@@ -159,6 +171,10 @@ class Edge:
             case "freeze-set":
                 rows = freeze_list(str(request.get("csv") or ""), as_of=trading_day(self._clock.now()))
                 return {"quantities": len(await self._trading.freeze.replace(rows, by="cli"))}
+            case "login-url":
+                return login_commands.link(self._services, request, base=self._base_url())
+            case "login-complete":
+                return await login_commands.complete(self._services, request)
             case "dead-letter-requeue":
                 return told_letter(await self._trading.dead_letters.requeue(letter_id_of(request), actor="cli"))
             case "dead-letter-discard":

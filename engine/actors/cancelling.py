@@ -114,8 +114,8 @@ class Canceller:
 
         outcome = await self._turns.call(request)
         crashpoint("C.after_answer")
-        if isinstance(outcome, Refused) and outcome.auth_blocked:
-            self._session.died(asked[0], outcome.message)
+        if isinstance(outcome, Refused) and asked:
+            self._session.refused(asked[0], outcome)
         return outcome
 
     def start_excess(self, excess: Sequence[tuple[Order, BrokerOrder]], nursery: trio.Nursery) -> None:

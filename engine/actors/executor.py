@@ -32,6 +32,7 @@ from engine.actors.reconciler import Reconciler
 from engine.actors.sending import Sender
 from engine.actors.slicing import Slicer
 from engine.actors.spawning import Spawner
+from engine.broker.base import BrokerAuthError
 from engine.broker.values import BrokerOrder
 from engine.clock import Clock, trading_day
 from engine.domain.enums import Exchange, OrderStatus
@@ -244,6 +245,11 @@ class Executor:
         index = self.desk.index
         found = {self.desk.orders[order_id].key for order_id in index.open | index.open_external}
         return found | {position.key[1:3] for position in self.desk.holdings.positions.values() if position.quantity}
+
+    def session_refused(self, error: BrokerAuthError) -> None:
+        """Somebody who read with the account's session found it dead."""
+        self._session.died(None, str(error), error.code)
+        self._watch.look_soon()
 
     async def reconcile(self) -> ReconcileReport:
         """Compare orders, trades and positions with the broker's now, and say what was found.

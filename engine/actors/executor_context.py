@@ -45,6 +45,10 @@ def _no_live_price(_key: str) -> Decimal | None:
     return None
 
 
+def _steady(_account_id: UUID) -> str | None:
+    return None
+
+
 async def _leads() -> bool:
     return True
 
@@ -143,6 +147,7 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     ``pacer_key`` names the Zerodha account that the broker counts order calls by, ``budgets`` are those of the
     process; ``freeze_quantity`` is the largest single order of an instrument, None if not known.
     ``live_price`` is the price of ``EXCHANGE:SYMBOL`` as a connected ticker keeps it, None without one.
+    ``session_window`` says why only exits of an account may go now because its session may vanish, None otherwise.
     """
 
     clock: Any
@@ -175,3 +180,4 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     budgets: CallBudgets = msgspec.field(default_factory=CallBudgets)
     freeze_quantity: Callable[[Exchange, str], int | None] = _any_size
     live_price: Callable[[str], Decimal | None] = _no_live_price
+    session_window: Callable[[UUID], str | None] = _steady

@@ -17,6 +17,7 @@ from engine.domain.intent import Intent
 from engine.store import dead_letters as dead_letter_rows
 from engine.store import freeze, history, late, lease
 from engine.store.database import Database
+from engine.store.flags import rounds
 from engine.store.queries import dead_letters as dead_letter_queries
 
 _TIMEOUT_S = 30.0
@@ -92,6 +93,10 @@ class LedgerReader:
     async def freeze_quantities(self) -> list[FreezeQuantity]:
         """Return the freeze quantities that are kept. Raises StoreUnavailable."""
         return await self._database.run(freeze.freeze_quantities, timeout_s=_TIMEOUT_S)
+
+    async def rounds(self) -> dict[str, str]:
+        """Return the IST date of the last of each round over the accounts. Raises StoreUnavailable."""
+        return await self._database.run(rounds)
 
     async def release_lease(self, epoch: int) -> None:
         """Give the lease back."""

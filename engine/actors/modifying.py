@@ -103,7 +103,7 @@ class Modifier:
             )
         if self._desk.is_changing(order.id):
             raise ConflictError("an earlier change of the order is under way; try again", code="ORDER_IN_FLIGHT")
-        self._desk.note(order, f"change requested by {by}: {terms}")
+        self._desk.note(order, f"modify requested by {by}: {terms}")
         reply: Reply[UUID] = Reply()
         nursery.start_soon(self._answer, order, terms, by, reply)
         with trio.move_on_after(_ANSWER_TIMEOUT_S) as scope:
@@ -184,8 +184,8 @@ class Modifier:
                 self._desk.expect_no_more(order.id)
                 self._desk.tell_again(order.id)
             self._watch.look_soon()
-        if isinstance(outcome, Refused) and outcome.auth_blocked:
-            self._session.died(broker, outcome.message)
+        if isinstance(outcome, Refused):
+            self._session.refused(broker, outcome)
         latest = self._desk.orders.get(order.id)
         if latest is not None and isinstance(outcome, Accepted | Unknown):
             # one that nobody knows of counts: the cap must not be met unawares

@@ -11,8 +11,8 @@ from decimal import Decimal
 import structlog
 import trio
 
-from engine.broker.base import Broker
-from engine.errors import EngineError
+from engine.broker.base import Broker, BrokerAuthError, BrokerNotPermitted
+from engine.errors import BrokerUnavailable, EngineError
 
 _log = structlog.get_logger(__name__)
 
@@ -30,17 +30,26 @@ def _nobody(_key: str, _price: Decimal) -> None:
     return None
 
 
+def _nobody_else(_broker: Broker, _error: BrokerUnavailable) -> None:
+    return None
+
+
 class Prices:
-    """Prices by ``EXCHANGE:SYMBOL``, in rupees; *changed* is told each new one and must not wait."""
+    """Prices by ``EXCHANGE:SYMBOL``, in rupees; *changed* is told each new one and must not wait.
+
+    *refused* is told of a broker that denied them.
+    """
 
     def __init__(
         self,
         *,
         any_broker: Callable[[], Awaitable[Broker | None]],
         changed: Callable[[str, Decimal], None] = _nobody,
+        refused: Callable[[Broker, BrokerUnavailable], None] = _nobody_else,
     ) -> None:
         self._any_broker = any_broker
         self._changed = changed
+        self._refused = refused
         self._prices: dict[str, Decimal] = {}
         self._watched: dict[str, None] = {}
         # told by a ticker that is connected still: such a price is the last one however old it is
@@ -151,6 +160,7 @@ class Prices:
         return keys
 
     async def _fetch(self, keys: list[str]) -> None:
+        broker: Broker | None = None
         try:
             broker = await self._any_broker()
             if broker is not None:
@@ -159,6 +169,10 @@ class Prices:
                     # a ticker that has spoken meanwhile is the newer witness
                     if price > 0 and key in self._watched and key not in self._live:
                         self._put(key, price)
+        except (BrokerNotPermitted, BrokerAuthError) as error:
+            _log.warning("prices.denied", error=str(error))
+            if broker is not None:
+                self._refused(broker, error)
         except EngineError as error:
             _log.debug("prices.unavailable", error=str(error))
 

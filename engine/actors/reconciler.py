@@ -156,6 +156,8 @@ class Reconciler:
         look = await self._watch.look(full=full)
         if look is None:
             if self._session.is_dead:
+                # the looks that follow bring the account back should the session live again
+                self._watch.look_soon()
                 raise BrokerAuthError("somebody must log in to the broker first")
             raise BrokerUnavailable("the order book cannot be read")
         positions: BrokerPositions | None = None
@@ -188,7 +190,7 @@ class Reconciler:
                 return await broker.positions()
         except BrokerAuthError as error:
             if broker is not None:
-                self._session.died(broker, str(error))
+                self._session.died(broker, str(error), error.code)
             raise
         except trio.TooSlowError:
             raise BrokerUnavailable("the positions cannot be read: no answer") from None

@@ -102,6 +102,9 @@ class Sender:
         suspect = self._context.clock_suspect()
         if suspect is not None and not is_exit(self._desk, order):
             return f"CLOCK_SUSPECT: {suspect}"
+        vanishing = self._context.session_window(order.account_id)
+        if vanishing is not None and not is_exit(self._desk, order):
+            return f"SESSION_WINDOW: {vanishing}"
         return None
 
     def end_unsent(self, order: Order, reason: str) -> None:
@@ -204,10 +207,7 @@ class Sender:
         if isinstance(outcome, Refused):
             if outcome.rate_limited:
                 self._turns.limited(outcome)
-            if outcome.auth_blocked:
-                self._session.died(broker, outcome.message)
-            elif outcome.orders_blocked:
-                self._context.account_status(order.account_id, AccountStatus.ORDERS_BLOCKED, outcome.message)
+            self._session.refused(broker, outcome)
         return outcome
 
     async def _settle(self, sent: Order, outcome: PlaceOutcome) -> None:

@@ -39,6 +39,7 @@ __all__ = [
     "BrokerAuthError",
     "BrokerHolding",
     "BrokerMargins",
+    "BrokerNotPermitted",
     "BrokerOrder",
     "BrokerPosition",
     "BrokerPositions",
@@ -58,7 +59,15 @@ __all__ = [
 
 
 class BrokerAuthError(BrokerUnavailable):
-    """The session is dead: nothing can be read or sent until somebody logs in."""
+    """The session is dead: nothing can be read or sent until somebody logs in; ``code`` says of what it died."""
+
+    def __init__(self, message: str, code: RefusalCode = RefusalCode.TOKEN_DEAD) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class BrokerNotPermitted(BrokerUnavailable):
+    """The session lives, but the app may not make this read: its plan lacks it. Nothing else is affected."""
 
 
 class OrderNotCommitted(EngineError):

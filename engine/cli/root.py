@@ -19,6 +19,7 @@ from engine.cli import (
     init,
     instruments,
     killswitch,
+    login,
     migrate,
     run,
     user,
@@ -50,6 +51,7 @@ app.command("init")(init.init)
 app.command("migrate")(migrate.migrate)
 app.command("doctor")(doctor.doctor)
 app.command("exchange")(exchange.exchange)
+app.command("login")(login.login)
 app.command("version")(version.version)
 app.add_typer(user.app, name="user")
 app.add_typer(killswitch.app, name="killswitch")

@@ -203,6 +203,8 @@ CHECKS: Mapping[str, Check] = {
     "broker.kite.ws_url": _secure_url("wss", "ws"),
     "broker.kite.login_url": _secure_url("https", "http"),
     "broker.kite.local_address": _local_address,
+    "broker.kite.readiness_at": _clock_time,
+    "broker.kite.remind_at": _clock_time,
     "telegram.api_url": _secure_url("https", "http"),
     "telegram.bot_token": _token,
     "telegram.secret_token": _header_token,

@@ -82,6 +82,8 @@ class KiteConfig(Section, frozen=True, kw_only=True):
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 7.0
     local_address: str = ""
     ipv4_only: bool = False
+    readiness_at: str = "08:45"
+    remind_at: str = "09:00"
 
     @property
     def leaves_by(self) -> str | None:
@@ -90,6 +92,16 @@ class KiteConfig(Section, frozen=True, kw_only=True):
         The wildcard of IPv4 keeps the name's IPv6 addresses from being tried: they cannot be reached from it.
         """
         return self.local_address or ("0.0.0.0" if self.ipv4_only else None)  # noqa: S104 -- nothing listens
+
+    @property
+    def readiness_time(self) -> time:
+        """When on trading days it is looked whether every account could trade, IST."""
+        return time.fromisoformat(self.readiness_at)
+
+    @property
+    def reminder_time(self) -> time:
+        """When a second word is given about accounts that are still not logged in, IST."""
+        return time.fromisoformat(self.remind_at)
 
 
 class BrokerConfig(Section, frozen=True, kw_only=True):

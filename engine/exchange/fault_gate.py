@@ -138,7 +138,9 @@ def kind_of(method: str, path: str) -> str:
         return _WRITES[method]
     if words[:2] == ["portfolio", "positions"]:
         return "positions"
-    return _READS.get(words[0], "other_read") if len(words) == 1 else "other_read"
+    # /quote/ltp and /quote/ohlc are quotes as well; /orders/ID and /trades/ID are not the books
+    is_whole = len(words) == 1 or words[0] == "quote"
+    return _READS.get(words[0], "other_read") if is_whole else "other_read"
 
 
 def _asked(scope: Any, body: bytes) -> Asked:

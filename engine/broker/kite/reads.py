@@ -14,8 +14,10 @@ import httpx
 import msgspec
 import trio
 
-from engine.broker.base import BrokerAuthError
+from engine.broker.base import BrokerAuthError, BrokerNotPermitted
+from engine.broker.kite.denied import judge
 from engine.broker.kite.origin import Origin
+from engine.broker.outcome import LOGIN_CODES
 from engine.errors import BrokerUnavailable
 from engine.observability.redaction import escape_controls
 
@@ -161,7 +163,8 @@ def _gunzip(path: str, raw: bytes) -> bytes:
 def checked(path: str, status: int, body: bytes) -> bytes:
     """Return *body* if *status* is 200.
 
-    Raises BrokerAuthError for a dead session, ReadRateLimited for 429, else BrokerUnavailable.
+    Raises BrokerAuthError for a dead session, BrokerNotPermitted when the app may not read this,
+    ReadRateLimited for 429, BrokerUnavailable for anything else.
     """
     if status == 200:
         return body
@@ -170,8 +173,11 @@ def checked(path: str, status: int, body: bytes) -> bytes:
     except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError):
         found = _Error(message=body[:120].decode("utf-8", "replace"))
     message = escape_controls(f"{path}: HTTP {status}: {str(found.message)[:300]}")
-    if status == 403 and found.error_type == "TokenException":
-        raise BrokerAuthError(message)
+    if status == 403 and isinstance(found.error_type, str):
+        code = judge(found.error_type, str(found.message))
+        if code in LOGIN_CODES:
+            raise BrokerAuthError(message, code)
+        raise BrokerNotPermitted(message)
     if status == 429:
         raise ReadRateLimited(message)
     raise BrokerUnavailable(message)

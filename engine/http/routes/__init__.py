@@ -5,6 +5,8 @@ from engine.http.routes import (
     accounts,
     audit,
     auth,
+    broker_login,
+    console,
     dead_letters,
     execution,
     instruments,
@@ -29,6 +31,7 @@ def registry() -> Registry:
         auth,
         users,
         accounts,
+        broker_login,
         reconcile,
         strategies,
         sources,
@@ -44,6 +47,7 @@ def registry() -> Registry:
         system,
         dead_letters,
         audit,
+        console,
     )
 
 
