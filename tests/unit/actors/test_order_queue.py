@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from engine.actors.order_queue import OrderQueue
 from engine.domain.enums import Exchange
-from engine.domain.pacing import Lane
+from engine.domain.lanes import Lane
 
+EXIT, ENTRY = Lane.EXIT, Lane.ENTRY
 A, B = (Exchange.NSE, "INFY"), (Exchange.NSE, "SBIN")
 NOW = 1_000  # ns of the boot-time clock
 LATER = NOW + 60
@@ -20,7 +21,7 @@ def ids(count):
 
 def drain(queue):
     gone = []
-    while (head := queue.next(Lane.ENTRY)) is not None:
+    while (head := queue.next(ENTRY)) is not None:
         queue.remove(*head)
         gone.append(head[1])
     return gone
@@ -48,11 +49,11 @@ def test_busy_instrument_waits_while_the_other_goes():
     queue.hold(A, held)
     queue.push(A, waiting, LATER)
     queue.push(B, other, LATER)
-    assert queue.next(Lane.ENTRY) == (B, other)
+    assert queue.next(ENTRY) == (B, other)
     queue.remove(B, other)
-    assert queue.next(Lane.ENTRY) is None
+    assert queue.next(ENTRY) is None
     queue.free(A, held)
-    assert queue.next(Lane.ENTRY) == (A, waiting)
+    assert queue.next(ENTRY) == (A, waiting)
 
 
 def test_instrument_held_twice_is_free_after_the_second():
@@ -61,9 +62,9 @@ def test_instrument_held_twice_is_free_after_the_second():
     queue.hold(A, two)
     queue.push(A, waiting, LATER)
     queue.free(A, one)
-    assert queue.next(Lane.ENTRY) is None
+    assert queue.next(ENTRY) is None
     queue.free(A, two)
-    assert queue.next(Lane.ENTRY) == (A, waiting)
+    assert queue.next(ENTRY) == (A, waiting)
 
 
 def test_unrecorded_order_blocks_what_stands_behind_it_only():
@@ -71,7 +72,7 @@ def test_unrecorded_order_blocks_what_stands_behind_it_only():
     queue.push(A, one, LATER, recorded=False)
     queue.push(A, two, LATER)
     queue.push(B, other, LATER)
-    assert queue.next(Lane.ENTRY) == (B, other)
+    assert queue.next(ENTRY) == (B, other)
     assert queue.waiting() == [(A, two), (B, other)]
     queue.record(A, one)
     assert drain(queue) == [one, two, other]
@@ -83,7 +84,20 @@ def test_removing_an_unrecorded_head_lets_the_next_go():
     queue.push(A, two, LATER)
     assert queue.remove(A, one)
     assert not queue.remove(A, one)
-    assert queue.next(Lane.ENTRY) == (A, two)
+    assert queue.next(ENTRY) == (A, two)
+
+
+def test_exit_keeps_its_place_behind_the_orders_of_its_instrument():
+    queue, (first, out, other) = OrderQueue(), ids(3)
+    queue.push(A, first, LATER)
+    queue.push(A, out, LATER)
+    queue.push(B, other, LATER)
+    queue.sort(A, out, EXIT)
+    assert (queue.next(EXIT), queue.head(A)) == (None, first)
+    queue.remove(A, first)
+    assert (queue.next(EXIT), queue.next(ENTRY)) == ((A, out), (B, other))
+    queue.sort(A, out, ENTRY)
+    assert (queue.next(EXIT), queue.next(ENTRY)) == (None, (A, out))
 
 
 def test_expired_tells_each_once_even_behind_a_busy_instrument():
@@ -115,7 +129,7 @@ def test_expired_leaves_out_what_has_gone():
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["push", "push_new", "record", "go", "free", "drop", "exit", "entry"]), st.integers(0, 2)
+        st.sampled_from(["push", "push_new", "record", "go", "go_out", "free", "drop", "sort"]), st.integers(0, 2)
     ),
     max_size=60,
 )
@@ -127,8 +141,8 @@ def test_queue_does_what_a_plain_list_does(steps):
     keys = [(Exchange.NSE, name) for name in "XYZ"]
     waiting: list[tuple[tuple[Exchange, str], UUID]] = []
     unrecorded: set[UUID] = set()
-    exits: set[UUID] = set()
     busy: dict[tuple[Exchange, str], UUID] = {}
+    exits: set[UUID] = set()
     number = 0
     for step, index in steps:
         key = keys[index]
@@ -143,29 +157,27 @@ def test_queue_does_what_a_plain_list_does(steps):
             order = min(unrecorded)
             unrecorded.discard(order)
             queue.record(next(k for k, o in waiting if o == order), order)
-        elif step == "go" and (head := queue.next(Lane.ENTRY)) is not None:
+        elif step == "sort" and waiting:
+            sorted_key, order = waiting[index % len(waiting)]
+            queue.sort(sorted_key, order, ENTRY if order in exits else EXIT)
+            exits ^= {order}
+        elif step.startswith("go") and (head := queue.next(ENTRY if step == "go" else EXIT)) is not None:
             queue.remove(*head)
             queue.hold(*head)
             waiting.remove(head)
-            exits.discard(head[1])
             busy[head[0]] = head[1]
         elif step == "free" and key in busy:
             queue.free(key, busy.pop(key))
-        elif step in ("exit", "entry") and waiting:
-            # a change of lane keeps the place in the instrument's own line
-            entry = waiting[index % len(waiting)]
-            queue.sort(*entry, Lane.EXIT if step == "exit" else Lane.ENTRY)
-            (exits.add if step == "exit" else exits.discard)(entry[1])
         elif step == "drop" and waiting:
             gone = waiting.pop(index % len(waiting))
             unrecorded.discard(gone[1])
-            exits.discard(gone[1])
             assert queue.remove(*gone)
         heads = [next(entry for entry in waiting if entry[0] == k) for k in {k for k, _ in waiting}]
         free = [entry for entry in heads if entry[0] not in busy and entry[1] not in unrecorded]
-        for lane in (Lane.ENTRY, Lane.EXIT):
-            of_lane = [entry for entry in free if (entry[1] in exits) == (lane is Lane.EXIT)]
+        for lane in (EXIT, ENTRY):
+            of_lane = [entry for entry in free if (entry[1] in exits) is (lane is EXIT)]
             assert queue.next(lane) == min(of_lane, key=lambda entry: entry[1], default=None)
+        assert {k: queue.head(k) for k in keys} == dict.fromkeys(keys) | dict(free)
         assert len(queue) == len(waiting)
         assert all(queue.is_free(k) == (k not in busy and k not in {w for w, _ in waiting}) for k in keys)
         assert queue.waiting() == [entry for entry in waiting if entry[1] not in unrecorded]
