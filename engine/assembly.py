@@ -191,7 +191,7 @@ class Trading:
             load_rounds=self._reader.rounds,
             alert=self.alert,
             suspect=self.clock_watch.suspect,
-            is_trading_day=is_trading_day,
+            is_trading_day=lambda day: is_trading_day(day, self.calendar),
             login_page=lambda: self.login_page,
             readiness_at=kite.readiness_time,
             remind_at=kite.reminder_time,
@@ -319,9 +319,9 @@ class Trading:
     def _pacer_key(self, account_id: UUID) -> str:
         """Name the broker's own account, once a login has told it; two accounts here may be one there."""
         account = self._directory.accounts.get(account_id)
-        login = getattr(account, "login", None)
-        user_id = None if login is None else login.broker_user_id
-        return str(account_id) if account is None or not user_id else f"{account.broker}:{user_id}"
+        if account is None or account.login is None or not account.login.broker_user_id:
+            return str(account_id)
+        return f"{account.broker}:{account.login.broker_user_id}"
 
     def _journal_wiped(self) -> None:
         """The journal's server was emptied under this engine: what only it held is still in memory."""
