@@ -303,7 +303,7 @@ def test_hours_enforced_are_those_of_the_exchange(make_driver: Any) -> None:
     oil = {"exchange": "MCX", "tradingsymbol": "CRUDEOIL26DECFUT", "product": "NRML", "quantity": 1}
     assert driver.row(driver.place(**oil, price="5300"))["status"] == "OPEN"
     assert "have not been opened" in driver.refusal(product="CNC").message
-    driver.pass_time(hours=3, minutes=30)
+    driver.pass_time(hours=3, minutes=55)
     assert "have not been opened" in driver.refusal(**oil, price="5300").message
 
 

@@ -128,7 +128,7 @@ def test_commodities_move_into_the_night() -> None:
     evening = datetime(2026, 11, 20, 17, 0, tzinfo=UTC)
     prices = {market.last_price(gold, evening + timedelta(minutes=n)) for n in range(60)}
     assert len(prices) > 5
-    at_close = market.last_price(gold, datetime(2026, 11, 20, 18, 0, tzinfo=UTC))
+    at_close = market.last_price(gold, datetime(2026, 11, 20, 18, 25, tzinfo=UTC))
     assert market.quote(gold, datetime(2026, 11, 22, 12, 0, tzinfo=UTC)).last_price == at_close
 
 
