@@ -116,6 +116,14 @@ def test_flood_of_guessed_states_keeps_nobody_from_logging_in_or_staying_signed_
     assert renewed.status_code == 200, renewed.text
 
 
+def test_strangers_are_not_told_whose_accounts_wait_for_a_login(people: People, owner: Person) -> None:
+    owner.make("/accounts", label="wife's savings", broker="kite", apiKey="waitingkey", apiSecret="s")
+    ready = httpx.get(f"{owner.base_url}{BASE}/system/ready", timeout=10)
+    assert ready.json()["data"]["status"] == "degraded"
+    assert "cannot trade now" in ready.json()["data"]["checks"]["broker"]["detail"]
+    assert "wife" not in ready.text
+
+
 # the postback
 
 
