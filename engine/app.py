@@ -4,7 +4,8 @@
     ├── infrastructure   postgres, valkey (embedded only), exchange (paper only)
     ├── stores           ledger, lease, journal
     ├── oversight        killswitch-guardian, clock, watchdog
-    ├── trading          risk (an actor per user), execution (one per account), crew, instruments, prices, clock-watch
+    ├── trading          risk (an actor per user), execution and feeds (one per account), crew, feed-keeper,
+    │                    instruments, prices, clock-watch, broker-logins, session-keeper
     └── edge             people, ingest, control, telegram-replies, http
 
 Start is recovery: servers, lease, state of the ledger, journal past the ledger's cursor, and only
@@ -190,6 +191,7 @@ class Engine:
         )
         if place.was_reset:
             self._trading.alert("journal", "the journal was wiped, foreign or older than the ledger: it begins anew")
+        self._trading.freeze.restore(await self._reader.freeze_quantities())
         self._trading.guardian.record_missing(self._stored_kills)
         await self._add("oversight", self._oversight_specs(place))
         await self._add("trading", self._trading.specs())

@@ -1,16 +1,21 @@
 """The trading side, built and wired: who is told what by whom, and with which settings."""
 
+import random
 from decimal import Decimal
 from uuid import UUID
 
 import structlog
 
+from engine.actors.account_readiness import ReadinessCheck
 from engine.actors.audit_writer import AuditWriter
+from engine.actors.broker_logins import BrokerLogins
 from engine.actors.clock_watch import ClockKeeper
 from engine.actors.crew import Crew
 from engine.actors.dead_letters import DeadLetters
 from engine.actors.decision import Rules
 from engine.actors.executor import Executor, ExecutorContext
+from engine.actors.feeds import Feeds
+from engine.actors.freeze_keeper import FreezeKeeper
 from engine.actors.ingest import EarlierDeliveries, Ingest
 from engine.actors.instrument_master import InstrumentMaster
 from engine.actors.intake import Passage
@@ -18,20 +23,29 @@ from engine.actors.killswitch_file import KillFile
 from engine.actors.killswitch_guardian import KillSwitchGuardian
 from engine.actors.lease_keeper import LeaseKeeper
 from engine.actors.ledger_reader import LedgerReader
+from engine.actors.market_data import MarketData
 from engine.actors.prices import Prices
 from engine.actors.registrar import Registrar
 from engine.actors.risk import RiskActor, RiskContext
+from engine.actors.session_keeper import SessionKeeper
 from engine.actors.sessions import Sessions
-from engine.clock import Clock
+from engine.broker.base import Broker, BrokerAuthError
+from engine.broker.standing import login_reason
+from engine.clock import Clock, trading_day
 from engine.config import Config
 from engine.domain.audit import AuditDraft
+from engine.domain.broker_session import may_vanish
+from engine.domain.calendar import is_trading_day
 from engine.domain.directory import Account, Directory
 from engine.domain.enums import AccountStatus, Exchange
 from engine.domain.killswitch import KillSwitches
+from engine.domain.signal import Signal
+from engine.domain.symbols import resolve
 from engine.domain.tag import is_ours, make_tag
-from engine.errors import MailboxFull
+from engine.errors import BrokerUnavailable, MailboxFull
 from engine.infrastructure import Infrastructure
 from engine.journal.writer import JournalWriter
+from engine.market_calendar import build_calendar
 from engine.runtime.child import ChildSpec
 from engine.security.keys import Keys
 from engine.store.directory import Vault
@@ -71,6 +85,9 @@ class Trading:
         self._reader = reader
         self._infrastructure = infrastructure
         self._deployment = _deployment(keys)
+        self.calendar = build_calendar(config.market, today=trading_day(clock.now()))
+        # accounts whose orders the broker refused, and why, until a person or a login has seen to it
+        self._blocked: dict[UUID, str | None] = {}
         # what they call is built below
         self.clock_watch = ClockKeeper(
             clock, alert=lambda subject, text: self.alert(subject, text), trusted=lambda: self.crew.wake()
@@ -82,13 +99,35 @@ class Trading:
             timeout_s=config.broker.kite.timeout_s,
             paper_url=lambda: infrastructure.exchange_url,
             heard=self.clock_watch.heard,
+            local_address=config.broker.kite.leaves_by,
+            ws_url=config.broker.kite.ws_url,
         )
         self.registrar = Registrar(
             directory=directory, vault=vault, ledger=ledger, clock=clock, on_account=self._account_changed
         )
-        self.master = InstrumentMaster(any_broker=self.sessions.any, clock=clock)
-        self.prices = Prices(any_broker=self.sessions.any)
+        self.master = InstrumentMaster(
+            any_broker=self.sessions.any, clock=clock, alert=lambda subject, text: self.alert(subject, text)
+        )
+        self.freeze = FreezeKeeper(master=self.master, ledger=ledger, clock=clock)
+        self.prices = Prices(
+            any_broker=self.sessions.any,
+            changed=lambda key, price: market.changed(key, price),
+            refused=self._prices_denied,
+        )
         self.crew = Crew(make_risk=self._make_risk, make_executor=self._make_executor, trip=self._trip)
+        market = MarketData(
+            self.prices, book=lambda: self.master.book, listener=lambda user_id: self.crew.risk_actors.get(user_id)
+        )
+        self.feeds = Feeds(
+            crew=self.crew,
+            directory=directory,
+            clock=clock,
+            market=market,
+            broker=config.broker.mode,
+            ticket=self.sessions.ticket,
+            alert=lambda subject, text: self.alert(subject, text),
+            rng=random.Random(),  # noqa: S311 -- spreads reconnects, guards nothing
+        )
         self.guardian = KillSwitchGuardian(
             switches=kill,
             file=kill_file,
@@ -118,10 +157,45 @@ class Trading:
             take_in=self.ingest.accept,
             find=reader.dead_letter,
         )
+        self.login_page = ""
+        """Where a person logs accounts in; known once the API listens."""
+        self.logins = BrokerLogins(
+            directory=directory,
+            registrar=self.registrar,
+            clock=clock,
+            root_url=config.broker.kite.root_url,
+            timeout_s=config.broker.kite.timeout_s,
+        )
+        self.readiness = ReadinessCheck(
+            directory=directory,
+            sessions=self.sessions,
+            registrar=self.registrar,
+            master=self.master,
+            clock=clock,
+            suspect=self.clock_watch.suspect,
+            session_refused=self.session_refused,
+        )
+        self.session_keeper = self._for_sessions()
         self._risk_context = self._for_risk()
         self._executor_context = self._for_executors()
         for account in directory.accounts.values():
             infrastructure.open_paper_account(account)
+
+    def _for_sessions(self) -> SessionKeeper:
+        kite = self._config.broker.kite
+        return SessionKeeper(
+            directory=self._directory,
+            check=self.readiness,
+            ledger=self._ledger,
+            clock=self._clock,
+            load_rounds=self._reader.rounds,
+            alert=self.alert,
+            suspect=self.clock_watch.suspect,
+            is_trading_day=lambda day: is_trading_day(day, self.calendar),
+            login_page=lambda: self.login_page,
+            readiness_at=kite.readiness_time,
+            remind_at=kite.reminder_time,
+        )
 
     def _for_risk(self) -> RiskContext:
         config = self._config
@@ -136,6 +210,8 @@ class Trading:
                 enforce_hours=config.enforce_hours,
                 max_age_s=float(config.signals.max_age_s),
                 timezone=config.market.zone,
+                calendar=self.calendar,
+                aliases=config.signals.aliases,
             ),
             orders=self.crew,
             prices=self.prices,
@@ -177,6 +253,11 @@ class Trading:
             instrument=lambda exchange, symbol: self.master.book.get(exchange, symbol),
             last_price=lambda exchange, symbol: self.prices.get(f"{exchange}:{symbol}"),
             protection=self._protection,
+            learn_freeze=self.master.learn_freeze,
+            pacer_key=self._pacer_key,
+            freeze_quantity=self._freeze_quantity,
+            live_price=self.prices.live,
+            session_window=self._session_window,
         )
 
     def _protection(self, account_id: UUID) -> Decimal:
@@ -186,11 +267,29 @@ class Trading:
     def _decide(self, passage: Passage) -> None:
         """Hand a delivery to its user's risk actor; the prices it will need are asked for meanwhile."""
         for item in passage.delivery.items:
-            instrument = self.master.book.get(item.signal.exchange, item.signal.symbol)
-            # a symbol that does not exist must not crowd out one that does
-            if instrument is not None:
-                self.prices.watch(instrument.key)
+            try:
+                self._watch_prices(item.signal)
+            except Exception:
+                # the risk actor asks again, and says what a missing price means; the delivery must not be lost
+                _log.exception("prices.fault", key=passage.delivery.idempotency_key)
         self.crew.decide(passage)
+
+    def _watch_prices(self, signal: Signal) -> None:
+        book, rules = self.master.book, self._risk_context.rules
+        found = resolve(
+            signal,
+            book=book,
+            aliases=rules.aliases,
+            calendar=rules.calendar,
+            now=self._clock.now(),
+            price=self.prices.get,
+        )
+        if found.spot_key is not None:
+            self.prices.watch(found.spot_key)
+        instrument = book.get(found.signal.exchange, found.signal.symbol)
+        # a symbol that does not exist must not crowd out one that does
+        if instrument is not None:
+            self.prices.watch(instrument.key)
 
     def _tag(self, order_id: UUID, attempt: int) -> str:
         return make_tag(
@@ -212,6 +311,17 @@ class Trading:
     def _multiplier(self, exchange: Exchange, symbol: str) -> Decimal:
         instrument = self.master.book.get(exchange, symbol)
         return _ONE if instrument is None else instrument.multiplier
+
+    def _freeze_quantity(self, exchange: Exchange, symbol: str) -> int | None:
+        instrument = self.master.book.get(exchange, symbol)
+        return None if instrument is None else instrument.freeze_quantity
+
+    def _pacer_key(self, account_id: UUID) -> str:
+        """Name the broker's own account, once a login has told it; two accounts here may be one there."""
+        account = self._directory.accounts.get(account_id)
+        if account is None or account.login is None or not account.login.broker_user_id:
+            return str(account_id)
+        return f"{account.broker}:{account.login.broker_user_id}"
 
     def _journal_wiped(self) -> None:
         """The journal's server was emptied under this engine: what only it held is still in memory."""
@@ -239,6 +349,33 @@ class Trading:
             # whoever alerts is in the middle of something that must be brought to its end
             _log.error("alert.not_recorded", subject=subject, error=str(error))
 
+    def session_refused(self, account_id: UUID, broker: Broker | None, error: BrokerAuthError) -> None:
+        """A read of somebody else than the account's executor found its session dead, or none to be had (None)."""
+        if broker is not None and self.sessions.current(account_id) is not broker:
+            return  # an older session's last word
+        executor = self.crew.executors.get(account_id)
+        if executor is not None:
+            executor.session_refused(error)
+            return
+        self.sessions.forget(account_id)
+        self._account_status(account_id, AccountStatus.LOGIN_REQUIRED, login_reason(error.code, str(error)))
+
+    def _prices_denied(self, broker: Broker, error: BrokerUnavailable) -> None:
+        account_id = self.sessions.account_of(broker)
+        if account_id is not None and isinstance(error, BrokerAuthError):
+            self.session_refused(account_id, broker, error)
+        else:
+            # orders are not touched by it: prices go missing, or come through another account's app
+            self.sessions.no_prices(broker)
+
+    def _session_window(self, account_id: UUID) -> str | None:
+        account = self._directory.accounts.get(account_id)
+        if account is None or account.broker != "kite" or not self._config.enforce_hours:
+            return None
+        if not may_vanish(self._clock.now()):
+            return None
+        return "from 05:00 to 07:30 IST the broker's session may vanish; only exits are sent"
+
     def _account_status_now(self, account_id: UUID) -> AccountStatus | None:
         account = self._directory.accounts.get(account_id)
         return None if account is None else account.status
@@ -248,6 +385,7 @@ class Trading:
 
     def _account_changed(self, account: Account) -> None:
         self._infrastructure.open_paper_account(account)
+        self._blocked.pop(account.id, None)
         self.sessions.forget(account.id)
         self.master.try_now()
         executor = self.crew.executors.get(account.id)
@@ -260,17 +398,31 @@ class Trading:
             # the engine's own exchange: logging in again is no person's business
             self.crew.executor(account_id).reset_session()
             return
+        if account is None or account.status is status:
+            return
+        if account.status is AccountStatus.ORDERS_BLOCKED:
+            self._blocked[account_id] = account.status_reason
+        if status is AccountStatus.ACTIVE and account_id in self._blocked:
+            # the session lives again, but nobody has mended what stood against its orders
+            status, reason = AccountStatus.ORDERS_BLOCKED, self._blocked[account_id]
         self.registrar.account_status_nowait(account_id, status, reason)
+        if status is not AccountStatus.ACTIVE:
+            where = f". Log in at {self.login_page}" if status is AccountStatus.LOGIN_REQUIRED else ""
+            self.alert(f"account:{account_id}", f"account {account.label} is {status}: {reason}{where}")
 
     def specs(self) -> list[ChildSpec]:
         """Return the children of the supervisor ``trading``."""
         return [
             self.crew.users.child_spec(),
             self.crew.accounts.child_spec(),
+            self.feeds.supervisor.child_spec(),
             ChildSpec(name="crew", start=self.crew.run),
+            ChildSpec(name="feed-keeper", start=self.feeds.run),
             ChildSpec(name="instruments", start=self.master.run),
             ChildSpec(name="prices", start=self.prices.run),
             ChildSpec(name="clock-watch", start=self.clock_watch.run),
+            ChildSpec(name="broker-logins", start=self.logins.run),
+            ChildSpec(name="session-keeper", start=self.session_keeper.run),
         ]
 
 

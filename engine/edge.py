@@ -16,11 +16,14 @@ from engine.actors.lease_keeper import LeaseKeeper
 from engine.actors.people_keeper import PeopleKeeper
 from engine.actors.telegram_replies import TelegramReplies
 from engine.assembly import Trading
-from engine.clock import Clock
+from engine.clock import Clock, trading_day
 from engine.config import Config
 from engine.domain.directory import Directory
+from engine.domain.freeze import freeze_list
 from engine.domain.killswitch import KillSwitches, parse_scope
+from engine.http import login_commands
 from engine.http.app import create_app
+from engine.http.login_links import CONSOLE_PATH
 from engine.http.ratelimit import RateLimits
 from engine.http.routes import registry
 from engine.http.server import HttpServer
@@ -30,6 +33,7 @@ from engine.journal.writer import JournalWriter
 from engine.runtime.child import ChildSpec, ChildState
 from engine.runtime.watchdog import Watchdog
 from engine.security.keys import Keys
+from engine.security.login_states import LoginStates
 from engine.security.passwords import PasswordHasher
 from engine.security.sessions import SessionRegistry, UserDirectory
 from engine.security.tokens import RefreshTokens, TokenIssuer
@@ -104,6 +108,13 @@ class Edge:
                 "watchdog": watchdog,
                 "dead_letters": trading.dead_letters,
                 "clock_watch": trading.clock_watch,
+                "freeze": trading.freeze,
+                "calendar": trading.calendar,
+                "feeds": trading.feeds,
+                "login_states": LoginStates(),
+                "broker_logins": trading.logins,
+                "readiness": trading.readiness,
+                "session_refused": trading.session_refused,
             },
         )
 
@@ -128,6 +139,7 @@ class Edge:
 
     def tell(self, told: first_run.FirstRun | None) -> None:
         """Print what a first start made, and that the engine is ready."""
+        self._trading.login_page = f"{self._base_url()}{CONSOLE_PATH}"
         if told is not None and told.password is not None:
             self._announce(f"first administrator: {first_run.ADMIN_EMAIL}  password: {told.password}  (shown only now)")
         if told is not None and told.api_key is not None:
@@ -135,6 +147,10 @@ class Edge:
             self._announce("a first signal, good for five minutes:")
             self._announce(first_run.curl_line(self._http.base_url, told, self._clock))
         self._announce(f"engine ready {self._http.base_url}")
+
+    def _base_url(self) -> str:
+        """Return where a browser reaches the engine: as configured, else as it listens."""
+        return self._config.server.public_url.rstrip("/") or self._http.base_url
 
     async def _control(self, request: dict[str, Any]) -> dict[str, Any]:
         guardian, scope = self._trading.guardian, parse_scope(str(request.get("scope") or "global"))
@@ -152,6 +168,13 @@ class Edge:
                 version = self._users.version
                 self._users.load(await self._database.run(user_store.list_users), read_after=version)
                 return {"users": len(self._users)}
+            case "freeze-set":
+                rows = freeze_list(str(request.get("csv") or ""), as_of=trading_day(self._clock.now()))
+                return {"quantities": len(await self._trading.freeze.replace(rows, by="cli"))}
+            case "login-url":
+                return login_commands.link(self._services, request, base=self._base_url())
+            case "login-complete":
+                return await login_commands.complete(self._services, request)
             case "dead-letter-requeue":
                 return told_letter(await self._trading.dead_letters.requeue(letter_id_of(request), actor="cli"))
             case "dead-letter-discard":

@@ -16,3 +16,8 @@ ALTER TABLE trade_intents ADD COLUMN options text;
 
 ALTER TABLE kite_accounts ADD COLUMN market_protection numeric(9, 4) NOT NULL DEFAULT -1
     CHECK (market_protection = -1 OR (market_protection > 0 AND market_protection <= 100));
+
+-- Orders by hand of the broker's own kinds: cover and bracket orders show these as their product.
+ALTER TABLE orders DROP CONSTRAINT orders_product_type_check;
+ALTER TABLE orders ADD CONSTRAINT orders_product_type_check
+    CHECK (product_type IN ('CNC', 'NRML', 'MIS', 'MTF', 'CO', 'BO'));

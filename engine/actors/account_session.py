@@ -10,7 +10,8 @@ import structlog
 import trio
 
 from engine.actors.executor_context import ExecutorContext
-from engine.broker.base import Broker, BrokerAuthError
+from engine.broker.base import Broker, BrokerAuthError, RefusalCode, Refused
+from engine.broker.standing import blocked_reason, login_reason
 from engine.domain.enums import AccountStatus
 from engine.errors import BrokerUnavailable, EngineError
 
@@ -63,7 +64,7 @@ class AccountSession:
                             await self.close(opened)
                     return self._broker
         except BrokerAuthError as error:
-            self.died(None, str(error))
+            self.died(None, str(error), error.code)
             raise
         except BrokerUnavailable:
             raise
@@ -78,7 +79,7 @@ class AccountSession:
             self._dead = False
             self._context.account_status(self._account_id, AccountStatus.ACTIVE, None)
 
-    def died(self, broker: Broker | None, reason: str) -> None:
+    def died(self, broker: Broker | None, reason: str, code: RefusalCode = RefusalCode.TOKEN_DEAD) -> None:
         """*broker* said that its session is dead, or none could be opened: the next call logs in anew."""
         if broker is not None and broker is not self._broker:
             return  # an older session's last word
@@ -90,7 +91,14 @@ class AccountSession:
         if not self._dead:
             _log.warning("account.login_required", account=str(self._account_id), reason=reason)
         self._dead = True
-        self._context.account_status(self._account_id, AccountStatus.LOGIN_REQUIRED, reason)
+        self._context.account_status(self._account_id, AccountStatus.LOGIN_REQUIRED, login_reason(code, reason))
+
+    def refused(self, broker: Broker, outcome: Refused) -> None:
+        """A write was refused: take over what that says of the session, or of the right to order."""
+        if outcome.auth_blocked:
+            self.died(broker, outcome.message, outcome.code)
+        elif outcome.orders_blocked:
+            self._context.account_status(self._account_id, AccountStatus.ORDERS_BLOCKED, blocked_reason(outcome))
 
     def take(self) -> Broker | None:
         """Give up the session, for new credentials: return it, to be closed."""

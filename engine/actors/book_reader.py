@@ -15,6 +15,7 @@ import structlog
 
 from engine.actors.order_desk import OrderDesk
 from engine.actors.order_index import ENDED_SHORT
+from engine.broker.icebergs import join_legs, live_leg
 from engine.broker.values import BrokerOrder
 from engine.clock import trading_day
 from engine.domain.enums import OrderStatus, OrderType, Variety
@@ -54,6 +55,7 @@ class BookReader:
         self._strange: set[str] = set()
         self._lacking: dict[str, int] = {}
         self._absent: dict[UUID, int] = {}
+        self._legs: dict[str, tuple[str, ...]] = {}
         self._day: date | None = None
 
     @property
@@ -82,7 +84,7 @@ class BookReader:
         excess: list[tuple[Order, BrokerOrder]] = []
         doubles: list[tuple[Order, BrokerOrder]] = []
         foreign: list[BrokerOrder] = []
-        for row in book:
+        for row in self._whole(book):
             order = self._index.find(row)
             of_today = self._is_of_today(row)
             if of_today or (order is not None and order.trading_day == self._day):
@@ -109,6 +111,33 @@ class BookReader:
                 excess.append((self._index.orders[order.id], row))
         self._end_yesterday(found)
         return BookNews(found=frozenset(found), excess=excess, doubles=doubles, foreign=foreign)
+
+    def _whole(self, book: Sequence[BrokerOrder]) -> list[BrokerOrder]:
+        """Return the book with the legs of each iceberg order of ours as one row."""
+        if not self._index.icebergs:
+            return list(book)
+        legs: dict[UUID, list[BrokerOrder]] = {}
+        rest: list[BrokerOrder] = []
+        for row in book:
+            order = self._index.find(row)
+            if order is not None and order.id in self._index.icebergs:
+                legs.setdefault(order.id, []).append(row)
+                self._desk.known_broker_ids.add(row.broker_order_id)
+            else:
+                rest.append(row)
+        for order_id, rows in legs.items():
+            joined = join_legs(self._index.orders[order_id], rows)
+            self._legs[joined.broker_order_id] = tuple(row.broker_order_id for row in rows)
+            self._index.live_legs[order_id] = live_leg(rows) or joined.broker_order_id
+            rest.append(joined)
+        return rest
+
+    def _booked(self, broker_order_id: str) -> tuple[int, Decimal]:
+        """Return what of an order is booked, and at which average: of all its legs, where it has some."""
+        found = [self._holdings.booked(leg) for leg in self._legs.get(broker_order_id, (broker_order_id,))]
+        quantity = sum(units for units, _ in found)
+        value = sum((units * average for units, average in found), Decimal(0))
+        return found[0] if len(found) == 1 else (quantity, value / quantity if quantity else Decimal(0))
 
     def follow(self, order: Order, row: BrokerOrder) -> None:
         """Take into *order* what its row of the book says; its trades have been taken."""
@@ -141,7 +170,7 @@ class BookReader:
             report = msgspec.structs.replace(report, status=OrderStatus.SUBMITTED)
         if not report.filled_quantity:
             return report
-        quantity, average = self._holdings.booked(row.broker_order_id)
+        quantity, average = self._booked(row.broker_order_id)
         if quantity >= report.filled_quantity:
             return report
         status = OrderStatus.OPEN if report.status.is_terminal else report.status
@@ -199,6 +228,7 @@ class BookReader:
             self._day = self._desk.day
             self._strange.clear()
             self._lacking.clear()
+            self._legs.clear()
 
     def _is_of_today(self, row: BrokerOrder) -> bool:
         # yesterday's rows stand in the book until the broker clears it, and must not be missed after that

@@ -7,6 +7,7 @@ of the call budget to it.
 from collections.abc import Sequence
 from uuid import UUID
 
+import msgspec
 import structlog
 import trio
 
@@ -15,8 +16,7 @@ from engine.actors.dispatching import Dispatcher
 from engine.actors.executor_context import ExecutorContext
 from engine.actors.order_desk import OrderDesk
 from engine.actors.order_watch import OrderWatch
-from engine.actors.sending import COOL_DOWN_S
-from engine.broker.base import Accepted, BrokerAuthError, NotSent, Refused, Unknown, WriteOutcome
+from engine.broker.base import Accepted, Broker, BrokerAuthError, Gate, NotSent, Refused, Unknown, WriteOutcome
 from engine.broker.values import BrokerOrder
 from engine.domain.enums import Variety
 from engine.domain.order import Order
@@ -26,12 +26,17 @@ from engine.runtime.mailbox import Reply
 
 _log = structlog.get_logger(__name__)
 
-_SLOT_WAIT_S = 2.0
-_SLOT_LOOK_S = 0.05
 _TIMEOUT_S = 20.0
 _ANSWER_TIMEOUT_S = 45.0
 _WATCH_S = 2.0
 _TRIES = 10
+
+
+class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one order of many that were to be cancelled; ``problem`` says why it is not, None when it is."""
+
+    order: Order
+    problem: str | None = None
 
 
 class Canceller:
@@ -60,7 +65,7 @@ class Canceller:
         The request is made in *nursery*, for whoever asks may go away while it is on the wire. Raises
         ConflictError, OrderExecutionError, UnavailableError.
         """
-        broker_order_id = order.broker_order_id
+        broker_order_id = self._desk.index.wire_id(order)
         if broker_order_id is None:
             raise ConflictError("the broker has not confirmed the order yet; try again", code="ORDER_IN_FLIGHT")
         self._desk.note(order, f"cancel requested by {by}")
@@ -94,22 +99,25 @@ class Canceller:
             reply.answer(None)
 
     async def ask(self, broker_order_id: str, variety: Variety) -> WriteOutcome:
-        """Ask the broker to cancel. Raises BrokerUnavailable when there is no session."""
-        with trio.move_on_after(_SLOT_WAIT_S):
-            while not self._turns.take_slot(urgent=True):  # noqa: ASYNC110 -- bounded; the budget has no event
-                await trio.sleep(_SLOT_LOOK_S)
-        broker = await self._session.broker()
-        if not await self._context.still_leads():
-            return NotSent(reason="FENCED: another engine leads; ask it", gated=True)
-        crashpoint("C.before_request")
-        outcome: WriteOutcome = Unknown(reason=f"no answer within {_TIMEOUT_S:g} s")
-        with trio.move_on_after(_TIMEOUT_S):
-            outcome = await broker.cancel(broker_order_id, variety)
+        """Ask the broker to cancel, in its turn. Raises BrokerUnavailable when there is no session."""
+        asked: list[Broker] = []
+
+        async def request(gate: Gate) -> WriteOutcome:
+            broker = await self._session.broker()
+            asked.append(broker)
+            if not await self._context.still_leads():
+                return NotSent(reason="FENCED: another engine leads; ask it", gated=True)
+            crashpoint("C.before_request")
+            with trio.move_on_after(_TIMEOUT_S):
+                # the leg of a cover order is exited by naming what it belongs to (Kite Connect v3, orders)
+                parent = self._desk.index.parents.get(broker_order_id) if variety is Variety.CO else None
+                return await broker.cancel(broker_order_id, variety, parent_order_id=parent, gate=gate)
+            return Unknown(reason=f"no answer within {_TIMEOUT_S:g} s")
+
+        outcome = await self._turns.call(request)
         crashpoint("C.after_answer")
-        if isinstance(outcome, Refused) and outcome.rate_limited:
-            self._turns.hold_calls(COOL_DOWN_S)
-        if isinstance(outcome, Refused) and outcome.auth_blocked:
-            self._session.died(broker, outcome.message)
+        if isinstance(outcome, Refused) and asked:
+            self._session.refused(asked[0], outcome)
         return outcome
 
     def start_excess(self, excess: Sequence[tuple[Order, BrokerOrder]], nursery: trio.Nursery) -> None:
@@ -127,7 +135,7 @@ class Canceller:
 
     async def _cancel_excess(self, order_id: UUID, row: BrokerOrder, variety: Variety) -> None:
         try:
-            outcome = await self.ask(row.broker_order_id, variety)
+            outcome = await self.ask(self._desk.index.live_legs.get(order_id, row.broker_order_id), variety)
             detail = "the broker took the request" if isinstance(outcome, Accepted) else f"{outcome}"
         except (BrokerAuthError, BrokerUnavailable) as error:
             detail = f"no session: {error}"

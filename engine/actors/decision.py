@@ -4,7 +4,7 @@ A pure function of the directory, the risk state, the prices and now; the risk a
 """
 
 from collections.abc import Mapping
-from datetime import date, datetime, tzinfo
+from datetime import datetime, tzinfo
 from decimal import Decimal
 from uuid import UUID
 
@@ -12,7 +12,7 @@ import msgspec
 
 from engine.clock import IST
 from engine.domain.attached import check_exits
-from engine.domain.calendar import is_open
+from engine.domain.calendar import Calendar, is_open
 from engine.domain.denial import Denial
 from engine.domain.directory import Account, Directory, Strategy, Target
 from engine.domain.enums import AccountStatus, OrderType, Variety
@@ -20,7 +20,8 @@ from engine.domain.instruments import Instrument, InstrumentBook, check_order, i
 from engine.domain.intent import Intent
 from engine.domain.killswitch import KillSwitches
 from engine.domain.limits import OrderRequest, RiskLimits
-from engine.domain.risk import check, is_reducing
+from engine.domain.order import Order
+from engine.domain.risk import check, check_change, is_reducing
 from engine.domain.risk_state import RiskState
 from engine.domain.signal import Signal
 from engine.domain.sizing import Sized, size
@@ -69,12 +70,13 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What stays the same from one decision to the next."""
+    """What stays the same from one decision to the next; ``aliases`` are other names of symbols."""
 
     enforce_hours: bool
     max_age_s: float
     timezone: tzinfo = IST
-    holidays: frozenset[date] = frozenset()
+    calendar: Calendar = Calendar()
+    aliases: Mapping[str, str] = {}
 
 
 def limits_for(
@@ -108,7 +110,7 @@ def decide(
     signal = intent.signal
     strategy = directory.strategies.get(intent.strategy_id)
     instrument = instruments.get(signal.exchange, signal.symbol)
-    against = _against(signal, strategy, instrument, instruments, rules, now)
+    against = _against(intent, strategy, instrument, instruments, rules, now)
     if against or strategy is None or instrument is None:
         return Decision(against=tuple(against))
     targets = targets_of(strategy, signal, directory.accounts)
@@ -149,7 +151,7 @@ def too_old(intent: Intent, rules: Rules, now: datetime) -> str | None:
 
 
 def _against(
-    signal: Signal,
+    intent: Intent,
     strategy: Strategy | None,
     instrument: Instrument | None,
     instruments: InstrumentBook,
@@ -157,11 +159,14 @@ def _against(
     now: datetime,
 ) -> list[Denial]:
     found: list[Denial] = []
+    signal = intent.signal
     if strategy is None:
         found.append(Denial(code="STRATEGY_GONE", text="the strategy of this source was deleted"))
     elif not strategy.enabled:
         found.append(Denial(code="STRATEGY_DISABLED", text=f"the strategy {strategy.name} is switched off"))
-    elif strategy.allowed_symbols is not None and signal.symbol not in strategy.allowed_symbols:
+    elif strategy.allowed_symbols is not None and strategy.allowed_symbols.isdisjoint(
+        {signal.symbol, intent.written_symbol}
+    ):
         found.append(
             Denial(code="ALLOWED_SYMBOLS", text=f"{signal.symbol} is not among the symbols of {strategy.name}")
         )
@@ -172,7 +177,7 @@ def _against(
         found.append(Denial(code="UNKNOWN_SYMBOL" if len(instruments) else "INSTRUMENTS_NOT_LOADED", text=text))
     # an after-market order is what waits for the next session
     is_late = signal.variety is not Variety.AMO
-    if rules.enforce_hours and is_late and not is_open(signal.exchange, now, rules.holidays):
+    if rules.enforce_hours and is_late and not is_open(signal.exchange, now, rules.calendar):
         found.append(Denial(code="MARKET_CLOSED", text=f"{signal.exchange} takes no orders now"))
     return found
 
@@ -307,6 +312,73 @@ def _iceberg(signal: Signal, quantity: int, instrument: Instrument) -> list[Deni
     if freeze is not None and leg > freeze:
         return [Denial(code="FREEZE_QUANTITY", text=f"a leg of {leg} exceeds {freeze}; use more legs")]
     return []
+
+
+def judge_change(
+    order: Order,
+    wanted: Order,
+    *,
+    directory: Directory,
+    state: RiskState,
+    instrument: Instrument | None,
+    defaults: RiskLimits,
+    rules: Rules,
+    now: datetime,
+) -> tuple[Denial, ...]:
+    """Return every reason against changing *order*, which works at the broker, into *wanted*."""
+    if instrument is None:
+        return (Denial(code="UNKNOWN_SYMBOL", text=f"{order.symbol} is not in the instrument master"),)
+    if wanted.quantity <= order.filled_quantity:
+        text = f"{order.filled_quantity} have filled already; the new total must be more, or cancel the order"
+        return (Denial(code="QUANTITY_REQUIRED", text=text),)
+    if order.is_attached and wanted.quantity > order.quantity:
+        # exits are reserved nowhere, for they only reduce: one that grew would be seen by no limit
+        text = f"an attached exit covers the {order.quantity} that have filled; make it smaller, or send another order"
+        return (Denial(code="EXIT_QUANTITY", text=text),)
+    static = check_order(
+        instrument,
+        quantity=wanted.quantity,
+        price=wanted.price,
+        trigger_price=wanted.trigger_price,
+        order_type=wanted.order_type,
+        product_type=wanted.product_type,
+        variety=wanted.variety,
+        transaction_type=wanted.transaction_type,
+    )
+    last = state.last_price(order.exchange, order.symbol) or (instrument.last_price or None)
+    own = wanted.trigger_price if wanted.order_type is OrderType.SL_M else wanted.price
+    request = OrderRequest(
+        intent_id=order.intent_id or order.id,
+        account_id=order.account_id,
+        strategy_id=order.strategy_id or order.id,
+        exchange=order.exchange,
+        symbol=order.symbol,
+        product_type=order.product_type,
+        transaction_type=order.transaction_type,
+        quantity=wanted.quantity,
+        reference_price=last if wanted.order_type is OrderType.MARKET else own,
+        multiplier=instrument.multiplier,
+        at=now,
+    )
+    account = directory.accounts.get(order.account_id)
+    user_limits, account_limits = limits_for(directory, defaults, order.user_id, order.account_id)
+    capital = sum((a.capital for a in directory.accounts_of(order.user_id)), Decimal(0))
+    scopes: list[tuple[RiskLimits, Decimal, UUID | None]] = [(user_limits, capital, None)]
+    if account_limits is not None and account is not None:
+        scopes.append((account_limits, account.capital, account.id))
+    denials = [*static]
+    for limits, of, scope in scopes:
+        denials += check_change(
+            request,
+            max(wanted.quantity - order.quantity, 0),
+            state,
+            limits,
+            capital=of,
+            now=now,
+            scope_account=scope,
+            timezone=rules.timezone,
+        )
+    return tuple(dict.fromkeys(denials))
 
 
 def reference_price(signal: Signal, instrument: Instrument, state: RiskState) -> Decimal | None:

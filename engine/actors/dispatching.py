@@ -1,50 +1,78 @@
-"""Whose turn it is on one account: queue, call budget, and what ends before its turn comes."""
+"""Whose turn it is on one account: queue, lanes, call budget, and what ends before its turn comes."""
 
-from datetime import date, datetime
+from collections.abc import Awaitable, Callable, Hashable
+from datetime import UTC, date, datetime, timedelta
 from math import inf
 
 import msgspec
+import structlog
 import trio
 
+from engine.actors.call_budget import BudgetView, CallBudget
 from engine.actors.executor_context import ExecutorContext
-from engine.actors.order_desk import OrderDesk
+from engine.actors.exit_orders import is_exit
+from engine.actors.order_desk import AccountHistory, OrderDesk
 from engine.actors.order_queue import OrderQueue
 from engine.actors.sending import Sender
+from engine.broker.base import Gate, NotSent, RefusalCode, Refused, WriteOutcome
 from engine.clock import Clock, trading_day
 from engine.domain.enums import OrderStatus
 from engine.domain.freshness import Freshness
+from engine.domain.lanes import Lane
 from engine.domain.order import Order
-from engine.domain.pacing import Pacer
+from engine.domain.pacing import Cap, calls_to_flatten
+
+_log = structlog.get_logger(__name__)
 
 _QUEUE_LOOK_S = 1.0
-# Calls of every window that entries leave to cancels.
-_RESERVE = 2
-_RESERVE_FROM = 5
+_SOON_S = 0.02
+_LEAST_S = 0.005
+# kite.trade forum 51478
+COOL_DOWN_S = 10.0
+"""How long a broker that answered 429 wants to see nothing."""
+CALL_WAIT_S = 30.0
+"""How long a cancel or a modification waits for a call of the budget."""
+_LANES = (Lane.EXIT, Lane.ENTRY)
+_LINE = "cancels"
 
 
 class Dispatcher:
-    """Lets orders go in accepted order for each instrument, within the account's call budget."""
+    """Lets orders go in accepted order for each instrument, exits first, within the account's call budget."""
 
-    def __init__(self, context: ExecutorContext, desk: OrderDesk, pacer: Pacer) -> None:
+    def __init__(self, context: ExecutorContext, desk: OrderDesk) -> None:
         self._context = context
         self._clock: Clock = context.clock
         self._desk = desk
-        self._pacer = pacer
-        self._reserve = _RESERVE if context.orders_per_second >= _RESERVE_FROM else 0
+        self._limits = (context.orders_per_second, context.orders_per_minute, context.orders_per_day)
         self._has_lived = False
         self._sweep = True
         self._wake = trio.Event()
         self._freshness = Freshness(context.max_age_s)
+        self._needed = (-1, 0)
         self.queue = OrderQueue()
 
-    def restart(self, sent_today: int) -> None:
-        """Begin with an empty queue; *sent_today* is what the ledger knows of the day's calls."""
+    def restart(self, history: AccountHistory) -> None:
+        """Begin with an empty queue; *history* is what the ledger knows of the calls of the day and the last minute."""
         self.queue = OrderQueue()
+        self._needed = (-1, 0)
         if not self._has_lived:
             # later lives go on with the budget they have: what was sent a moment ago counts
             self._has_lived = True
-            self._pacer.restore(trading_day(self._clock.now()), sent_today)
+            now = self._clock.now()
+            ages = [(now - at).total_seconds() for at in history.recent_calls]
+            self._budget.pacer.restore(trio.current_time(), trading_day(now), history.sent_today, ages)
         self.wake(sweep=True)
+
+    @property
+    def _budget(self) -> CallBudget:
+        # asked for each time: whose Zerodha account it is may become known with the first login
+        account_id = self._desk.account_id
+        key = self._context.pacer_key(account_id)
+        return self._context.budgets.of(account_id, key, self._limits, self._calls_to_flatten)
+
+    def budget(self) -> BudgetView:
+        """Return the budget of the account's order calls as it is now."""
+        return self._budget.view(self.today())
 
     def wake(self, *, sweep: bool = False) -> None:
         """Look at the queue again; with *sweep* at everything in it, behind busy instruments too."""
@@ -53,8 +81,15 @@ class Dispatcher:
 
     def take_at_once(self, order: Order) -> Order | None:
         """Hold the order's instrument and return it in SUBMITTING, or None when it has to queue."""
-        # what waits for the call budget goes first
-        if not self.queue.is_free(order.key) or self.queue.next() is not None or not self.take_slot():
+        if not self.queue.is_free(order.key):
+            return None
+        lane = self._lane(order)
+        # what waits for the call budget goes first, in its own lane and those before it
+        if any(self.queue.next(before) is not None for before in _LANES if before <= lane):
+            return None
+        if lane is Lane.ENTRY and self.short(order) is not None:
+            return None
+        if not self._budget.try_take(lane, self.today(), slot=order.id):
             return None
         self._freshness.note(order, *self._instant())
         self.queue.hold(order.key, order.id)
@@ -73,14 +108,116 @@ class Dispatcher:
             return held
         return trading_day(self._clock.now())
 
-    def take_slot(self, *, urgent: bool = False) -> bool:
-        """Take one call of the budget; an urgent one may take what entries leave over."""
-        reserve = 0 if urgent else self._reserve
-        return self._pacer.try_take(trio.current_time(), self.today(), reserve=reserve, urgent=urgent)
+    # the budget
 
-    def hold_calls(self, seconds: float) -> None:
-        """The broker wants to see nothing for *seconds*; cancels go on, at half their rate."""
-        self._pacer.hold(trio.current_time() + seconds)
+    def _lane(self, order: Order) -> Lane:
+        return Lane.EXIT if is_exit(self._desk, order) else Lane.ENTRY
+
+    def take_slot(self, order: Order | None = None, *, urgent: bool = False) -> bool:
+        """Take a call for another attempt of *order*, which then waits in its lane until it gets one.
+
+        Without an order the call leaves now: a cancel or a modification if *urgent*.
+        """
+        if order is None:
+            return self._budget.try_take(Lane.CANCEL if urgent else Lane.ENTRY, self.today())
+        lane, budget = self._lane(order), self._budget
+        if not budget.try_take(lane, self.today(), slot=order.id):
+            budget.claims.claim(order.id, lane, trio.current_time())
+            return False
+        budget.claims.drop(order.id, lane)
+        return True
+
+    def departs(self, order: Order) -> bool:
+        """The first byte of *order* leaves now; False when the call that it took has lapsed."""
+        return self._departs(order.id)
+
+    def _departs(self, slot: Hashable) -> bool:
+        return self._budget.pacer.depart(slot, trio.current_time(), self.today())
+
+    def landed(self, order: Order) -> None:
+        """An attempt of *order* is over: if nothing of it left, its call is free again."""
+        self._budget.pacer.give_back(order.id)
+
+    def short(self, order: Order) -> str | None:
+        """Return why *order* must not go because of the day's budget, None for an exit."""
+        reason = self._budget.against_entry(self.today())
+        return None if reason is None or is_exit(self._desk, order) else reason
+
+    async def call(self, request: Callable[[Gate], Awaitable[WriteOutcome]]) -> WriteOutcome:
+        """Make a cancel or a modification in its turn: *request* is given the gate that it must ask.
+
+        Behind exits, before entries, within the budget; NotSent when no call came free in `CALL_WAIT_S`.
+        What *request* raises is raised.
+        """
+        slot = object()
+        if not await self._wait(slot):
+            reason = f"ORDER_BUDGET: no order call of the account came free within {CALL_WAIT_S:g} s; try again"
+            return NotSent(reason=reason, gated=True)
+
+        def gate() -> str | None:
+            return None if self._departs(slot) else "ORDER_BUDGET: the call came too late; try again"
+
+        try:
+            outcome = await request(gate)
+        finally:
+            self._budget.pacer.give_back(slot)
+        if isinstance(outcome, Refused) and outcome.rate_limited:
+            self.limited(outcome)
+        return outcome
+
+    async def _wait(self, slot: Hashable) -> bool:
+        budget = self._budget
+        with trio.move_on_after(CALL_WAIT_S):
+            async with budget.cancels:
+                try:
+                    while not budget.try_take(Lane.CANCEL, self.today(), slot=slot):
+                        now = trio.current_time()
+                        budget.claims.claim(_LINE, Lane.CANCEL, now)
+                        await trio.sleep(self._delay(budget, Lane.CANCEL, now))
+                finally:
+                    # one claim for the whole line: between two of it no entry slips in
+                    if not budget.cancels.statistics().tasks_waiting:
+                        budget.claims.drop(_LINE, Lane.CANCEL)
+                return True
+        return False
+
+    @staticmethod
+    def _delay(budget: CallBudget, lane: Lane, now: float) -> float:
+        """Return the seconds after which *lane* may find a call."""
+        at = budget.pacer.next_at(now, lane)
+        # it is not the budget then but another lane whose turn it is
+        return _SOON_S if at <= now else max(_LEAST_S, min(at - now, _QUEUE_LOOK_S))
+
+    def limited(self, refused: Refused) -> None:
+        """The broker refused a call for its rate: entries wait for the end of it, exits and cancels go more slowly."""
+        budget, now = self._budget, self._clock.now()
+        if refused.code is not RefusalCode.ORDER_CAP:
+            budget.pacer.hold(trio.current_time() + COOL_DOWN_S)
+            return
+        turn = (now.astimezone(UTC) + timedelta(minutes=1)).replace(second=0, microsecond=0)
+        cap = budget.cap(self.today(), (turn - now).total_seconds())
+        if cap is None:
+            return
+        until = "the minute turns" if cap is Cap.MINUTE else "tomorrow"
+        text = f"ORDER_CAP: the broker takes no more order calls ({refused.message}); entries wait until {until}"
+        _log.error("account.order_cap", account=str(self._desk.account_id), cap=cap.value)
+        self._context.alert(f"account:{self._desk.account_id}", text)
+        self.wake()
+
+    def _calls_to_flatten(self) -> int:
+        stirs, needed = self._needed
+        if stirs != self._desk.stirs:
+            index, freeze = self._desk.index, self._context.freeze_quantity
+            held = (
+                (position.quantity, freeze(position.exchange, position.symbol))
+                for position in self._desk.holdings.positions.values()
+                if position.quantity
+            )
+            needed = calls_to_flatten(held, len(index.open) + len(index.open_external))
+            self._needed = (self._desk.stirs, needed)
+        return needed
+
+    # staleness
 
     def stale(self, order: Order) -> str | None:
         """Return why an order is too old to be sent, or None."""
@@ -91,6 +228,8 @@ class Dispatcher:
         boot_ns = self._clock.boottime_ns()
         return self._clock.now(), boot_ns
 
+    # the instruments
+
     def is_alone(self, order: Order) -> bool:
         """Whether *order* holds its instrument, and no other order does."""
         return self.queue.is_alone(order.key, order.id)
@@ -98,8 +237,11 @@ class Dispatcher:
     def free(self, order: Order) -> None:
         """The order does not hold its instrument any more."""
         self._freshness.forget(order.id)
+        self.landed(order)
         self.queue.free(order.key, order.id)
         self._wake.set()
+
+    # the queue
 
     async def run(self, sender: Sender) -> None:
         """Dispatch until cancelled."""
@@ -121,25 +263,58 @@ class Dispatcher:
             # nothing may go, and nothing is ended either: it may be another engine's by now
             return _QUEUE_LOOK_S
         self._end_what_may_not_go(sender)
-        while (head := self.queue.next()) is not None:
+        self._sort_heads()
+        budget, who = self._budget, self._desk.account_id
+        while True:
+            heads = {lane: order for lane in _LANES if (order := self._head(lane, sender)) is not None}
+            went = next(
+                (order for lane, order in heads.items() if budget.try_take(lane, self.today(), slot=order.id)), None
+            )
+            if went is None:
+                break
+            self.queue.remove(went.key, went.id)
+            self.queue.hold(went.key, went.id)
+            sender.write_ahead(went, attempt=went.attempt)
+        now = trio.current_time()
+        for lane in _LANES:
+            if lane in heads:
+                budget.claims.claim(who, lane, now)
+            else:
+                budget.claims.drop(who, lane)
+        if heads:
+            return min(self._delay(budget, lane, now) for lane in heads)
+        return _QUEUE_LOOK_S if len(self.queue) else None
+
+    def _sort_heads(self) -> None:
+        """Put what has become an exit while it waited into its lane."""
+        for position in self._desk.holdings.positions.values():
+            key = (position.exchange, position.symbol)
+            head = self.queue.head(key) if position.quantity else None
+            order = None if head is None else self._desk.orders.get(head)
+            if order is not None and order.product_type is position.product_type:
+                self.queue.sort(key, order.id, self._lane(order))
+
+    def _head(self, lane: Lane, sender: Sender) -> Order | None:
+        """Return the order of *lane* that may go next; what may not go is ended on the way."""
+        while (head := self.queue.next(lane)) is not None:
             key, order_id = head
-            order = self._desk.orders.get(order_id)
+            order: Order | None = self._desk.orders.get(order_id)
             if order is None or order.status is not OrderStatus.PENDING:
                 self.queue.remove(key, order_id)
-            elif (stop := sender.against(order)) is not None:
-                self._end(order, stop, sender)
-            elif self.take_slot():
-                self.queue.remove(key, order_id)
-                self.queue.hold(key, order_id)
-                sender.write_ahead(order, attempt=order.attempt)
-            else:
-                now = trio.current_time()
-                at = self._pacer.next_at(now, reserve=self._reserve)
-                if at < inf:
-                    return max(0.005, min(at - now, _QUEUE_LOOK_S))
+                continue
+            if lane is Lane.EXIT and not is_exit(self._desk, order):
+                self.queue.sort(key, order_id, Lane.ENTRY)
+                continue
+            stop = sender.against(order)
+            if stop is None and lane is Lane.ENTRY:
+                stop = self.short(order)
+            if stop is None and self._budget.pacer.next_at(trio.current_time(), lane) == inf:
                 limit = self._context.orders_per_day
-                self._end(order, f"ORDERS_PER_DAY: the account's {limit} order calls of today are used", sender)
-        return _QUEUE_LOOK_S if len(self.queue) else None
+                stop = f"ORDERS_PER_DAY: the account's {limit} order calls of today are used"
+            if stop is None:
+                return order
+            self._end(order, stop, sender)
+        return None
 
     def _end_what_may_not_go(self, sender: Sender) -> None:
         """End what is too old, or covered by a kill switch, behind busy instruments too."""

@@ -9,6 +9,7 @@ UNKNOWN, never sent again.
 """
 
 from collections.abc import Sequence
+from math import inf
 from uuid import UUID
 
 import msgspec
@@ -17,7 +18,8 @@ import trio
 
 from engine.actors.account_session import AccountSession
 from engine.actors.audit_writer import AuditWriter
-from engine.actors.cancelling import Canceller
+from engine.actors.call_budget import BudgetView
+from engine.actors.cancelling import Cancelled, Canceller
 from engine.actors.dispatching import Dispatcher
 from engine.actors.executor_context import ExecutorContext, Send
 from engine.actors.exit_keeper import ExitKeeper
@@ -29,18 +31,20 @@ from engine.actors.order_watch import OrderWatch
 from engine.actors.reconcile_report import ReconcileReport
 from engine.actors.reconciler import Reconciler
 from engine.actors.sending import Sender
+from engine.actors.slicing import Slicer
 from engine.actors.spawning import Spawner
+from engine.broker.base import BrokerAuthError
 from engine.broker.values import BrokerOrder
 from engine.clock import Clock, trading_day
-from engine.domain.enums import OrderStatus
+from engine.domain.enums import Exchange, OrderStatus
 from engine.domain.gtt import Gtt
 from engine.domain.order import Order
-from engine.domain.pacing import Pacer
 from engine.errors import (
     BrokerUnavailable,
     ConflictError,
     MailboxFull,
     NotFoundError,
+    OrderExecutionError,
     StoreUnavailable,
     UnavailableError,
 )
@@ -53,6 +57,7 @@ _log = structlog.get_logger(__name__)
 
 _MAILBOX = 100_000
 _BARRIER_S = 30.0
+_STRANGERS_APART_S = 5.0
 _FIRST_READ_S = 3.0
 _OPENING_S = 5.0
 _OPENING_LOOK_S = 0.05
@@ -82,17 +87,25 @@ class Executor:
             multiplier=context.multiplier,
         )
         self._session = AccountSession(account_id, context)
-        pacer = Pacer(context.orders_per_second, context.orders_per_minute, context.orders_per_day)
-        self._turns = Dispatcher(context, self.desk, pacer)
+        self._turns = Dispatcher(context, self.desk)
         self._watch = OrderWatch(
             context, self.desk, self._session, free=self._turns.free, cancel_excess=self._cancel_excess
         )
         self._sender = Sender(
-            context, self.desk, self._session, turns=self._turns, doubts=self._watch, committed=self._send_soon
+            context,
+            self.desk,
+            self._session,
+            turns=self._turns,
+            doubts=self._watch,
+            committed=self._send_soon,
+            reslice=lambda order, refused: self._slicer.reslice(order, refused),
         )
         self._reconciler = Reconciler(context, self.desk, self._session, self._watch, user_id=user_id)
         self._canceller = Canceller(context, self.desk, self._session, self._watch, turns=self._turns)
         self._spawner = Spawner(context, self.desk, admit=self.admit, committed=self.committed, withdraw=self.withdraw)
+        self._slicer = Slicer(
+            context, spawn=lambda order, detail: self._spawner.spawn(order, action="ORDER_SLICED", detail=detail)
+        )
         self._modifier = Modifier(
             context,
             self.desk,
@@ -108,7 +121,7 @@ class Executor:
             spawn=lambda order, detail: self._spawner.spawn(order, action="EXIT_PLACED", detail=detail),
             against=self._against_exit,
             take_back=self._take_back,
-            cancel=lambda order: self._canceller.ask(order.broker_order_id or "", order.variety),
+            cancel=lambda order: self._canceller.ask(self.desk.index.wire_id(order) or "", order.variety),
             modify=self._modifier.ask,
         )
         self._gtts = GttKeeper(
@@ -129,6 +142,7 @@ class Executor:
         self._askers: list[Reply[ReconcileReport]] = []
         self._incarnation = 0
         self._ready = False
+        self._stranger_at = -inf
         self._nursery: trio.Nursery | None = None
 
     # the public face
@@ -137,6 +151,10 @@ class Executor:
     def queue(self) -> OrderQueue:
         """The orders that wait for their turn."""
         return self._turns.queue
+
+    def budget(self) -> BudgetView:
+        """Return the budget of order calls, which other accounts of the same login share."""
+        return self._turns.budget()
 
     @property
     def in_flight(self) -> int:
@@ -208,6 +226,42 @@ class Executor:
         self._turns.wake()
         self._watch.look_soon()
         self._gtts.look_soon()
+
+    def order_update(self, broker_order_id: str | None = None) -> None:
+        """Read the order book soon: the broker has told of a change of this order, or may have of any (None).
+
+        A change of an order that is none of ours is left to reconciliation, which adopts it; asked for that
+        once in a few seconds at most, so that a flood of such updates costs the broker no flood of reads.
+        """
+        if not self._ready:
+            return  # the book is read before the first order goes
+        self._watch.look_soon()
+        # one whose answer is on its way has no id yet: the push has overtaken it
+        if broker_order_id is not None and (self.knows(broker_order_id) or self.in_flight):
+            return
+        if trio.current_time() - self._stranger_at >= _STRANGERS_APART_S:
+            self._stranger_at = trio.current_time()
+            self._reconciler.ask()
+
+    def knows(self, broker_order_id: str) -> bool:
+        """Whether the broker's order is in the books of today."""
+        return broker_order_id in self.desk.known_broker_ids or broker_order_id in self.desk.index.by_broker_id
+
+    @property
+    def has_business(self) -> bool:
+        """Whether the account has orders today, or holds anything."""
+        return bool(self.desk.orders) or self.desk.holdings.has_open
+
+    def instruments(self) -> set[tuple[Exchange, str]]:
+        """Return the instruments that are held or have an order that works at the broker, or may."""
+        index = self.desk.index
+        found = {self.desk.orders[order_id].key for order_id in index.open | index.open_external}
+        return found | {position.key[1:3] for position in self.desk.holdings.positions.values() if position.quantity}
+
+    def session_refused(self, error: BrokerAuthError) -> None:
+        """Somebody who read with the account's session found it dead."""
+        self._session.died(None, str(error), error.code)
+        self._watch.look_soon()
 
     async def reconcile(self) -> ReconcileReport:
         """Compare orders, trades and positions with the broker's now, and say what was found.
@@ -296,6 +350,47 @@ class Executor:
         """
         return await self._gtts.ending.cancel_all(by=by)
 
+    def start_cancel_all(
+        self, *, by: str, symbol: str | None = None, strategy_id: UUID | None = None
+    ) -> Reply[list[Cancelled]]:
+        """Begin to cancel every live order of the account, or of one symbol or strategy; the reply says what became.
+
+        The broker is asked about all of them at the same time, as far as the budget of calls lets it.
+        """
+        reply: Reply[list[Cancelled]] = Reply()
+        if self._nursery is None:
+            reply.answer([])
+        else:
+            self._nursery.start_soon(self._cancel_all, by, symbol, strategy_id, reply)
+        return reply
+
+    async def _cancel_all(
+        self, by: str, symbol: str | None, strategy_id: UUID | None, reply: Reply[list[Cancelled]]
+    ) -> None:
+        wanted = [
+            order
+            for order in self.desk.orders.values()
+            if not order.status.is_terminal
+            and symbol in (None, order.symbol)
+            and strategy_id in (None, order.strategy_id)
+        ]
+        # what waits goes first: none of it may leave while the others are cancelled
+        wanted.sort(key=lambda order: order.status is not OrderStatus.PENDING)
+        ends: list[Cancelled] = []
+
+        async def one(order: Order) -> None:
+            try:
+                ends.append(Cancelled(order=await self.cancel(order.id, by=by)))
+            except (ConflictError, NotFoundError, OrderExecutionError, UnavailableError) as error:
+                ends.append(Cancelled(order=self.desk.orders.get(order.id, order), problem=str(error)))
+
+        try:
+            async with trio.open_nursery() as nursery:
+                for order in wanted:
+                    nursery.start_soon(one, order)
+        finally:
+            reply.answer(ends)
+
     def _live(self, order_id: UUID) -> Order:
         if not self._ready:
             raise UnavailableError("the account's orders are being read; try again", retry_after_s=2)
@@ -370,7 +465,7 @@ class Executor:
 
     def _restore(self, history: AccountHistory) -> None:
         crashpoint("R4.history_read")
-        self._turns.restart(history.sent_today)
+        self._turns.restart(history)
         self._sender.restart(self._incarnation)
         self.desk.restore(history)
         self._session.restore()

@@ -9,8 +9,9 @@ from uuid import UUID
 
 import msgspec
 
+from engine.actors.call_budget import CallBudgets
 from engine.actors.order_desk import AccountHistory
-from engine.broker.base import Broker
+from engine.broker.base import Broker, Refused
 from engine.domain.enums import AccountStatus, Exchange
 from engine.domain.instruments import Instrument
 from engine.domain.order import Order
@@ -36,6 +37,18 @@ def _one() -> int:
     return 1
 
 
+def _any_size(_exchange: Exchange, _symbol: str) -> int | None:
+    return None
+
+
+def _no_live_price(_key: str) -> Decimal | None:
+    return None
+
+
+def _steady(_account_id: UUID) -> str | None:
+    return None
+
+
 async def _leads() -> bool:
     return True
 
@@ -56,8 +69,8 @@ def _broker_table(_account_id: UUID) -> Decimal:
     return Decimal(-1)
 
 
-def _forget_freeze(_exchange: Exchange, _symbol: str, _quantity: int) -> None:
-    return None
+def _forget_freeze(_exchange: Exchange, _symbol: str, _quantity: int) -> bool:
+    return False
 
 
 class Turns(Protocol):
@@ -72,11 +85,20 @@ class Turns(Protocol):
     def is_alone(self, order: Order) -> bool:
         """Whether *order* holds its instrument, and no other order does."""
 
-    def take_slot(self) -> bool:
-        """Take one call of the account's budget."""
+    def take_slot(self, order: Order | None = None) -> bool:
+        """Take a call of the account's budget for another attempt of *order*."""
 
-    def hold_calls(self, seconds: float) -> None:
-        """Let no order go for so long: the broker asks for it."""
+    def departs(self, order: Order) -> bool:
+        """The first byte of *order* leaves now; False when the call that it took has lapsed."""
+
+    def landed(self, order: Order) -> None:
+        """An attempt of *order* is over: if nothing of it left, its call is free again."""
+
+    def short(self, order: Order) -> str | None:
+        """Return why *order* must not go because of the day's budget, None for an exit."""
+
+    def limited(self, refused: Refused) -> None:
+        """The broker refused a call for its rate."""
 
     def free(self, order: Order) -> None:
         """The order does not hold its instrument any more."""
@@ -122,6 +144,10 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     reduces risk goes by it, since it stays true while PostgreSQL is away and ``holds_lease`` does not.
     ``instrument`` and ``last_price`` (rupees) are what is known of an instrument now, ``protection`` is an
     account's market protection (percent, or -1), ``learn_freeze`` is told the largest order that an exchange takes.
+    ``pacer_key`` names the Zerodha account that the broker counts order calls by, ``budgets`` are those of the
+    process; ``freeze_quantity`` is the largest single order of an instrument, None if not known.
+    ``live_price`` is the price of ``EXCHANGE:SYMBOL`` as a connected ticker keeps it, None without one.
+    ``session_window`` says why only exits of an account may go now because its session may vanish, None otherwise.
     """
 
     clock: Any
@@ -149,4 +175,9 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     instrument: Callable[[Exchange, str], Instrument | None] = _no_instrument
     last_price: Callable[[Exchange, str], Decimal | None] = _no_price
     protection: Callable[[UUID], Decimal] = _broker_table
-    learn_freeze: Callable[[Exchange, str, int], None] = _forget_freeze
+    learn_freeze: Callable[[Exchange, str, int], bool] = _forget_freeze
+    pacer_key: Callable[[UUID], str] = str
+    budgets: CallBudgets = msgspec.field(default_factory=CallBudgets)
+    freeze_quantity: Callable[[Exchange, str], int | None] = _any_size
+    live_price: Callable[[str], Decimal | None] = _no_live_price
+    session_window: Callable[[UUID], str | None] = _steady

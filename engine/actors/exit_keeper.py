@@ -155,14 +155,14 @@ class ExitKeeper:
                 self._place(entry, action)
             case Cancel(order=order, why=why):
                 if not self._take_back(order, why) and self._may_ask(order):
-                    self._desk.note(order, f"cancelled by the engine: {why}")
+                    self._desk.note(order, f"cancel requested by the engine: {why}")
                     nursery.start_soon(self._ask, order, lambda: self._cancel(order))
             case Shrink(order=order, quantity=quantity):
                 if self._take_back(order, "a smaller one follows") or self._desk.is_changing(order.id):
                     return
                 if self._may_ask(order):
                     terms = Terms(quantity=quantity)
-                    self._desk.note(order, f"made smaller by the engine: {quantity} of {order.quantity}")
+                    self._desk.note(order, f"modify requested by the engine: {quantity} of {order.quantity}")
                     nursery.start_soon(self._ask, order, lambda: self._modify(order, terms))
             case GiveUp():
                 text = (

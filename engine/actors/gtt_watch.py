@@ -141,7 +141,7 @@ class GttWatch:
             self.holdings = await self._read_holdings(broker) if self._wants_holdings() else None
         except BrokerAuthError as error:
             if broker is not None:
-                self._session.died(broker, str(error))
+                self._session.died(broker, str(error), error.code)
         except (BrokerUnavailable, MailboxFull, trio.TooSlowError) as error:
             _log.warning("gtts.unreadable", account=str(self._desk.account_id), error=str(error) or "too slow")
             for search in self._searches.values():

@@ -13,9 +13,8 @@ from engine.actors.account_session import AccountSession
 from engine.actors.dispatching import Dispatcher
 from engine.actors.executor_context import ExecutorContext
 from engine.actors.gtt_book import GttBook
-from engine.actors.sending import COOL_DOWN_S, SEND_WINDOW_S
+from engine.actors.sending import SEND_WINDOW_S
 from engine.broker.base import Accepted, Broker, BrokerAuthError, NotSent, Refused, Unknown, WriteOutcome
-from engine.domain.enums import AccountStatus
 from engine.domain.gtt import Gtt, GttStatus
 from engine.errors import BrokerUnavailable
 
@@ -115,9 +114,6 @@ class GttWire:
             return Unknown(reason=f"{type(fault).__name__} while sending")
         if isinstance(outcome, Refused):
             if outcome.rate_limited:
-                self._turns.hold_calls(COOL_DOWN_S)
-            if outcome.auth_blocked:
-                self._session.died(broker, outcome.message)
-            elif outcome.orders_blocked:
-                self._context.account_status(gtt.account_id, AccountStatus.ORDERS_BLOCKED, outcome.message)
+                self._turns.limited(outcome)
+            self._session.refused(broker, outcome)
         return outcome

@@ -10,6 +10,7 @@ from engine.actors.ledger_entry import LedgerEntry
 from engine.domain.delivery import Delivery
 from engine.domain.enums import IntentStatus
 from engine.domain.intent import Intent
+from engine.domain.symbols import Resolution
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,12 +27,14 @@ class Passage:
 
     Durable as soon as the journal *or* the ledger has it on disk; settled when the ledger has, or never
     will. ``error`` is set when it was given up, and then nothing of it is or will be executed. ``promised``
-    is set when a sender was told that it is accepted: from then on nobody can give it up.
+    is set when a sender was told that it is accepted: from then on nobody can give it up. ``resolutions``
+    are what the symbols of its intents mean, chosen once, by the prices of that moment.
     """
 
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
         self.intents: dict[UUID, Intent] = {intent.id: intent for intent in delivery.intents()}
+        self.resolutions: dict[UUID, Resolution] = {}
         self.journal_id: str | None = None
         self.journal_failed = False
         self.committed = False

@@ -12,10 +12,12 @@ from engine.actors.risk import UserHistory
 from engine.domain.dead_letter import DeadLetter
 from engine.domain.delivery import Delivery
 from engine.domain.enums import IntentStatus
+from engine.domain.freeze import FreezeQuantity
 from engine.domain.intent import Intent
 from engine.store import dead_letters as dead_letter_rows
-from engine.store import history, late, lease
+from engine.store import freeze, history, late, lease
 from engine.store.database import Database
+from engine.store.flags import rounds
 from engine.store.queries import dead_letters as dead_letter_queries
 
 _TIMEOUT_S = 30.0
@@ -87,6 +89,14 @@ class LedgerReader:
     async def requeued_letters(self) -> list[DeadLetter]:
         """Return the dead letters that wait to be taken in again. Raises StoreUnavailable."""
         return await self._database.run(dead_letter_queries.requeued, timeout_s=_TIMEOUT_S)
+
+    async def freeze_quantities(self) -> list[FreezeQuantity]:
+        """Return the freeze quantities that are kept. Raises StoreUnavailable."""
+        return await self._database.run(freeze.freeze_quantities, timeout_s=_TIMEOUT_S)
+
+    async def rounds(self) -> dict[str, str]:
+        """Return the IST date of the last of each round over the accounts. Raises StoreUnavailable."""
+        return await self._database.run(rounds)
 
     async def release_lease(self, epoch: int) -> None:
         """Give the lease back."""

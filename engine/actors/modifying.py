@@ -20,9 +20,8 @@ from engine.actors.dispatching import Dispatcher
 from engine.actors.executor_context import ExecutorContext
 from engine.actors.order_desk import OrderDesk
 from engine.actors.order_watch import OrderWatch
-from engine.actors.sending import COOL_DOWN_S
 from engine.actors.spawning import Spawner
-from engine.broker.base import Accepted, BrokerAuthError, NotSent, RefusalCode, Refused, Unknown, WriteOutcome
+from engine.broker.base import Accepted, BrokerAuthError, Gate, NotSent, RefusalCode, Refused, Unknown, WriteOutcome
 from engine.domain.attached import MAX_MODIFICATIONS
 from engine.domain.enums import OrderStatus, OrderType, Validity, Variety
 from engine.domain.order import Order
@@ -31,8 +30,6 @@ from engine.runtime.mailbox import Reply
 
 _log = structlog.get_logger(__name__)
 
-_SLOT_WAIT_S = 2.0
-_SLOT_LOOK_S = 0.05
 _TIMEOUT_S = 20.0
 _ANSWER_TIMEOUT_S = 60.0
 _WATCH_S = 2.0
@@ -57,6 +54,17 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {value}" for name, value in self.given().items())
+
+
+def with_terms(order: Order, terms: Terms) -> Order:
+    """Return *order* as it would be after a change: a price that its new type does not take is dropped."""
+    changes = terms.given()
+    kind = changes.get("order_type", order.order_type)
+    if not kind.needs_price and "price" not in changes:
+        changes["price"] = None
+    if not kind.needs_trigger and order.variety is not Variety.CO and "trigger_price" not in changes:
+        changes["trigger_price"] = None
+    return msgspec.structs.replace(order, **changes)
 
 
 class Modifier:
@@ -95,7 +103,7 @@ class Modifier:
             )
         if self._desk.is_changing(order.id):
             raise ConflictError("an earlier change of the order is under way; try again", code="ORDER_IN_FLIGHT")
-        self._desk.note(order, f"change requested by {by}: {terms}")
+        self._desk.note(order, f"modify requested by {by}: {terms}")
         reply: Reply[UUID] = Reply()
         nursery.start_soon(self._answer, order, terms, by, reply)
         with trio.move_on_after(_ANSWER_TIMEOUT_S) as scope:
@@ -147,19 +155,16 @@ class Modifier:
 
         Raises BrokerUnavailable when there is no session.
         """
-        with trio.move_on_after(_SLOT_WAIT_S):
-            while not self._turns.take_slot(urgent=True):  # noqa: ASYNC110 -- bounded; the budget has no event
-                await trio.sleep(_SLOT_LOOK_S)
         broker = await self._session.broker()
         if not await self._context.still_leads():
             return NotSent(reason="FENCED: another engine leads; ask it", gated=True)
         to_market = terms.order_type in _AT_MARKET
         self._desk.expect(order.id, terms.given())
-        outcome: WriteOutcome = Unknown(reason=f"no answer within {_TIMEOUT_S:g} s")
-        try:
+
+        async def request(turn: Gate) -> WriteOutcome:
             with trio.move_on_after(_TIMEOUT_S):
-                outcome = await broker.replace(
-                    order.broker_order_id or "",
+                return await broker.replace(
+                    self._desk.index.wire_id(order) or "",
                     order.variety,
                     quantity=terms.quantity,
                     price=terms.price,
@@ -167,16 +172,20 @@ class Modifier:
                     order_type=terms.order_type,
                     validity=terms.validity,
                     market_protection=self._context.protection(order.account_id) if to_market else None,
-                    gate=gate,
+                    gate=lambda: (None if gate is None else gate()) or turn(),
                 )
+            return Unknown(reason=f"no answer within {_TIMEOUT_S:g} s")
+
+        outcome: WriteOutcome = NotSent(reason="the request was not made")
+        try:
+            outcome = await self._turns.call(request)
         finally:
             if isinstance(outcome, Refused | NotSent):
                 self._desk.expect_no_more(order.id)
+                self._desk.tell_again(order.id)
             self._watch.look_soon()
-        if isinstance(outcome, Refused) and outcome.rate_limited:
-            self._turns.hold_calls(COOL_DOWN_S)
-        if isinstance(outcome, Refused) and outcome.auth_blocked:
-            self._session.died(broker, outcome.message)
+        if isinstance(outcome, Refused):
+            self._session.refused(broker, outcome)
         latest = self._desk.orders.get(order.id)
         if latest is not None and isinstance(outcome, Accepted | Unknown):
             # one that nobody knows of counts: the cap must not be met unawares
@@ -189,7 +198,7 @@ class Modifier:
         """Cancel an order whose changes are used up, and place what is left of it with the new terms."""
         why = f"its {MAX_MODIFICATIONS} changes are used up"
         self._desk.note(order, f"{why}: it is cancelled and placed anew")
-        outcome = await self._canceller.ask(order.broker_order_id or "", order.variety)
+        outcome = await self._canceller.ask(self._desk.index.wire_id(order) or "", order.variety)
         if isinstance(outcome, Refused | NotSent):
             said = outcome.message if isinstance(outcome, Refused) else outcome.reason
             raise OrderExecutionError(f"{why}, and it could not be cancelled: {said}")
@@ -205,19 +214,13 @@ class Modifier:
                 f"{why}; the broker has not confirmed its cancellation: read it again, and send the rest anew",
                 retry_after_s=5,
             )
-        changes = terms.given()
-        quantity = changes.pop("quantity", latest.quantity) - latest.filled_quantity
+        wanted = with_terms(latest, terms)
+        quantity = wanted.quantity - latest.filled_quantity
         if quantity <= 0:
             raise ConflictError("the order has filled that much already", code="ORDER_FINISHED")
-        kind = changes.get("order_type", latest.order_type)
-        if not kind.needs_price:
-            changes["price"] = None
-        if not kind.needs_trigger and latest.variety is not Variety.CO:
-            changes["trigger_price"] = None
-        if kind in _AT_MARKET:
-            changes["market_protection"] = latest.market_protection or self._context.protection(order.account_id)
+        protection = latest.market_protection or self._context.protection(order.account_id)
         wanted = msgspec.structs.replace(
-            latest,
+            wanted,
             id=uuid5(latest.id, "replacement"),
             # the intent has ended with the order that it made; this one is a person's
             intent_id=None,
@@ -225,6 +228,6 @@ class Modifier:
             quantity=quantity,
             filled_quantity=0,
             average_price=Decimal(0),
-            **changes,
+            market_protection=protection if wanted.order_type in _AT_MARKET else None,
         )
         return self._spawner.spawn(wanted, action="ORDER_REPLACED", detail=f"replaces {latest.id}, by {by}").id

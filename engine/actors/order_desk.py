@@ -6,7 +6,7 @@ as far as its fills are in the books, so that its units never count nowhere.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -39,7 +39,8 @@ class AccountHistory(msgspec.Struct, frozen=True, kw_only=True):
 
     ``earlier`` are the broker's ids and the tags of the orders of the last week, however they ended;
     ``attached`` its entries with exits, and those exits, in whatever state; ``gtts`` the triggers of those entries,
-    and every other that stands at the broker.
+    and every other that stands at the broker. ``sent_today`` counts the order calls of the day (every attempt,
+    cancels and modifications too), and ``recent_calls`` are when (UTC) the latest of them were made.
     """
 
     live_orders: Sequence[Order]
@@ -50,6 +51,7 @@ class AccountHistory(msgspec.Struct, frozen=True, kw_only=True):
     earlier: Sequence[tuple[str, str]] = ()
     attached: Sequence[Order] = ()
     gtts: Sequence[Gtt] = ()
+    recent_calls: Sequence[datetime] = ()
 
 
 class OrderDesk:
@@ -208,6 +210,12 @@ class OrderDesk:
     def expected(self, order_id: UUID) -> dict[str, Any]:
         """Return the terms that an order was asked to change to, empty when there are none that the book lacks."""
         return self._expected.get(order_id, ({}, 0))[0]
+
+    def tell_again(self, order_id: UUID) -> None:
+        """Tell those who count orders what one is: a change that they have counted did not come."""
+        order = self.orders.get(order_id)
+        if order is not None:
+            self._tell(OrderChanged(order=order))
 
     def is_changing(self, order_id: UUID) -> bool:
         """Whether a change of an order is under way: one not in the book after ten seconds may be asked for again."""

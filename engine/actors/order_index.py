@@ -1,11 +1,11 @@
 """Where an order of an account is found: by id, by the broker's id, by tag, and by what it still needs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
 from uuid import UUID
 
 from engine.broker.values import BrokerOrder
-from engine.domain.enums import OrderStatus
+from engine.domain.enums import Exchange, OrderStatus, Variety
 from engine.domain.order import Order
 
 ENDED_SHORT = frozenset({OrderStatus.CANCELLED, OrderStatus.REJECTED, OrderStatus.EXPIRED, OrderStatus.FAILED})
@@ -29,24 +29,36 @@ class OrderIndex:
         self.given_up: set[UUID] = set()
         self.unplaced: set[UUID] = set()
         self.submitting: set[UUID] = set()
+        self.icebergs: set[UUID] = set()
+        # the leg of an iceberg that works now, by the broker's id
+        self.live_legs: dict[UUID, str] = {}
+        # of a leg of a cover order the order that it belongs to, both by the broker's ids
+        self.parents: dict[str, str] = {}
+        self._by_instrument: dict[tuple[Exchange, str], dict[UUID, None]] = {}
 
     def restore(self, orders: Iterable[Order]) -> None:
         """Hold *orders* and no others; of what ended before it was sent no late word can come."""
-        for found in (self.orders, self.by_broker_id, self._by_tag, self._tags):
+        for found in (self.orders, self.by_broker_id, self._by_tag, self._tags, self._by_instrument):
             found.clear()
         for index in self._sets:
             index.clear()
+        self.live_legs.clear()
+        self.parents.clear()
         for order in orders:
             if order.submitting_at is not None or order.is_external or not order.status.is_terminal:
                 self.put(order)
 
     @property
     def _sets(self) -> tuple[set[UUID], ...]:
-        return (self.open, self.open_external, self.complete, self.given_up, self.unplaced, self.submitting)
+        return (
+            *(self.open, self.open_external, self.complete, self.given_up, self.unplaced, self.submitting),
+            self.icebergs,
+        )
 
     def put(self, order: Order) -> None:
         """Hold *order* as it is now, found by the tags of its earlier attempts too: a 429 may have placed one."""
         self.orders[order.id] = order
+        self._by_instrument.setdefault(order.key, {})[order.id] = None
         # the broker may not keep the case of a tag
         self._by_tag[order.tag.upper()] = order.id
         self._tags.setdefault(order.id, set()).add(order.tag.upper())
@@ -61,6 +73,7 @@ class OrderIndex:
             given_up,
             given_up and status is OrderStatus.EXPIRED and (order.status_message or "").startswith(UNPLACED),
             status is OrderStatus.SUBMITTING,
+            order.variety is Variety.ICEBERG and not order.is_external,
         )
         for index, is_in in zip(self._sets, belongs, strict=True):
             if is_in:
@@ -73,21 +86,39 @@ class OrderIndex:
         order = self.orders.pop(order_id, None)
         if order is None:
             return None
+        alike = self._by_instrument[order.key]
+        del alike[order_id]
+        if not alike:
+            del self._by_instrument[order.key]
         for tag in self._tags.pop(order_id, ()):
             self._by_tag.pop(tag, None)
         if order.broker_order_id is not None:
             self.by_broker_id.pop(order.broker_order_id, None)
         for index in self._sets:
             index.discard(order_id)
+        self.live_legs.pop(order_id, None)
         return order
+
+    def wire_id(self, order: Order) -> str | None:
+        """Return the broker's id by which an order is changed or cancelled now: of an iceberg its live leg."""
+        return self.live_legs.get(order.id, order.broker_order_id)
+
+    def of_instrument(self, key: tuple[Exchange, str]) -> Iterator[Order]:
+        """Yield the orders in an instrument."""
+        return (self.orders[order_id] for order_id in self._by_instrument.get(key, ()))
 
     def find(self, row: BrokerOrder) -> Order | None:
         """Return the order that a row of the order book is of, by the broker's id or by tag."""
+        if row.parent_order_id is not None:
+            self.parents[row.broker_order_id] = row.parent_order_id
         order_id = self.by_broker_id.get(row.broker_order_id)
         if order_id is None:
             tags = (tag.upper() for tag in (row.tag, *row.tags) if tag is not None)
             order_id = next((self._by_tag[tag] for tag in tags if tag in self._by_tag), None)
         order = None if order_id is None else self.orders.get(order_id)
+        if order is not None and row.transaction_type == order.transaction_type.opposite:
+            # the stop of a cover order bears the tag of its entry: it is an order of the broker's own making
+            return None
         if order is not None:
             self.by_broker_id[row.broker_order_id] = order.id
         return order
@@ -122,4 +153,6 @@ class ClosedOrders:
     def __contains__(self, row: BrokerOrder) -> bool:
         if row.broker_order_id in self._names:
             return True
+        if row.parent_order_id is not None:
+            return False  # the stop of a cover order bears the tag of its entry, and outlives it
         return any(tag.upper() in self._names for tag in (row.tag, *row.tags) if tag is not None)

@@ -2,7 +2,9 @@
 
 Pure bookkeeping, no I/O: the executor owns one. An instrument is busy from the moment an order of it
 is written ahead until the broker's answer is known; the orders of other instruments go on meanwhile.
-An order that the ledger does not have yet keeps its place and blocks what stands behind it.
+An order that the ledger does not have yet keeps its place and blocks what stands behind it. The first
+order of each instrument stands in a lane, exits or entries, in accepted order; a lane never lets an order
+overtake one of its own instrument.
 
 Heaps with stale entries that are skipped when they come up: no operation walks the whole queue but
 `waiting` and the rare removal from the middle.
@@ -13,6 +15,7 @@ from heapq import heappop, heappush
 from uuid import UUID
 
 from engine.domain.enums import Exchange
+from engine.domain.lanes import Lane
 
 Key = tuple[Exchange, str]
 
@@ -27,7 +30,9 @@ class OrderQueue:
         self._places: dict[UUID, int] = {}
         self._unrecorded: set[UUID] = set()
         self._overdue: dict[UUID, Key] = {}
-        self._heads: list[tuple[int, Key, UUID]] = []
+        self._heads: dict[Lane, list[tuple[int, Key, UUID]]] = {Lane.EXIT: [], Lane.ENTRY: []}
+        # which of those that wait are exits
+        self._exits: set[UUID] = set()
         self._deadlines: list[tuple[int, int, Key, UUID]] = []
         self._next = 0
 
@@ -76,14 +81,33 @@ class OrderQueue:
         self._unrecorded.discard(order_id)
         self._offer(key)
 
-    def next(self) -> tuple[Key, UUID] | None:
-        """Return the order that may go next, the longest waiting one, or None; it stays in the queue."""
-        while self._heads:
-            _, key, order_id = self._heads[0]
-            if self._is_next_of(key, order_id):
+    def next(self, lane: Lane) -> tuple[Key, UUID] | None:
+        """Return the order of *lane* that may go next, the longest waiting one, or None; it stays in the queue."""
+        heads = self._heads[lane]
+        while heads:
+            _, key, order_id = heads[0]
+            if self._is_next_of(key, order_id) and self._lane(order_id) is lane:
                 return key, order_id
-            heappop(self._heads)
+            heappop(heads)
         return None
+
+    def head(self, key: Key) -> UUID | None:
+        """Return the order of an instrument that may go next, or None."""
+        queue = self._waiting.get(key)
+        return queue[0] if queue and self._is_next_of(key, queue[0]) else None
+
+    def sort(self, key: Key, order_id: UUID, lane: Lane) -> None:
+        """Put a waiting order into *lane*; it keeps its place."""
+        if order_id not in self._places or self._lane(order_id) is lane:
+            return
+        if lane is Lane.EXIT:
+            self._exits.add(order_id)
+        else:
+            self._exits.discard(order_id)
+        self._offer(key)
+
+    def _lane(self, order_id: UUID) -> Lane:
+        return Lane.EXIT if order_id in self._exits else Lane.ENTRY
 
     def expired(self, now_ns: int) -> list[tuple[Key, UUID]]:
         """Return what still waits past its deadline, busy instruments included; each is told once."""
@@ -105,6 +129,7 @@ class OrderQueue:
         if self._places.pop(order_id, None) is None:
             return False
         self._unrecorded.discard(order_id)
+        self._exits.discard(order_id)
         self._overdue.pop(order_id, None)
         queue = self._waiting[key]
         queue.remove(order_id)
@@ -122,7 +147,7 @@ class OrderQueue:
     def _offer(self, key: Key) -> None:
         queue = self._waiting.get(key)
         if queue and self._is_next_of(key, queue[0]):
-            heappush(self._heads, (self._places[queue[0]], key, queue[0]))
+            heappush(self._heads[self._lane(queue[0])], (self._places[queue[0]], key, queue[0]))
 
     def _is_next_of(self, key: Key, order_id: UUID) -> bool:
         queue = self._waiting.get(key)

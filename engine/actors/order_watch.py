@@ -230,7 +230,7 @@ class OrderWatch:
                     trades = await self._trades(broker)
         except BrokerAuthError as error:
             if broker is not None:
-                self._session.died(broker, str(error))
+                self._session.died(broker, str(error), error.code)
             self._judge(began, known, None)
         except (BrokerUnavailable, trio.TooSlowError) as error:
             _log.warning("book.unreadable", account=str(self._desk.account_id), error=str(error) or "too slow")

@@ -214,8 +214,11 @@ class PositionDesk:
 
     # value
 
-    def mark(self, positions: BrokerPositions) -> None:
-        """Take last prices from the broker's positions: they value ours, nothing else is believed here."""
+    def mark(self, positions: BrokerPositions, *, live: Callable[[str], Decimal | None] = lambda _key: None) -> None:
+        """Take last prices for our positions: those that a ticker keeps (*live*, by ``EXCHANGE:SYMBOL``).
+
+        Else from the broker's own rows, whose prices lag. Nothing else of the rows is believed here.
+        """
         changed: list[Position] = []
         for row in positions.net:
             try:
@@ -223,11 +226,12 @@ class PositionDesk:
             except ValueError:
                 continue
             held = self.positions.get(key)
-            if held is None or not row.last_price or held.last_price == row.last_price:
+            price = live(f"{row.exchange}:{row.symbol}") or row.last_price
+            if held is None or not price or held.last_price == price:
                 continue
-            self.positions[key] = with_last_price(held, row.last_price)
+            self.positions[key] = with_last_price(held, price)
             changed.append(self.positions[key])
-            self._tell(PriceChanged(exchange=key[1], symbol=row.symbol, price=row.last_price))
+            self._tell(PriceChanged(exchange=key[1], symbol=row.symbol, price=price))
         self._save(changed)
 
     def adopt(self, theirs: Position, *, action: str) -> None:

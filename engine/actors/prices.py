@@ -1,18 +1,18 @@
-"""Last prices: what MARKET orders are valued at and price bands are measured from.
+"""Last prices: what MARKET orders are valued at, price bands measured from and positions marked with.
 
-Owns the price of every instrument that somebody asked for, and keeps them fresh with one quote call
-for all of them (Kite allows one a second, up to 1000 instruments). No mailbox: `watch` only marks.
-Restart: permanent; prices are asked for again.
+Owns the price of every instrument that somebody asked for. A price comes from a ticker where one is
+connected and has told it, and from the broker's quotes where not (Kite allows one call a second, up to
+1000 instruments). No mailbox: `watch` only marks. Restart: permanent; prices are asked for again.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from decimal import Decimal
 
 import structlog
 import trio
 
-from engine.broker.base import Broker
-from engine.errors import EngineError
+from engine.broker.base import Broker, BrokerAuthError, BrokerNotPermitted
+from engine.errors import BrokerUnavailable, EngineError
 
 _log = structlog.get_logger(__name__)
 
@@ -20,18 +20,60 @@ _REFRESH_S = 2.0
 _GAP_S = 1.1
 _WAIT_S = 3.0
 _FETCH_TIMEOUT_S = 5.0
-_MAX_KEYS = 1000
+_MAX_KEYS = 3000
+_KEYS_PER_CALL = 1000
+# The call under way may have been made without the key.
+_CALLS_TO_WAIT = 2
+
+
+def _nobody(_key: str, _price: Decimal) -> None:
+    return None
+
+
+def _nobody_else(_broker: Broker, _error: BrokerUnavailable) -> None:
+    return None
 
 
 class Prices:
-    """Prices by ``EXCHANGE:SYMBOL``, in rupees."""
+    """Prices by ``EXCHANGE:SYMBOL``, in rupees; *changed* is told each new one and must not wait.
 
-    def __init__(self, *, any_broker: Callable[[], Awaitable[Broker | None]]) -> None:
+    *refused* is told of a broker that denied them.
+    """
+
+    def __init__(
+        self,
+        *,
+        any_broker: Callable[[], Awaitable[Broker | None]],
+        changed: Callable[[str, Decimal], None] = _nobody,
+        refused: Callable[[Broker, BrokerUnavailable], None] = _nobody_else,
+    ) -> None:
         self._any_broker = any_broker
+        self._changed = changed
+        self._refused = refused
         self._prices: dict[str, Decimal] = {}
         self._watched: dict[str, None] = {}
+        # told by a ticker that is connected still: such a price is the last one however old it is
+        self._live: set[str] = set()
         self._wanted = trio.Event()
-        self._fetched = trio.Event()
+        self._news = trio.Event()
+        self._calls = 0
+        self._asked: dict[str, int] = {}
+        self.version = 0
+
+    @property
+    def watched(self) -> Iterable[str]:
+        """The keys that are kept fresh; `version` grows when they change."""
+        return self._watched.keys()
+
+    @property
+    def polled_count(self) -> int:
+        """How many keys are kept fresh by quotes, for want of a ticker."""
+        return len(self._watched) - len(self._live)
+
+    @property
+    def live_count(self) -> int:
+        """How many keys a ticker keeps."""
+        return len(self._live)
 
     def get(self, key: str) -> Decimal | None:
         """Return the last price known of *key*, or None."""
@@ -39,52 +81,106 @@ class Prices:
             self._watched[key] = self._watched.pop(key)
         return self._prices.get(key)
 
+    def live(self, key: str) -> Decimal | None:
+        """Return the price of *key* if a ticker keeps it, or None."""
+        return self._prices.get(key) if key in self._live else None
+
     def watch(self, key: str) -> None:
         """Keep the price of *key* fresh from now on."""
         if key in self._watched:
+            self._watched[key] = self._watched.pop(key)
             return
         if len(self._watched) >= _MAX_KEYS:
             # the one asked for longest ago makes room; a price that nobody keeps fresh is none
             oldest = next(iter(self._watched))
             del self._watched[oldest]
+            self._live.discard(oldest)
             self._prices.pop(oldest, None)
         self._watched[key] = None
+        self.version += 1
         self._wanted.set()
 
     async def ensure(self, key: str) -> Decimal | None:
-        """Return the price of *key*, waiting for the next quote call when it is not known.
+        """Return the price of *key*, waiting for the next quote call or tick when it is not known.
 
         None when the broker does not say within three seconds: the caller decides what that means.
         """
         self.watch(key)
+        until = self._calls + _CALLS_TO_WAIT
         with trio.move_on_after(_WAIT_S):
-            # the call under way may have been made without the key
-            for _ in range(2):
-                if key in self._prices:
-                    break
-                await self._fetched.wait()
+            while key not in self._prices and self._calls < until:
+                await self._news.wait()
         return self._prices.get(key)
+
+    # the ticker
+
+    def tick(self, key: str, price: Decimal) -> None:
+        """Take the price of *key* from a ticker, which keeps it until `lost`."""
+        if key not in self._watched or price <= 0:
+            return
+        self._live.add(key)
+        is_first = key not in self._prices
+        self._put(key, price)
+        if is_first:
+            self._announce()
+
+    def lost(self) -> None:
+        """No ticker tells prices any more: ask for all of them."""
+        if self._live:
+            self._live.clear()
+            self._wanted.set()
+
+    # quotes
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the watched prices fresh until cancelled: one call for all of them, no two within a second."""
         task_status.started()
         while True:
-            if not self._watched:
+            keys = [key for key in self._watched if key not in self._live]
+            if not keys:
                 await self._wanted.wait()
+                self._wanted = trio.Event()
+                continue
             self._wanted = trio.Event()
             with trio.move_on_after(_FETCH_TIMEOUT_S):
-                await self._fetch(list(self._watched))
-            self._fetched.set()
-            self._fetched = trio.Event()
+                await self._fetch(self._next(keys))
+            self._calls += 1
+            self._announce()
             await trio.sleep(_GAP_S)
-            with trio.move_on_after(_REFRESH_S - _GAP_S):
-                await self._wanted.wait()
+            if len(keys) <= _KEYS_PER_CALL:
+                with trio.move_on_after(_REFRESH_S - _GAP_S):
+                    await self._wanted.wait()
+
+    def _next(self, keys: list[str]) -> list[str]:
+        """Return what the next call asks for: all, or those that were asked for longest ago."""
+        if len(keys) > _KEYS_PER_CALL:
+            keys = sorted(keys, key=lambda key: self._asked.get(key, -1))[:_KEYS_PER_CALL]
+        self._asked = {key: call for key, call in self._asked.items() if key in self._watched}
+        self._asked.update(dict.fromkeys(keys, self._calls))
+        return keys
 
     async def _fetch(self, keys: list[str]) -> None:
+        broker: Broker | None = None
         try:
             broker = await self._any_broker()
             if broker is not None:
                 found = await broker.last_prices(keys)
-                self._prices.update((k, price) for k, price in found.items() if price > 0 and k in self._watched)
+                for key, price in found.items():
+                    # a ticker that has spoken meanwhile is the newer witness
+                    if price > 0 and key in self._watched and key not in self._live:
+                        self._put(key, price)
+        except (BrokerNotPermitted, BrokerAuthError) as error:
+            _log.warning("prices.denied", error=str(error))
+            if broker is not None:
+                self._refused(broker, error)
         except EngineError as error:
             _log.debug("prices.unavailable", error=str(error))
+
+    def _put(self, key: str, price: Decimal) -> None:
+        if self._prices.get(key) != price:
+            self._prices[key] = price
+            self._changed(key, price)
+
+    def _announce(self) -> None:
+        self._news.set()
+        self._news = trio.Event()

@@ -156,6 +156,8 @@ class Reconciler:
         look = await self._watch.look(full=full)
         if look is None:
             if self._session.is_dead:
+                # the looks that follow bring the account back should the session live again
+                self._watch.look_soon()
                 raise BrokerAuthError("somebody must log in to the broker first")
             raise BrokerUnavailable("the order book cannot be read")
         positions: BrokerPositions | None = None
@@ -188,7 +190,7 @@ class Reconciler:
                 return await broker.positions()
         except BrokerAuthError as error:
             if broker is not None:
-                self._session.died(broker, str(error))
+                self._session.died(broker, str(error), error.code)
             raise
         except trio.TooSlowError:
             raise BrokerUnavailable("the positions cannot be read: no answer") from None
@@ -216,7 +218,7 @@ class Reconciler:
         desk.drop_finished()
         found: Sequence[Found] = ()
         if positions is not None:
-            desk.holdings.mark(positions)
+            desk.holdings.mark(positions, live=self._context.live_price)
             survived = self._check.take(
                 look, positions, at_s=began, stirs=stirs, strangers=self._adopter.pending_instruments
             )

@@ -15,8 +15,9 @@ from engine.actors.audit_writer import AuditWriter
 from engine.actors.ledger_entry import LedgerEntry
 from engine.clock import Clock
 from engine.domain.audit import AuditDraft
-from engine.domain.directory import Account, Directory, Limits, Source, Strategy
+from engine.domain.directory import Account, BrokerLogin, Directory, Limits, Source, Strategy
 from engine.domain.enums import AccountStatus
+from engine.store.account_logins import write_login
 from engine.store.directory import (
     Vault,
     delete,
@@ -57,7 +58,10 @@ class Registrar:
         account = msgspec.structs.replace(account, row_version=version)
         content = {"label": account.label, "broker": account.broker, "capital": account.capital}
         await self._write(
-            (write_account(account, self._vault, at=self._clock.now()),),
+            (
+                write_account(account, self._vault, at=self._clock.now()),
+                write_login(account.id, account.login, at=self._clock.now()),
+            ),
             by=by,
             action=action,
             subject=f"account:{account.id}",
@@ -71,25 +75,45 @@ class Registrar:
         self.on_account(account)
 
     def account_status_nowait(self, account_id: UUID, status: AccountStatus, reason: str | None) -> None:
-        """Change an account's state at once; the record follows. The same state again changes nothing."""
+        """Change an account's state at once; the record follows. The same state again changes nothing.
+
+        It is about the account as it stands: a change of the whole account that is on its way to disk, such as a
+        login, is not undone by what the session before it came to.
+        """
         account = self._directory.accounts.get(account_id)
         if account is None or account.status is status:
             return
+        version = account.row_version
 
         def apply() -> None:
             now_held = self._directory.accounts.get(account_id)
-            if now_held is not None:
+            if now_held is not None and now_held.row_version == version:
                 changed = msgspec.structs.replace(now_held, status=status, status_reason=reason)
                 self._directory.put_account(changed)
 
         apply()
-        # again on commit: a change of the whole account may be on its way to disk before this one
         self._ledger.append(
             LedgerEntry(
-                writes=(write_account_status(account_id, status, reason, at=self._clock.now()),),
+                writes=(write_account_status(account_id, status, reason, version=version, at=self._clock.now()),),
                 audit=(self._draft("system", f"ACCOUNT_{status}", f"account:{account_id}", {"reason": reason}),),
-                on_commit=apply,
             )
+        )
+
+    async def note_login(self, account_id: UUID, login: BrokerLogin, *, action: str) -> None:
+        """Keep what was learned of the session that an account has already; nothing else of it changes."""
+
+        def publish() -> None:
+            now_held = self._directory.accounts.get(account_id)
+            if now_held is not None:
+                self._directory.put_account(msgspec.structs.replace(now_held, login=login))
+
+        await self._write(
+            (write_login(account_id, login, at=self._clock.now()),),
+            by="system",
+            action=action,
+            subject=f"account:{account_id}",
+            content={"brokerUserId": login.broker_user_id},
+            publish=publish,
         )
 
     async def put_strategy(self, strategy: Strategy, *, by: str, action: str) -> Strategy:

@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from engine.actors.audit_writer import AuditWriter, DuplicateIntent
-from engine.actors.decision import Approved, decide, too_old
+from engine.actors.decision import Approved, Decision, decide, judge_change, too_old
 from engine.actors.exits import Exits
 from engine.actors.intake import Passage
 from engine.actors.late_found import LateFound
@@ -35,6 +35,7 @@ from engine.actors.risk_messages import (
 from engine.actors.risk_prices import RiskPrices
 from engine.actors.risk_records import Verdicts, audit_of, left_out, order_of, timeline
 from engine.clock import Clock, trading_day
+from engine.domain.denial import Denial
 from engine.domain.directory import Directory
 from engine.domain.enums import IntentStatus
 from engine.domain.intent import Intent
@@ -89,6 +90,7 @@ class RiskActor:
         self._in_hand: Passage | None = None
         self._tries = 0
         self._last_created = datetime.min.replace(tzinfo=UTC)
+        self._is_ready = False
         self._live = LiveIntents(context, self._exits, self._late)
 
     def tell(self, message: Message) -> None:
@@ -98,7 +100,9 @@ class RiskActor:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Rebuild as soon as the ledger can be read, then decide until cancelled."""
         task_status.started()
+        self._is_ready = False
         self._restore(*await self._history())
+        self._is_ready = True
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._late.run)
             if self._in_hand is not None:
@@ -210,12 +214,12 @@ class RiskActor:
             failed(fault)
 
     def _verdict(self, passage: Passage, now: datetime, made: Verdicts) -> LedgerEntry:
-        for intent in list(passage.intents.values()):
-            if intent.id in self._live:
+        for written in list(passage.intents.values()):
+            if written.id in self._live:
                 continue  # the ledger has it, and will say so of the delivery
-            decided, caused, reasons = self._judge_safely(intent, now, made)
-            passage.intents[intent.id] = decided
-            made.add(decided, caused, reasons, now)
+            decided, caused, reasons, resolved = self._judge_safely(passage, written, now, made)
+            passage.intents[decided.id] = decided
+            made.add(decided, caused, reasons, now, resolved=resolved)
             self._live.add(decided, caused)
         return made.entry(list(passage.intents.values()), now)
 
@@ -255,17 +259,24 @@ class RiskActor:
         except MailboxFull as full:
             self._context.unrecorded(passage, full)
 
-    def _judge_safely(self, intent: Intent, now: datetime, made: Verdicts) -> tuple[Intent, list[Order], list[str]]:
+    def _judge_safely(
+        self, passage: Passage, intent: Intent, now: datetime, made: Verdicts
+    ) -> tuple[Intent, list[Order], list[str], str]:
         """Judge; a fault of ours in it must end the intent in a named state, not lose the delivery."""
+        resolved = ""
         try:
-            return self._judge(intent, now, made)
+            intent, resolution = self._prices.resolved(passage, intent)
+            resolved = resolution.detail
+            return (*self._judge(intent, resolution.denial, now, made), resolved)
         except Exception as fault:
             _log.exception("intent.fault", intent=str(intent.id))
             reason = f"INTERNAL_ERROR: {type(fault).__name__} while deciding; nothing was sent"
             made.tell(intent, reason)
-            return self._ended(intent, IntentStatus.FAILED, reason, now), [], []
+            return self._ended(intent, IntentStatus.FAILED, reason, now), [], [], resolved
 
-    def _judge(self, intent: Intent, now: datetime, made: Verdicts) -> tuple[Intent, list[Order], list[str]]:
+    def _judge(
+        self, intent: Intent, unresolved: Denial | None, now: datetime, made: Verdicts
+    ) -> tuple[Intent, list[Order], list[str]]:
         context = self._context
         reason = too_old(intent, context.rules, now)
         if reason is not None:
@@ -285,6 +296,8 @@ class RiskActor:
             now=now,
             suspect=context.clock_suspect(),
         )
+        if unresolved is not None:
+            decision = Decision(against=(unresolved,))
         reasons = left_out(decision)
         text = self._exits.not_approved(intent, decision, self.state)
         if text is not None:
@@ -308,6 +321,27 @@ class RiskActor:
 
     def _ended(self, intent: Intent, status: IntentStatus, reason: str | None, now: datetime) -> Intent:
         return msgspec.structs.replace(intent, status=status, reason=reason, updated_at=now)
+
+    def judge_change(self, order: Order, wanted: Order) -> tuple[Denial, ...]:
+        """Return what stands against changing an order into *wanted*; when nothing does, the larger of both is held.
+
+        Raises UnavailableError before the state is rebuilt. An attached exit may not grow, for it is held nowhere.
+        """
+        if not self._is_ready:
+            raise UnavailableError("the user's positions are being read; try again", retry_after_s=2)
+        denials = judge_change(
+            order,
+            wanted,
+            directory=self._directory,
+            state=self.state,
+            instrument=self._context.instruments().get(order.exchange, order.symbol),
+            defaults=self._context.defaults,
+            rules=self._context.rules,
+            now=self._clock.now(),
+        )
+        if not denials and wanted.quantity > order.quantity:
+            self.state.track(wanted)
+        return denials
 
     def _make_order(self, intent: Intent, approved: Approved, leg: int, quantity: int, now: datetime) -> Order:
         context = self._context

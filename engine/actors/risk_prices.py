@@ -1,7 +1,9 @@
-"""The last prices that a user's verdicts need, before they are made."""
+"""What a user's verdicts need before they are made: what the symbols mean, and last prices."""
 
+from collections.abc import Callable
 from uuid import UUID
 
+import msgspec
 import structlog
 import trio
 
@@ -9,9 +11,12 @@ from engine.actors.decision import limits_for
 from engine.actors.intake import Passage
 from engine.actors.prices import Prices
 from engine.actors.risk_messages import RiskContext
+from engine.clock import Clock
 from engine.domain.directory import Directory
+from engine.domain.intent import Intent
 from engine.domain.risk_state import RiskState
 from engine.domain.signal import Signal
+from engine.domain.symbols import Resolution, resolve
 
 _log = structlog.get_logger(__name__)
 
@@ -20,39 +25,77 @@ _NO_PRICE_S = 10.0
 
 
 class RiskPrices:
-    """Puts prices into one user's risk state."""
+    """Resolves the symbols of one user's deliveries, and puts prices into the user's risk state."""
 
     def __init__(self, user_id: UUID, context: RiskContext) -> None:
         self._user_id = user_id
         self._context = context
         self._directory: Directory = context.directory
         self._prices: Prices = context.prices
+        self._clock: Clock = context.clock
         self._unpriced: dict[str, float] = {}
 
     async def know(self, passage: Passage, state: RiskState) -> None:
-        """Have a last price of every instrument of the delivery.
+        """Choose the instrument of every intent of the delivery, and have its last price.
 
-        The live one if there is one, else the master's, else the first delivery of an instrument waits for
+        The live price if there is one, else the master's, else the first delivery of an instrument waits for
         a quote; one that had none does not hold up the next.
         """
         try:
-            missing = self._take(passage, state)
-            if not missing:
-                return
-            with trio.move_on_after(_PRICES_S):
-                for key in missing:
-                    await self._prices.ensure(key)
-            until = trio.current_time() + _NO_PRICE_S
-            for key in self._take(passage, state):
-                self._unpriced[key] = until
+            await self._wait_for(self._spots_missing(passage), lambda: self._spots_missing(passage))
+            passage.resolutions = {intent.id: self._resolve(intent) for intent in passage.intents.values()}
+            await self._wait_for(self._take(passage, state), lambda: self._take(passage, state))
         except Exception:
             # the verdict says what a missing price means; the delivery must not be lost for it
             _log.exception("prices.fault", key=passage.delivery.idempotency_key)
 
+    def resolved(self, passage: Passage, intent: Intent) -> tuple[Intent, Resolution]:
+        """Return the intent with the symbol that is traded, and how that was chosen."""
+        resolution = passage.resolutions.get(intent.id) or self._resolve(intent)
+        if resolution.written is None:
+            return intent, resolution
+        chosen = msgspec.structs.replace(intent, signal=resolution.signal, written_symbol=resolution.written)
+        return chosen, resolution
+
+    def _resolve(self, intent: Intent) -> Resolution:
+        rules = self._context.rules
+        return resolve(
+            intent.signal,
+            book=self._context.instruments(),
+            aliases=rules.aliases,
+            calendar=rules.calendar,
+            now=self._clock.now(),
+            price=self._prices.get,
+        )
+
+    async def _wait_for(self, missing: list[str], still_missing: Callable[[], list[str]]) -> None:
+        """Have quotes of *missing* asked for, once; what has none does not hold up the next delivery."""
+        if not missing:
+            return
+        with trio.move_on_after(_PRICES_S):
+            for key in missing:
+                await self._prices.ensure(key)
+        until = trio.current_time() + _NO_PRICE_S
+        for key in still_missing():
+            self._unpriced[key] = until
+
+    def _spots_missing(self, passage: Passage) -> list[str]:
+        """Return the prices that the choice of contracts depends on and that are not known."""
+        missing: list[str] = []
+        for intent in passage.intents.values():
+            key = self._resolve(intent).spot_key
+            if key is None:
+                continue
+            self._prices.watch(key)
+            if self._prices.get(key) is None and self._unpriced.get(key, 0.0) <= trio.current_time():
+                missing.append(key)
+        return list(dict.fromkeys(missing))
+
     def _take(self, passage: Passage, state: RiskState) -> list[str]:
         """Take over the prices known of a delivery's instruments; return those of which none is to be had."""
         missing: list[str] = []
-        for signal in {(i.signal.exchange, i.signal.symbol): i.signal for i in passage.intents.values()}.values():
+        signals = [self.resolved(passage, intent)[0].signal for intent in passage.intents.values()]
+        for signal in {(signal.exchange, signal.symbol): signal for signal in signals}.values():
             instrument = self._context.instruments().get(signal.exchange, signal.symbol)
             if instrument is None:
                 continue

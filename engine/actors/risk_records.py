@@ -33,12 +33,17 @@ class Verdicts:
         self._events: list[IntentEvent] = []
         self._audit: list[AuditDraft] = []
 
-    def add(self, intent: Intent, orders: list[Order], reasons: list[str], now: datetime) -> None:
-        """Take in the verdict on one intent; *reasons* are those against accounts left out."""
+    def add(
+        self, intent: Intent, orders: list[Order], reasons: list[str], now: datetime, *, resolved: str = ""
+    ) -> None:
+        """Take in the verdict on one intent; *reasons* are those against accounts left out.
+
+        *resolved* says how the symbol was chosen, where it was not the exchange's own.
+        """
         self.intents.append(intent)
         self.orders += orders
-        self._events += timeline(intent, orders, reasons, now)
-        self._audit += audit_of(intent, orders, now)
+        self._events += timeline(intent, orders, reasons, now, resolved=resolved)
+        self._audit += audit_of(intent, orders, now, resolved=resolved)
 
     def tell(self, intent: Intent, text: str) -> None:
         """Have a person told, once it is on disk."""
@@ -111,13 +116,17 @@ def _with_leg(options: OrderOptions, iceberg_quantity: int) -> OrderOptions:
     return msgspec.structs.replace(options, iceberg_quantity=iceberg_quantity) if iceberg_quantity else options
 
 
-def timeline(intent: Intent, orders: list[Order], reasons: list[str], now: datetime) -> list[IntentEvent]:
+def timeline(
+    intent: Intent, orders: list[Order], reasons: list[str], now: datetime, *, resolved: str = ""
+) -> list[IntentEvent]:
     """Return the timeline of an intent up to its decision; *reasons* are those against accounts left out."""
 
     def event(name: str, detail: str = "", at: datetime = now) -> IntentEvent:
         return IntentEvent(intent_id=intent.id, at=at, event=name, detail=detail)
 
     events = [event("RECEIVED", at=intent.received_at)]
+    if resolved:
+        events.append(event("RESOLVED", resolved))
     if orders:
         events.append(event("APPROVED", f"{len(orders)} order(s)" if len(orders) > 1 else ""))
         events += [event("ACCOUNT_LEFT_OUT", reason) for reason in reasons]
@@ -125,7 +134,7 @@ def timeline(intent: Intent, orders: list[Order], reasons: list[str], now: datet
     return events
 
 
-def audit_of(intent: Intent, orders: list[Order], now: datetime) -> list[AuditDraft]:
+def audit_of(intent: Intent, orders: list[Order], now: datetime, *, resolved: str = "") -> list[AuditDraft]:
     """Return the audit records of a decision and of the orders that it made."""
     signal = intent.signal
     drafts = [
@@ -146,6 +155,7 @@ def audit_of(intent: Intent, orders: list[Order], now: datetime) -> list[AuditDr
                 "bodySha256": intent.body_sha256.hex(),
                 "requestId": intent.request_id,
                 "reason": intent.reason,
+                **({"writtenSymbol": intent.written_symbol, "resolved": resolved} if resolved else {}),
             },
         )
     ]

@@ -15,13 +15,13 @@ import trio
 
 from engine.actors.account_session import AccountSession
 from engine.actors.executor_context import Doubts, ExecutorContext, Send, Turns
+from engine.actors.exit_orders import is_exit
 from engine.actors.order_desk import OrderDesk
 from engine.broker.base import Accepted, BrokerAuthError, NotSent, PlaceOutcome, Refused, Unknown
 from engine.clock import Clock
 from engine.domain.enums import AccountStatus, OrderStatus
 from engine.domain.killswitch import KillSwitches
 from engine.domain.order import Order, OrderReport
-from engine.domain.risk import reduces
 from engine.errors import BrokerUnavailable
 from engine.runtime.crashpoint import crashpoint
 
@@ -33,16 +33,18 @@ _SEND_WINDOW_NS = 1_000_000_000
 _WRITE_WINDOW_NS = 5_000_000_000
 _MAX_ATTEMPTS = 6
 _RETRY_S = (0.2, 0.4, 0.8, 1.6, 3.2)
-# kite.trade forum 51478
-COOL_DOWN_S = 10.0
-"""How long a broker that answered 429 wants to see nothing."""
+# An exit does not sit out a whole cool-down: once within it, then after it.
+_LIMITED_REST_S = (3.0, 8.0, 10.0)
 _TURN_LOOK_S = 0.05
 _PLACE_TIMEOUT_S = 30.0
 _CONFIRM_S = 15.0
 
 
 class Sender:
-    """Sends for one account; *committed* is told when a row is on disk, with when it was handed over."""
+    """Sends for one account; *committed* is told when a row is on disk, with when it was handed over.
+
+    *reslice* places an order that was refused for its size in slices, and says so.
+    """
 
     def __init__(
         self,
@@ -53,6 +55,7 @@ class Sender:
         turns: Turns,
         doubts: Doubts,
         committed: Callable[[Order, int, int], None],
+        reslice: Callable[[Order, Refused], str | None],
     ) -> None:
         self._context = context
         self._clock: Clock = context.clock
@@ -62,6 +65,7 @@ class Sender:
         self._turns = turns
         self._doubts = doubts
         self._committed = committed
+        self._reslice = reslice
         self._handed: dict[UUID, int] = {}
         self._incarnation = 0
         self.is_draining = False
@@ -96,26 +100,12 @@ class Sender:
         if self._context.account_status_now(order.account_id) is AccountStatus.ORDERS_BLOCKED:
             return "ORDERS_BLOCKED: the broker takes no orders of this account now"
         suspect = self._context.clock_suspect()
-        if suspect is not None and not self._is_exit(order):
+        if suspect is not None and not is_exit(self._desk, order):
             return f"CLOCK_SUSPECT: {suspect}"
+        vanishing = self._context.session_window(order.account_id)
+        if vanishing is not None and not is_exit(self._desk, order):
+            return f"SESSION_WINDOW: {vanishing}"
         return None
-
-    def _is_exit(self, order: Order) -> bool:
-        """Whether an order can only make its position smaller, after what the exits before it leave of that."""
-        if order.is_attached:
-            return True  # it is made for what its entry has filled, and of that
-        key = (order.account_id, order.exchange, order.symbol, order.product_type)
-        held = self._desk.holdings.positions.get(key)
-        claimed = sum(
-            other.remaining_quantity
-            for other in self._desk.orders.values()
-            if (other.key, other.product_type) == (order.key, order.product_type)
-            and not other.is_attached
-            and other.transaction_type is order.transaction_type
-            and (other.created_at, other.id) < (order.created_at, order.id)
-        )
-        quantity = 0 if held is None else held.quantity
-        return reduces(quantity, order.transaction_type, order.quantity, claimed=claimed)
 
     def end_unsent(self, order: Order, reason: str) -> None:
         """End an order of which not one byte left, in the state that the reason names."""
@@ -186,6 +176,8 @@ class Sender:
                 stop = "LATE: the ledger took more than 5 s"
             if stop is None and not self._turns.is_alone(row):
                 stop = "BUSY: another order of its instrument is not settled"
+            if stop is None and not self._turns.departs(row):
+                stop = "LATE: its call of the budget has lapsed"
             return stop
 
         try:
@@ -193,6 +185,7 @@ class Sender:
         finally:
             # also when cancelled: a new life of the executor makes it UNKNOWN from the ledger's row
             self._handed.pop(row.id, None)
+            self._turns.landed(row)
         crashpoint("S8.answer_parsed")
         await self._settle(row, outcome)
 
@@ -213,11 +206,8 @@ class Sender:
             return Unknown(reason=f"{type(fault).__name__} while sending")
         if isinstance(outcome, Refused):
             if outcome.rate_limited:
-                self._turns.hold_calls(COOL_DOWN_S)
-            if outcome.auth_blocked:
-                self._session.died(broker, outcome.message)
-            elif outcome.orders_blocked:
-                self._context.account_status(order.account_id, AccountStatus.ORDERS_BLOCKED, outcome.message)
+                self._turns.limited(outcome)
+            self._session.refused(broker, outcome)
         return outcome
 
     async def _settle(self, sent: Order, outcome: PlaceOutcome) -> None:
@@ -236,7 +226,8 @@ class Sender:
                 if await self._limited(order, outcome):
                     return None
             case Refused():
-                self._desk.move(order, OrderStatus.REJECTED, message=f"{outcome.code}: {outcome.message}")
+                said = self._reslice(order, outcome) or f"{outcome.code}: {outcome.message}"
+                self._desk.move(order, OrderStatus.REJECTED, message=said)
             case Unknown():
                 return self._doubts.doubt(order, outcome.reason)
             case NotSent():
@@ -263,18 +254,20 @@ class Sender:
         """The broker answered 429: return True when the order goes on, as a new attempt or in doubt.
 
         That nothing was placed is believed after one look at the order book only (reliability.md 2.2); the
-        new attempt takes a call of the budget, once the cool-down is over.
+        new attempt takes a call of the budget: an entry once the cool-down is over, an exit also during it.
         """
+        rest_s = _LIMITED_REST_S[min(order.attempt, len(_LIMITED_REST_S)) - 1]
+        not_before = trio.current_time() + rest_s
         absent = await self._doubts.confirm_absent(order, timeout_s=_CONFIRM_S)
         while self._is_held(order):
             if not absent:
                 self._doubts.doubt(order, f"{refused.message}, and the order book cannot be read")
                 return True
-            stop = self.against(order)
+            stop = self.against(order) or self._turns.short(order)
             if stop is not None or self.is_draining or order.attempt >= _MAX_ATTEMPTS:
                 self._end_limited(order, stop, refused)
                 return False
-            if self._turns.take_slot():
+            if trio.current_time() >= not_before and self._turns.take_slot(order):
                 self.write_ahead(order, attempt=order.attempt + 1, detail=f"not placed: {refused.message}")
                 return True
             await trio.sleep(_TURN_LOOK_S)  # the budget has no event; until the deadline at most
@@ -297,14 +290,19 @@ class Sender:
         if (late or not outcome.gated) and order.attempt < _MAX_ATTEMPTS:
             if not outcome.reason.startswith("LATE"):
                 await trio.sleep(_RETRY_S[min(order.attempt, len(_RETRY_S)) - 1])
-            if not self._is_held(order):
-                return False
-            stop = self.against(order)
-            if not self.is_draining and (stop is None or stop.startswith("FENCED")):
-                # the ledger checks the lease itself: without it nothing is written, so nothing goes
-                self.write_ahead(order, attempt=order.attempt + 1, detail=f"not sent: {outcome.reason}")
-                return True
-            self.end_unsent(order, stop or f"NOT_SENT: {outcome.reason}")
+            while self._is_held(order):
+                stop = self.against(order)
+                if self.is_draining or not (stop is None or stop.startswith("FENCED")):
+                    self.end_unsent(order, stop or f"NOT_SENT: {outcome.reason}")
+                    return False
+                if self._turns.take_slot(order):
+                    # the ledger checks the lease itself: without it nothing is written, so nothing goes
+                    self.write_ahead(order, attempt=order.attempt + 1, detail=f"not sent: {outcome.reason}")
+                    return True
+                if (spent := self._turns.short(order) or self._turns.stale(order)) is not None:
+                    self.end_unsent(order, spent)
+                    return False
+                await trio.sleep(_TURN_LOOK_S)  # the budget has no event; until the deadline at most
             return False
         self.end_unsent(order, outcome.reason if outcome.gated else f"NOT_SENT: {outcome.reason}")
         return False

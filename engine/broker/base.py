@@ -42,6 +42,7 @@ __all__ = [
     "BrokerGttOrder",
     "BrokerHolding",
     "BrokerMargins",
+    "BrokerNotPermitted",
     "BrokerOrder",
     "BrokerPosition",
     "BrokerPositions",
@@ -61,7 +62,15 @@ __all__ = [
 
 
 class BrokerAuthError(BrokerUnavailable):
-    """The session is dead: nothing can be read or sent until somebody logs in."""
+    """The session is dead: nothing can be read or sent until somebody logs in; ``code`` says of what it died."""
+
+    def __init__(self, message: str, code: RefusalCode = RefusalCode.TOKEN_DEAD) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class BrokerNotPermitted(BrokerUnavailable):
+    """The session lives, but the app may not make this read: its plan lacks it. Nothing else is affected."""
 
 
 class OrderNotCommitted(EngineError):
@@ -144,7 +153,7 @@ class Broker(Protocol):
         """Return the shares in the demat account."""
 
     async def instruments(self, exchange: str | None = None) -> list[Instrument]:
-        """Return the tradable instruments of *exchange*, or of all."""
+        """Return the instruments of *exchange*, or of all; indices, which are not tradable, included."""
 
     async def last_prices(self, keys: Sequence[str]) -> dict[str, Decimal]:
         """Return last prices in rupees of *keys* (``EXCHANGE:SYMBOL``); unknown keys are left out."""

@@ -26,6 +26,12 @@ class RefusalCode(StrEnum):
     """Cause of a refusal, worked out from status, error type and message."""
 
     TOKEN_DEAD = "TOKEN_DEAD"  # noqa: S105 -- the name of a cause
+    NO_LOGIN = "NO_LOGIN"
+    LOGIN_EXPIRED = "LOGIN_EXPIRED"
+    WRONG_USER = "WRONG_USER"
+    NOT_ENABLED = "NOT_ENABLED"
+    TWO_FA = "TWO_FA"
+    USER = "USER"
     STATIC_IP = "STATIC_IP"
     PERMISSION = "PERMISSION"
     RATE_LIMITED = "RATE_LIMITED"
@@ -42,6 +48,20 @@ class RefusalCode(StrEnum):
     MODIFICATION_CAP = "MODIFICATION_CAP"
     NOT_ENCODABLE = "NOT_ENCODABLE"
     OTHER = "OTHER"
+
+
+LOGIN_CODES = frozenset(
+    {
+        RefusalCode.TOKEN_DEAD,
+        RefusalCode.NO_LOGIN,
+        RefusalCode.LOGIN_EXPIRED,
+        RefusalCode.WRONG_USER,
+        RefusalCode.NOT_ENABLED,
+        RefusalCode.TWO_FA,
+        RefusalCode.USER,
+    }
+)
+"""Causes that may mean that nothing can be read either: somebody has to log in."""
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -67,8 +87,8 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     @property
     def orders_blocked(self) -> bool:
-        """Whether the account may read but not order: the address or a permission, not the session."""
-        return self.code in (RefusalCode.STATIC_IP, RefusalCode.PERMISSION)
+        """Whether the account may read but not order: the address, a permission or the user, not the session."""
+        return self.code in (RefusalCode.STATIC_IP, RefusalCode.PERMISSION, RefusalCode.USER)
 
 
 class NotSent(msgspec.Struct, frozen=True, kw_only=True, tag=True):

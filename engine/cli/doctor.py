@@ -10,6 +10,8 @@ import msgspec
 import trio
 import typer
 
+from engine.cli.broker_tokens import broker_tokens
+from engine.cli.egress import order_address
 from engine.cli.places import (
     ConfigOption,
     DataDirOption,
@@ -63,7 +65,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def doctor(config: ConfigOption = None, data_dir: DataDirOption = None, json: JsonOption = False) -> None:
-    """Check keys, stores, migrations, journal durability, clock and disk; exit 1 on any failure."""
+    """Check keys, clock, disk, the address of orders, stores, migrations, journal and broker sessions; exit 1 on any
+    failure."""
     settings, folder = config_of(config), data_dir_of(data_dir)
     findings = trio.run(_examine, settings, folder)
     if json:
@@ -80,6 +83,7 @@ async def _examine(settings: Config, folder: Path) -> list[Finding]:
         await _check("keys", lambda: trio.to_thread.run_sync(_keys, settings, folder)),
         await _check("clock", _clock),
         await _check("disk", lambda: trio.to_thread.run_sync(_disk, folder)),
+        await _check("order address", lambda: order_address(settings)),
     ]
     try:
         async with open_stores(settings, folder) as stores:
@@ -87,6 +91,7 @@ async def _examine(settings: Config, folder: Path) -> list[Finding]:
             findings.append(await _check("migrations", lambda: _migrations(stores.database_url)))
             findings.append(await _check("journal", lambda: _journal(stores.redis_url)))
             findings.append(await _lease(stores.database_url, folder))
+            findings.append(await _check("broker token", lambda: _tokens(stores.database_url, settings, folder)))
     except EngineError as error:
         findings.append(Finding(check="stores", ok=False, detail=str(error)))
     return findings
@@ -165,6 +170,17 @@ async def _journal(url: str) -> str:
     if problems:
         raise EngineError("; ".join(problems))
     return f"{settings.server} {settings.version}, appendfsync {settings.appendfsync}, {settings.maxmemory_policy}"
+
+
+async def _tokens(url: str, settings: Config, folder: Path) -> str:
+    if len(await applied(url)) != latest_version():
+        return "not looked at: the schema is of another version"
+    database = Database(url, max_connections=1)
+    await database.open(timeout_s=5)
+    try:
+        return await broker_tokens(settings, folder, database, SystemClock())
+    finally:
+        await database.close()
 
 
 async def _lease(url: str, folder: Path) -> Finding:

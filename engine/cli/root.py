@@ -11,7 +11,20 @@ from typing import Annotated
 
 import typer
 
-from engine.cli import audit, dead_letters, doctor, exchange, init, killswitch, migrate, run, user, version
+from engine.cli import (
+    audit,
+    dead_letters,
+    doctor,
+    exchange,
+    init,
+    instruments,
+    killswitch,
+    login,
+    migrate,
+    run,
+    user,
+    version,
+)
 from engine.errors import EngineError
 from engine.observability.redaction import escape_controls
 from engine.security.environment import harden_process
@@ -38,11 +51,13 @@ app.command("init")(init.init)
 app.command("migrate")(migrate.migrate)
 app.command("doctor")(doctor.doctor)
 app.command("exchange")(exchange.exchange)
+app.command("login")(login.login)
 app.command("version")(version.version)
 app.add_typer(user.app, name="user")
 app.add_typer(killswitch.app, name="killswitch")
 app.add_typer(audit.app, name="audit")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(instruments.app, name="instruments")
 
 
 def main(arguments: list[str] | None = None) -> None:

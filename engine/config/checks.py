@@ -6,6 +6,7 @@ quotes the value: it may be a secret, or hold one.
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import date
 from decimal import Decimal
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -13,7 +14,8 @@ from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo
 
 from engine.config.secret_values import decode_key, is_placeholder
-from engine.config.sections import EMBEDDED, WindowConfig
+from engine.config.sections import EMBEDDED, SessionConfig, WindowConfig
+from engine.domain.contracts import parse_contract
 from engine.errors import ConfigError
 from engine.secret import Secret
 
@@ -21,6 +23,7 @@ Check = Callable[[Any], str | None]
 
 _CLOCK_TIME = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
 _HEADER_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,256}")
+_SYMBOL = re.compile(r"[A-Z0-9&_\-.]+(?: [A-Z0-9&_\-.]+)*")
 _VISIBLE = re.compile(r"[!-~]+")
 _DATABASE_SCHEMES = ("postgresql", "postgres")
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
@@ -80,6 +83,18 @@ def _host(host: str) -> str | None:
     return None if _VISIBLE.fullmatch(host) and "/" not in host else "a host name or an IP address"
 
 
+def _local_address(text: str) -> str | None:
+    wish = "an IP address of this machine, such as 203.0.113.7, or an empty text"
+    if not text:
+        return None
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return wish
+    unusable = address.is_unspecified or address.is_multicast or "%" in text
+    return wish if unusable else None
+
+
 def _networks(networks: tuple[str, ...]) -> str | None:
     for network in networks:
         try:
@@ -105,6 +120,34 @@ def _window(window: WindowConfig | None) -> str | None:
     if window is None or (_is_time(window.start) and _is_time(window.end) and window.start < window.end):
         return None
     return '{start = "HH:MM", end = "HH:MM"} with the start before the end'
+
+
+def _dates(days: tuple[str, ...]) -> str | None:
+    return None if all(_is_date(day) for day in days) else 'a list of dates "YYYY-MM-DD"'
+
+
+def _sessions(sessions: tuple[SessionConfig, ...]) -> str | None:
+    for session in sessions:
+        is_timed = _is_time(session.start) and _is_time(session.end) and session.start < session.end
+        if not is_timed or not _is_date(session.date):
+            return '{date = "YYYY-MM-DD", start = "HH:MM", end = "HH:MM"} each, with the start before the end'
+    return None
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _aliases(aliases: dict[str, str]) -> str | None:
+    for name, symbol in aliases.items():
+        if not _SYMBOL.fullmatch(name) or not (_SYMBOL.fullmatch(symbol) or parse_contract(symbol)):
+            return 'symbols in capital letters, such as {MYBANK = "HDFCBANK", CALL = "NIFTY ATM CE"}'
+        if symbol in aliases:
+            return "names of symbols, none of which is the name of another alias"
+    return None
 
 
 def _is_time(text: str) -> bool:
@@ -159,6 +202,9 @@ CHECKS: Mapping[str, Check] = {
     "broker.kite.root_url": _secure_url("https", "http"),
     "broker.kite.ws_url": _secure_url("wss", "ws"),
     "broker.kite.login_url": _secure_url("https", "http"),
+    "broker.kite.local_address": _local_address,
+    "broker.kite.readiness_at": _clock_time,
+    "broker.kite.remind_at": _clock_time,
     "telegram.api_url": _secure_url("https", "http"),
     "telegram.bot_token": _token,
     "telegram.secret_token": _header_token,
@@ -170,6 +216,9 @@ CHECKS: Mapping[str, Check] = {
     "risk.trading_window": _window,
     "market.timezone": _timezone,
     "market.square_off_at": _clock_time,
+    "market.holidays": _dates,
+    "market.special_sessions": _sessions,
+    "signals.aliases": _aliases,
     "security.master_key": _key,
     "security.jwt_secret": _key,
     "security.metrics_token": _token,

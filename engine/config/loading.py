@@ -24,6 +24,8 @@ PREFIX = "ENGINE__"
 # Addresses of stores hold passwords, so they too may stand in a file or a variable.
 _RESOLVED_URLS = frozenset({"database.url", "redis.url"})
 
+_EGRESS = ("broker.kite.local_address", "broker.kite.ipv4_only")
+
 SectionT = TypeVar("SectionT", bound=Section)
 
 
@@ -37,9 +39,12 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     table = _read(path) if path is not None else {}
     _check_names(environ)
     base = path.parent if path is not None else Path()
-    return _Loader(file=str(path) if path is not None else "defaults", base=base, environ=environ).section(
-        Config, table, ()
-    )
+    file = str(path) if path is not None else "defaults"
+    config = _Loader(file=file, base=base, environ=environ).section(Config, table, ())
+    if config.broker.kite.ipv4_only and ":" in config.broker.kite.local_address:
+        where = next((name for name in map(_variable, _EGRESS) if name in environ), file)
+        raise _error(where, "broker.kite.local_address: is an IPv6 address while broker.kite.ipv4_only is true")
+    return config
 
 
 def _read(path: Path) -> dict[str, Any]:

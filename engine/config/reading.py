@@ -50,9 +50,11 @@ def from_environment(text: str, kind: Any) -> Any:
             return int(text) if _INTEGER.fullmatch(text) else text
         case inspect.FloatType() | inspect.DecimalType():
             return Decimal(text) if _NUMBER.fullmatch(text) else text
+        case inspect.VarTupleType(item_type=inspect.StructType()):
+            return _json(text)
         case inspect.VarTupleType() if not text.lstrip().startswith("["):
             return [part for part in (part.strip() for part in text.split(",")) if part]
-        case inspect.VarTupleType() | inspect.StructType():
+        case inspect.VarTupleType() | inspect.StructType() | inspect.DictType():
             return _json(text)
         case _:
             return text
@@ -96,6 +98,8 @@ def _words(kind: inspect.Type) -> str:
             return f"a list, each {_words(kind.item_type)}"
         case inspect.StructType():
             return "a table with " + ", ".join(field.name for field in kind.fields)
+        case inspect.DictType():
+            return "a table of texts in quotes"
         case inspect.CustomType():
             return "a secret: text, file:PATH or env:NAME"
         case _:

@@ -68,7 +68,10 @@ class RedisConfig(Section, frozen=True, kw_only=True):
 
 
 class KiteConfig(Section, frozen=True, kw_only=True):
-    """``[broker.kite]``: addresses and pace of Kite Connect v3, per account."""
+    """``[broker.kite]``: addresses and pace of Kite Connect v3, per account.
+
+    ``local_address`` is the address of this machine that order calls and reads leave by, empty for any.
+    """
 
     root_url: str = "https://api.kite.trade"
     ws_url: str = "wss://ws.kite.trade"
@@ -77,6 +80,28 @@ class KiteConfig(Section, frozen=True, kw_only=True):
     orders_per_minute: Count = 400
     orders_per_day: Count = 5000
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 7.0
+    local_address: str = ""
+    ipv4_only: bool = False
+    readiness_at: str = "08:45"
+    remind_at: str = "09:00"
+
+    @property
+    def leaves_by(self) -> str | None:
+        """The local address that sockets are bound to, None for whatever the system picks.
+
+        The wildcard of IPv4 keeps the name's IPv6 addresses from being tried: they cannot be reached from it.
+        """
+        return self.local_address or ("0.0.0.0" if self.ipv4_only else None)  # noqa: S104 -- nothing listens
+
+    @property
+    def readiness_time(self) -> time:
+        """When on trading days it is looked whether every account could trade, IST."""
+        return time.fromisoformat(self.readiness_at)
+
+    @property
+    def reminder_time(self) -> time:
+        """When a second word is given about accounts that are still not logged in, IST."""
+        return time.fromisoformat(self.remind_at)
 
 
 class BrokerConfig(Section, frozen=True, kw_only=True):
@@ -96,11 +121,12 @@ class TelegramConfig(Section, frozen=True, kw_only=True):
 
 
 class SignalsConfig(Section, frozen=True, kw_only=True):
-    """``[signals]``: how long a signal lives and is remembered."""
+    """``[signals]``: how long a signal lives and is remembered; ``aliases`` are other names of symbols."""
 
     max_age_s: MaxAge = 60
     dedup_window_s: Seconds = 86400
     max_clock_skew_s: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 300
+    aliases: dict[str, str] = {}
 
 
 class WindowConfig(Section, frozen=True, kw_only=True):
@@ -137,12 +163,23 @@ class RiskConfig(Section, frozen=True, kw_only=True):
         return RiskLimits(**values)
 
 
+class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An element of ``market.special_sessions``: the hours (IST) of one day, ``exchange`` None for every exchange."""
+
+    date: str
+    start: str
+    end: str
+    exchange: Exchange | None = None
+
+
 class MarketConfig(Section, frozen=True, kw_only=True):
     """``[market]``: trading hours; ``enforce_hours`` None leaves it to the broker mode."""
 
     timezone: str = "Asia/Kolkata"
     enforce_hours: bool | None = None
     square_off_at: str = "15:20"
+    holidays: tuple[str, ...] = ()
+    special_sessions: tuple[SessionConfig, ...] = ()
 
     @property
     def zone(self) -> ZoneInfo:

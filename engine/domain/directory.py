@@ -5,6 +5,7 @@ change replaces the record. Secrets are held decrypted here and nowhere else.
 """
 
 from collections.abc import Iterable
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,11 +17,23 @@ from engine.domain.risk import RiskLimits
 from engine.secret import Secret
 
 
+class BrokerLogin(msgspec.Struct, frozen=True, kw_only=True):
+    """The last login of an account: whose session it is, since when (aware UTC), and what it may use.
+
+    ``broker_user_id`` is None for a token that was pasted in and of which no profile has been read.
+    """
+
+    broker_user_id: str | None = None
+    logged_in_at: datetime | None = None
+    exchanges: tuple[str, ...] = ()
+    products: tuple[str, ...] = ()
+
+
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """A broker account; ``capital`` is rupees, ``access_token`` None until somebody logged in.
+    """A broker account; ``capital`` is rupees, ``access_token`` and ``login`` None until somebody logged in.
 
     ``market_protection`` is how far from the last price a MARKET or SL-M order may fill: percent, or -1 for the
-    broker's own table (kite.md 5.2).
+    broker's own table (Kite Connect v3, orders).
     """
 
     id: UUID
@@ -35,6 +48,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     status_reason: str | None = None
     row_version: int = 1
     market_protection: Decimal = Decimal(-1)
+    login: BrokerLogin | None = None
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

@@ -56,12 +56,23 @@ class OrderType(StrEnum):
 
 
 class ProductType(StrEnum):
-    """Margin product: CNC delivery, NRML carry-forward F&O, MIS intraday, MTF margin funded."""
+    """Margin product: CNC delivery, NRML carry-forward F&O, MIS intraday, MTF margin funded.
+
+    CO and BO are what the broker calls positions of cover and bracket orders (kite.md 5.2): they are read, and
+    no order is placed in them.
+    """
 
     CNC = "CNC"
     NRML = "NRML"
     MIS = "MIS"
     MTF = "MTF"
+    CO = "CO"
+    BO = "BO"
+
+    @property
+    def is_orderable(self) -> bool:
+        """Whether an order can be placed in it."""
+        return self not in (ProductType.CO, ProductType.BO)
 
 
 class Validity(StrEnum):

@@ -3,7 +3,7 @@
 Source of the rules: Kite Connect v3, instruments (https://kite.trade/docs/connect/v3/market-quotes/).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from decimal import Decimal
 
@@ -11,13 +11,25 @@ import msgspec
 
 from engine.domain.denial import Denial
 from engine.domain.enums import Exchange, OrderType, ProductType, TransactionType, Variety
+from engine.domain.freeze import FreezeTable, freeze_from_refusal
 from engine.domain.money import MAX_PRICE, is_multiple, plain, rupees, to_tick
+
+__all__ = [
+    "MAX_SLICES",
+    "Instrument",
+    "InstrumentBook",
+    "check_order",
+    "freeze_from_refusal",
+    "iceberg_quantity",
+    "slices",
+]
 
 MAX_SLICES = 50
 """Most orders that one quantity is split into; a larger one is refused: it is a typing error."""
 
 _DELIVERY = frozenset({ProductType.CNC, ProductType.MTF})
 _CASH = frozenset({Exchange.NSE, Exchange.BSE})
+_NO_STRIKE = Decimal(0)
 
 
 class Instrument(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,16 +65,48 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
         """Whether orders can be placed on it: index rows have neither tick nor lot."""
         return self.segment != "INDICES" and self.lot_size > 0 and self.tick_size > 0
 
+    @property
+    def underlying(self) -> str:
+        """The name that all contracts on the same underlying share; empty for a share."""
+        return "" if self.exchange in _CASH else self.name
+
 
 class InstrumentBook:
-    """The instrument master of one day, found by exchange and symbol; a later row replaces an earlier."""
+    """The instrument master of one day, found by exchange and symbol; a later row replaces an earlier.
 
-    def __init__(self, instruments: Iterable[Instrument] = ()) -> None:
+    ``freeze`` supplies the freeze quantities, which no dump has; a new table holds from the next look-up on.
+    """
+
+    def __init__(self, instruments: Iterable[Instrument] = (), *, freeze: FreezeTable | None = None) -> None:
         self._by_key = {(row.exchange, row.symbol): row for row in instruments}
+        self._contracts: dict[tuple[Exchange, str, str], dict[date, dict[Decimal, Instrument]]] = {}
+        self._underlyings: set[tuple[Exchange, str]] = set()
+        for row in self._by_key.values():
+            if row.expiry is not None and row.underlying:
+                chain = self._contracts.setdefault((row.exchange, row.underlying, row.instrument_type), {})
+                chain.setdefault(row.expiry, {})[row.strike or _NO_STRIKE] = row
+                self._underlyings.add((row.exchange, row.underlying))
+        self.freeze = freeze or FreezeTable()
 
     def get(self, exchange: Exchange, symbol: str) -> Instrument | None:
-        """Return the instrument, or None when the master does not have it."""
-        return self._by_key.get((exchange, symbol))
+        """Return the instrument with its freeze quantity, or None when the master does not have it."""
+        row = self._by_key.get((exchange, symbol))
+        if row is None:
+            return None
+        frozen = self.freeze.find(exchange, symbol, row.underlying)
+        if frozen is None or frozen.quantity == row.freeze_quantity:
+            return row
+        return msgspec.structs.replace(row, freeze_quantity=frozen.quantity)
+
+    def contracts(
+        self, exchange: Exchange, underlying: str, instrument_type: str
+    ) -> Mapping[date, Mapping[Decimal, Instrument]]:
+        """Return the contracts (FUT, CE or PE) on an underlying by expiry and strike; a future's strike is 0."""
+        return self._contracts.get((exchange, underlying, instrument_type), {})
+
+    def has_contracts(self, exchange: Exchange, underlying: str) -> bool:
+        """Whether any contract on *underlying* is listed on *exchange*."""
+        return (exchange, underlying) in self._underlyings
 
     def symbols(self, exchange: Exchange | None = None) -> tuple[str, ...]:
         """Return the trading symbols in order, each once, of one exchange or of all."""
@@ -100,6 +144,9 @@ def check_order(
             Denial(code="INSTRUMENT_NOT_TRADABLE", text=f"{instrument.key} is an index; trade its future or option"),
         )
     denials = _check_quantity(instrument, quantity, variety, may_slice)
+    if not product_type.is_orderable:
+        text = f"no order is placed in {product_type}; exit it by cancelling its stop order"
+        denials.append(Denial(code="PRODUCT_NOT_ALLOWED", text=text))
     if product_type in _DELIVERY and instrument.exchange not in _CASH:
         text = f"{product_type} is for shares; on {instrument.exchange} use NRML or MIS"
         denials.append(Denial(code="PRODUCT_NOT_ALLOWED", text=text))

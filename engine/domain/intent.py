@@ -15,7 +15,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     ``id`` is `engine.ids.intent_id` of source, idempotency key and ``position`` in the delivery, so a
     replay names the same intent. ``received_at`` and ``signal_at`` are aware UTC; ``signal_at`` is the
     instant the source stated, when it stated one. ``reason`` is ``CODE: text`` once refused or ended
-    short of full execution.
+    short of full execution. ``signal`` bears the exchange's symbol once it is decided about;
+    ``written_symbol`` is what the source wrote where that was another name or a contract in words.
     """
 
     id: UUID
@@ -31,6 +32,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     position: int = 0
     reason: str | None = None
     request_id: str | None = None
+    written_symbol: str | None = None
 
 
 class IntentEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,14 +44,22 @@ class IntentEvent(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
+RESLICED = "RESLICED"
+"""How the message of an order begins that was refused for its size and placed in slices instead."""
+
+
 def outcome(orders: "list[tuple[OrderStatus, int, int, str | None]]") -> tuple[IntentStatus, str | None]:
     """Fold the orders of an intent into its state.
 
     Each order is (status, quantity, filled quantity, message). EXECUTING while any order can still
     change; EXECUTED when all filled in full; PARTIAL when anything filled; otherwise the shared end of
     the orders, FAILED when they ended differently. The reason is the first message of an order that
-    fell short.
+    fell short. An order that was placed in slices instead counts for what it filled itself: nothing.
     """
+    orders = [
+        (status, filled, filled, None) if (message or "").startswith(RESLICED) else (status, quantity, filled, message)
+        for status, quantity, filled, message in orders
+    ]
     if any(not status.is_terminal for status, _, _, _ in orders):
         return IntentStatus.EXECUTING, None
     reason = next((message for status, _, _, message in orders if status is not OrderStatus.COMPLETE and message), None)

@@ -31,6 +31,9 @@ from engine.domain.enums import (
 from engine.domain.options import NO_OPTIONS, OrderOptions, OrderRole
 from engine.errors import EngineError
 
+CHANGE_NOTES = ("cancel requested", "modify requested", "LATE_FOUND: cancelling")
+"""How the detail of an event begins that stands for a cancel or modify call to the broker: they count as calls."""
+
 
 class OrderOrigin(StrEnum):
     """Who made an order: this engine, or somebody else on the same account (by hand, the broker, another program)."""

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from datetime import datetime, tzinfo
 from decimal import Decimal
 
+import msgspec
+
 from engine.clock import IST, trading_day
 from engine.domain.calendar import parse_hhmm
 from engine.domain.denial import Denial
@@ -26,6 +28,7 @@ __all__ = [
     "TradingWindow",
     "breached",
     "check",
+    "check_change",
     "is_reducing",
     "loosened",
     "may_be_exit",
@@ -57,6 +60,28 @@ def check(
     ]
     if not is_reducing(request, state):
         denials += _exposure(request, state, limits, capital, now.astimezone(timezone), scope_account)
+    return tuple(denials)
+
+
+def check_change(
+    request: OrderRequest,
+    increase: int,
+    state: RiskState,
+    limits: RiskLimits,
+    *,
+    capital: Decimal | None,
+    now: datetime,
+    scope_account: Scope,
+    timezone: tzinfo = IST,
+) -> tuple[Denial, ...]:
+    """Return every reason against changing an approved order into *request*, *increase* units larger (0: not).
+
+    It is no new order: the rates do not count it, and what it held before is reserved already.
+    """
+    denials = [*_permissions(request, limits), *_size(request, state, limits)]
+    more = msgspec.structs.replace(request, quantity=increase)
+    if increase > 0 and not is_reducing(more, state):
+        denials += _exposure(more, state, limits, capital, now.astimezone(timezone), scope_account)
     return tuple(denials)
 
 

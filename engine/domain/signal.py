@@ -15,10 +15,11 @@ from engine.domain.options import NO_OPTIONS, OrderOptions
 class Signal(msgspec.Struct, frozen=True, kw_only=True):
     """A well-formed wish to trade.
 
-    ``symbol`` is the exchange's trading symbol in upper case; ``quantity`` is positive; ``price`` is
-    set exactly for LIMIT and SL, ``trigger_price`` exactly for SL and SL-M, both in rupees.
-    ``stop_loss`` and ``target`` (rupees) are exits to attach to what fills. ``account`` is the label of one
-    account when the source named it, else None for all of the strategy.
+    ``symbol`` is upper case: the exchange's trading symbol, an alias, or a contract in words
+    (`engine.domain.contracts`); ``quantity`` is positive; ``price`` is set
+    exactly for LIMIT and SL, ``trigger_price`` exactly for SL and SL-M, both in rupees. ``stop_loss`` and
+    ``target`` (rupees) are exits to attach to what fills. ``account`` is the label of one account when the
+    source named it, else None for all of the strategy.
     """
 
     symbol: str

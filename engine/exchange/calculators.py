@@ -17,7 +17,7 @@ from engine.domain.charges import Charges, charges_of
 from engine.domain.enums import ProductType, TransactionType
 from engine.domain.instruments import Instrument
 from engine.exchange import errors
-from engine.exchange.forms import EQUITY_EXCHANGES, ORDER_TYPES, find_tradable
+from engine.exchange.forms import EQUITY_EXCHANGES, ORDER_TYPES, find_tradable, is_price, is_quantity
 from engine.exchange.instruments import Master
 from engine.exchange.margin import MarginParts, margin_parts, order_price
 from engine.exchange.market import Market
@@ -101,7 +101,7 @@ class Calculators:
         found = []
         for order in _decoded(body, list[ExecutedOrder]):
             instrument = _checked(order, master)
-            if order.average_price <= 0:
+            if not order.average_price:
                 raise errors.invalid("average_price")
             found.append(
                 {
@@ -269,8 +269,12 @@ def _checked(order: AskedOrder | ExecutedOrder, master: Master) -> Instrument:
         raise errors.invalid("product")
     if order.order_type not in ORDER_TYPES:
         raise errors.invalid("order_type")
-    if order.quantity <= 0:
+    if not is_quantity(order.quantity):
         raise errors.invalid("quantity")
+    for field in ("price", "trigger_price", "average_price"):
+        value = getattr(order, field, None)
+        if value is not None and not is_price(value):
+            raise errors.invalid(field)
     return find_tradable(master.by_key.get(f"{order.exchange}:{order.tradingsymbol}"))
 
 

@@ -10,6 +10,7 @@ import msgspec
 from engine.errors import EngineError
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Interval = Annotated[float, msgspec.Meta(gt=0)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 Way = Literal["sync", "async"]
 # what a refusal is about, where Kite was seen to give it both ways
@@ -36,6 +37,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     quotes_per_second: Count = 1
     reads_per_second: Count = 10
     penalty_s: float = 10.0
+    historical_per_second: Count = 3
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,13 +92,19 @@ class ExchangeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Behaviour of one paper exchange.
 
     ``seed`` drives the price process and partial fills. ``record_path`` is the truth record (None:
-    nothing is kept). ``market_open`` False closes the market; ``enforce_hours`` opens it only from
-    09:15 to 15:30 IST on weekdays. ``partial_fills`` fills an order in several trades.
+    nothing is kept). ``market_open`` False closes the market; ``enforce_hours`` takes orders
+    only on weekdays in the hours of their exchange; prices then move from 09:15 to 15:30 IST.
+    ``partial_fills`` fills an order in several trades.
     ``rejection`` says whether refusals by risk checks (circuit, funds, holdings, hours) come with
     HTTP 400 ("sync") or as a REJECTED order ("async"). ``order_ids`` picks the 19-digit or the
     15-digit form. ``token_expiry`` ends sessions at 06:00 IST. ``control_routes`` adds ``/_control/``
     for loopback callers. ``tick_interval_s`` is how often resting orders meet the moved prices.
     ``behaviour`` is what it starts with of that which may change later.
+    ``ticker_interval_s`` is how often the WebSocket tells of moved prices, ``heartbeat_s`` after how long without
+    any it sends a heartbeat, ``send_timeout_s`` for how long a client may not take what it is sent before it is
+    cut off. ``postback_url`` (loopback only) gets a POST for each order update. ``static_ips``: order writes are
+    taken from these addresses only, () from any. ``control_port`` serves ``/_control/`` on a loopback port
+    of its own as well (0: a free one).
     """
 
     seed: int = 1
@@ -112,3 +120,9 @@ class ExchangeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     tick_interval_s: float = 0.25
     limits: Limits = Limits()
     behaviour: Behaviour = Behaviour()
+    ticker_interval_s: Interval = 0.5
+    heartbeat_s: Interval = 2.0
+    send_timeout_s: Interval = 5.0
+    postback_url: str | None = None
+    static_ips: tuple[str, ...] = ()
+    control_port: int | None = None

@@ -1,22 +1,31 @@
-"""``/_control/``: what tests and drills turn by hand. Loopback callers only; off unless configured."""
+"""``/_control/``: what tests and drills turn by hand. Loopback callers only; off unless configured.
 
-import ipaddress
+On the exchange's own port, and, where one is configured, on a port of its own.
+"""
+
+import secrets
 from collections import Counter
 from decimal import Decimal
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
-from quart import Response, abort, request
+from quart import Response, request
 from quart_trio import QuartTrio
 
 from engine.exchange.config import Behaviour, ExchangeError, Limits
 from engine.exchange.errors import bad_input
 from engine.exchange.fault_gate import FaultGate
 from engine.exchange.faults import FaultRule
+from engine.exchange.loopback import only_loopback
+from engine.exchange.push_faults import PushRule
 from engine.exchange.ratelimit import RateLimiter
-from engine.exchange.routes import Gateway, success
+from engine.exchange.routes import bare_app
+from engine.exchange.static_ip import read_addresses
+from engine.exchange.ticker import Ticker
+from engine.exchange.web import Gateway, success
 
 T = TypeVar("T", bound=msgspec.Struct)
+DEFAULT_REDIRECT = "http://127.0.0.1/callback"
 
 
 class SetPrice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,11 +54,40 @@ class SetFaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rules: list[FaultRule]
 
 
+class SetTickerFaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Replace the rules by which the ticker misbehaves; an empty list ends it."""
+
+    rules: list[PushRule]
+
+
+class SetStaticIps(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Take order writes from these addresses only; an empty list lifts the rule."""
+
+    addresses: list[str]
+
+
+class AddAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Add an account, or set the capital (rupees) of one anew. Keys left out are kept, or made."""
+
+    user_id: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+    capital: Decimal = Decimal(1_000_000)
+    api_key: str | None = None
+    api_secret: str | None = None
+    redirect_url: str | None = None
+
+
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An empty object."""
 
 
-def add_control_routes(app: QuartTrio, gateway: Gateway, gate: FaultGate) -> None:
+def build_control_app(gateway: Gateway, gate: FaultGate, ticker: Ticker) -> QuartTrio:
+    """Return an application of the control routes alone."""
+    app = bare_app(gateway)
+    add_control_routes(app, gateway, gate, ticker)
+    return app
+
+
+def add_control_routes(app: QuartTrio, gateway: Gateway, gate: FaultGate, ticker: Ticker) -> None:
     """Add the control routes to *app*."""
     exchange, clock = gateway.exchange, gateway.clock
 
@@ -115,18 +153,54 @@ def add_control_routes(app: QuartTrio, gateway: Gateway, gate: FaultGate) -> Non
 
     @app.get("/_control/faults")
     async def faults() -> Response:
-        _only_loopback()
+        only_loopback()
         return success({"counts": gate.faults.counts, "hits": [msgspec.to_builtins(hit) for hit in gate.faults.hits]})
+
+    @app.post("/_control/ticker-faults")
+    async def set_ticker_faults() -> Response:
+        ticker.put_faults((await _body(SetTickerFaults)).rules)
+        return await done()
+
+    @app.get("/_control/ticker-faults")
+    async def ticker_faults() -> Response:
+        only_loopback()
+        return success({"counts": ticker.faults.counts})
+
+    @app.post("/_control/static-ip")
+    async def set_static_ips() -> Response:
+        asked = await _body(SetStaticIps)
+        try:
+            exchange.static_ips = read_addresses(asked.addresses)
+        except ExchangeError as exc:
+            raise bad_input(str(exc)) from exc
+        return await done()
+
+    @app.post("/_control/accounts")
+    async def add_account() -> Response:
+        asked = await _body(AddAccount)
+        if not asked.capital.is_finite() or asked.capital <= 0:
+            raise bad_input(f"`capital`: {asked.capital} is not above 0; write rupees")
+        known = exchange.state.accounts.get(asked.user_id)
+        key = asked.api_key or (known.api_key if known else secrets.token_hex(8))
+        secret = asked.api_secret or (known.api_secret if known else secrets.token_hex(16))
+        redirect = asked.redirect_url or (known.redirect_url if known else DEFAULT_REDIRECT)
+        try:
+            exchange.add_account(key, secret, asked.user_id, asked.capital, redirect, now=clock.now())
+        except ExchangeError as exc:
+            raise bad_input(str(exc)) from exc
+        await gateway.settle()
+        return success({"user_id": asked.user_id, "api_key": key, "api_secret": secret})
 
     @app.get("/_control/stats")
     async def stats() -> Response:
-        _only_loopback()
+        only_loopback()
         books = exchange.state.books.values()
         statuses = Counter(entry.order.status for book in books for entry in book.entries.values())
         return success(
             {
                 "accounts": len(exchange.state.accounts),
                 "sessions": len(exchange.state.sessions),
+                "ticker_connections": len(ticker.connections),
                 "orders": exchange.state.orders,
                 "trades": exchange.state.trades,
                 "today": dict(statuses),
@@ -135,19 +209,9 @@ def add_control_routes(app: QuartTrio, gateway: Gateway, gate: FaultGate) -> Non
 
 
 async def _body(kind: type[T]) -> T:
-    _only_loopback()
+    only_loopback()
     content: bytes = await request.get_data(cache=True, as_text=False, parse_form_data=False)
     try:
         return msgspec.json.decode(content, type=kind)
     except msgspec.DecodeError as exc:
         raise bad_input(str(exc)) from exc
-
-
-def _only_loopback() -> None:
-    host = (request.scope.get("client") or ("",))[0]
-    try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
-        abort(404)

@@ -22,14 +22,17 @@ from engine.exchange.desk import OrderDesk
 from engine.exchange.events import AccountOpened, Event, OrderRequested, SessionClosed, SessionOpened
 from engine.exchange.gtt_desk import GttDesk
 from engine.exchange.hours import session_end
-from engine.exchange.instruments import Master, build_master
+from engine.exchange.instruments import Master, build_master, with_closes
 from engine.exchange.market import Market
 from engine.exchange.orders import BookEntry, Order
 from engine.exchange.portfolio import PositionKey, PositionTotals
 from engine.exchange.portfolio_desk import PortfolioDesk
+from engine.exchange.quotes import QuoteForm, quote_row
 from engine.exchange.ratelimit import RateLimiter
+from engine.exchange.replay import Replay
 from engine.exchange.riskchecks import RiskChecks
 from engine.exchange.state import Account, State
+from engine.exchange.static_ip import check_address, read_addresses
 
 Action = Literal["place", "modify", "cancel"]
 # towards the day's cap: each request, and each later leg of an iceberg (kite.md 4.1)
@@ -39,17 +42,20 @@ _COUNTED = frozenset({"place", "modify", "cancel", "leg"})
 class Exchange:
     """The exchange. Not safe for threads; methods do not wait, so a single event loop needs no locks."""
 
-    def __init__(self, config: ExchangeConfig, *, token: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self, config: ExchangeConfig, *, token: Callable[[], str] | None = None, replay: Replay | None = None
+    ) -> None:
         self._config = config
         self._token = token or (lambda: secrets.token_hex(16))
         self.state = State(config.behaviour)
-        self.market = Market(config.seed)
+        self.market = Market(config.seed, replay, all_day=not config.enforce_hours)
         self.desk = OrderDesk(self.state, self.market, config, self._count_order)
         self.gtts = GttDesk(self.state, self.market, self.desk)
         self.checks = RiskChecks(self.state, self.market)
         self.calculators = Calculators(self.market)
         self.portfolio_desk = PortfolioDesk(self.state, self.checks, token)
         self.limiter = RateLimiter(config.limits)
+        self.static_ips = read_addresses(config.static_ips)
         self._request_tokens: dict[str, tuple[str, datetime]] = {}
         self._dice = Random(config.seed)  # noqa: S311 -- the order of rows
         self._master: Master | None = None
@@ -193,14 +199,18 @@ class Exchange:
         order_id: str | None,
         params: Mapping[str, str],
         now: datetime,
+        address: str | None = None,
     ) -> dict[str, Any] | list[dict[str, Any]]:
-        """Carry out an order write request; returns Kite's ``data``, a list only for an old autoslice answer.
+        """Carry out an order write request from *address*; returns Kite's ``data``.
+
+        That is a list only for an old autoslice answer.
 
         Raises KiteRefusal. Accepted or refused, the request is among the events.
         """
         account: Account | None = None
         try:
             account = self.authenticate(header, now)
+            check_address(address, self.static_ips)
             self.limiter.write(account.user_id, now)
             master = self.roll(now)
             if action == "place":
@@ -241,7 +251,7 @@ class Exchange:
         """Return the master of *now*'s IST day, closing the books of earlier days first."""
         today = trading_day(now)
         if self._master is None or self._rolled_to != today:
-            self._master = build_master(today)
+            self._master = with_closes(build_master(today), self.market.closes(today))
             self.desk.end_days(now)
             self.state.start_day(now)
             for portfolio in self.state.portfolios.values():
@@ -261,7 +271,10 @@ class Exchange:
     def order_history(self, account: Account, order_id: str, now: datetime) -> list[dict[str, Any]]:
         """Return the history rows of an order, oldest first. Raises KiteRefusal for an unknown id."""
         entry = self._entry(account, order_id, now)
-        return [rows.history_row(order, self.state.behaviour) for order in entry.history]
+        found = [rows.history_row(order, self.state.behaviour) for order in entry.history]
+        # nobody has looked the instrument up by then (kite.md 6.4)
+        found[0]["instrument_token"] = 1
+        return found
 
     def order_trades(self, account: Account, order_id: str, now: datetime) -> list[dict[str, Any]]:
         """Return the trades of an order. Raises KiteRefusal for an unknown id."""
@@ -315,12 +328,12 @@ class Exchange:
             raise errors.invalid("segment")
         return both[segment]
 
-    def quotes(self, names: Iterable[str], form: rows.QuoteForm, now: datetime) -> dict[str, Any]:
+    def quotes(self, names: Iterable[str], form: QuoteForm, now: datetime) -> dict[str, Any]:
         """Return quotes by the names asked for; unknown names are left out."""
         master = self.roll(now)
         found = {name: master.find(name) for name in names}
         return {
-            name: rows.quote_row(instrument, self.market.quote(instrument, now), form, now)
+            name: quote_row(instrument, self.market.quote(instrument, now), form, now)
             for name, instrument in found.items()
             if instrument is not None
         }

@@ -12,14 +12,16 @@ from typing import Any
 
 import msgspec
 
+from engine.domain.calendar import is_open
+from engine.domain.enums import Exchange
 from engine.domain.instruments import Instrument
 from engine.exchange import errors, matching, stages
 from engine.exchange.config import ExchangeConfig
 from engine.exchange.events import OrderChanged, OrderRequested
 from engine.exchange.filling import Filler
-from engine.exchange.followups import FollowUps
-from engine.exchange.forms import OrderForm, check_against, find_tradable, leg_quantities, read_modify, read_place
-from engine.exchange.hours import amo_release, is_open
+from engine.exchange.followups import FollowUps, first_leg
+from engine.exchange.forms import OrderForm, check_against, find_tradable, read_modify, read_place
+from engine.exchange.hours import amo_release
 from engine.exchange.instruments import Master
 from engine.exchange.making import OrderMaker, Origin
 from engine.exchange.market import Market
@@ -31,7 +33,6 @@ from engine.exchange.orders import (
     PUT_RECEIVED,
     TRIGGER_PENDING,
     BookEntry,
-    IcebergLeg,
     Order,
     Stage,
     advance,
@@ -83,7 +84,7 @@ class OrderDesk:
         origin = Origin()
         if wanted.iceberg_legs:
             check_against(instrument, wanted)
-            wanted, origin = _first_leg(wanted, instrument)
+            wanted, origin = first_leg(wanted, instrument)
         return {"order_id": self._place_one(account, wanted, params, instrument, master, now, "place", origin)}
 
     def place_for_gtt(self, account: Account, wanted: OrderForm, origin: Origin, master: Master, now: datetime) -> str:
@@ -197,15 +198,17 @@ class OrderDesk:
                 if not entry.order.is_terminal:
                     self._change(entry, stages.cancelled(entry.order, now))
 
-    def is_open(self, now: datetime) -> bool:
-        """Whether orders trade at *now*."""
-        return self.market_open and (not self._config.enforce_hours or is_open(now))
+    def is_open(self, exchange: str, now: datetime) -> bool:
+        """Whether orders of *exchange* trade at *now*."""
+        return self.market_open and (not self._config.enforce_hours or is_open(Exchange(exchange), now))
 
     def work(
         self, entry: BookEntry, instrument: Instrument, master: Master, now: datetime, last: Decimal | None = None
     ) -> None:
         """Trigger and fill an order as far as *last*, or else the price of *now*, allows."""
-        if entry.order.is_terminal or entry.order.status == AMO_RECEIVED or not self.is_open(now):
+        if entry.order.is_terminal or entry.order.status == AMO_RECEIVED:
+            return
+        if not self.is_open(entry.order.exchange, now):
             return
         if last is None:
             last = self._market.last_price(instrument, now)
@@ -280,7 +283,7 @@ class OrderDesk:
         """Raise KiteRefusal by the first check that *order* does not pass, in Kite's order (kite.md 17.3)."""
         check_against(instrument, wanted)
         if action not in _BY_ITSELF:
-            if order.variety != "amo" and not self.is_open(now):
+            if order.variety != "amo" and not self.is_open(order.exchange, now):
                 raise errors.closed_for_mis() if wanted.product == "MIS" else errors.closed()
             self._checks.auction(account, wanted, instrument)
             self._checks.prices(wanted, instrument, account, now)
@@ -383,19 +386,6 @@ class OrderDesk:
                 stages=steps,
             )
         )
-
-
-def _first_leg(wanted: OrderForm, instrument: Instrument) -> tuple[OrderForm, Origin]:
-    quantity = leg_quantities(wanted, instrument.lot_size)[0]
-    leg = IcebergLeg(
-        leg=1,
-        legs=wanted.iceberg_legs,
-        leg_quantity=quantity,
-        total_quantity=wanted.quantity,
-        remaining_quantity=wanted.quantity - quantity,
-    )
-    one = msgspec.structs.replace(wanted, quantity=quantity, iceberg_legs=0, iceberg_quantity=0)
-    return one, Origin(iceberg=leg)
 
 
 def _for_key(texts: Mapping[str, str], key: str) -> str | None:

@@ -131,15 +131,24 @@ class FaultGate:
         return Odd(status=answer.status, content_type="application/json", body=body)
 
 
-def _asked(scope: Any, body: bytes) -> Asked:
-    words = scope["path"].strip("/").split("/")
-    kind = _WRITES.get(scope["method"]) if words[0] == "orders" else None
-    if kind is not None:
-        form = dict(parse_qsl(body.decode("utf-8", "replace")))
-        return Asked(kind=kind, symbol=form.get("tradingsymbol"), tag=form.get("tag"), quantity=form.get("quantity"))
+def kind_of(method: str, path: str) -> str:
+    """Return as what kind of request the rules see it."""
+    words = path.strip("/").split("/")
+    if words[0] == "orders" and method in _WRITES:
+        return _WRITES[method]
     if words[:2] == ["portfolio", "positions"]:
-        return Asked(kind="positions")
-    return Asked(kind=_READS.get(words[0], "other_read") if len(words) == 1 else "other_read")
+        return "positions"
+    # /quote/ltp and /quote/ohlc are quotes as well; /orders/ID and /trades/ID are not the books
+    is_whole = len(words) == 1 or words[0] == "quote"
+    return _READS.get(words[0], "other_read") if is_whole else "other_read"
+
+
+def _asked(scope: Any, body: bytes) -> Asked:
+    kind = kind_of(scope["method"], scope["path"])
+    if kind not in _WRITES.values():
+        return Asked(kind=kind)
+    form = dict(parse_qsl(body.decode("utf-8", "replace")))
+    return Asked(kind=kind, symbol=form.get("tradingsymbol"), tag=form.get("tag"), quantity=form.get("quantity"))
 
 
 def _api_key(scope: Any) -> str:

@@ -122,6 +122,10 @@ class Faults:
         """Whether any rule is in force."""
         return bool(self._armed)
 
+    def could_hit(self, kind: str) -> bool:
+        """Whether some rule looks at requests of *kind* at all; when none does, `pick` changes nothing."""
+        return any(armed.rule.on in _GROUPS[kind] for armed in self._armed)
+
     @property
     def counts(self) -> list[int]:
         """How often each rule has hit, by number."""

@@ -9,7 +9,7 @@ import msgspec
 
 from engine.domain.instruments import Instrument
 from engine.exchange import stages
-from engine.exchange.forms import OrderForm
+from engine.exchange.forms import OrderForm, leg_quantities
 from engine.exchange.instruments import Master
 from engine.exchange.making import Origin
 from engine.exchange.orders import COMPLETE, BookEntry, IcebergLeg, Order, Stage
@@ -108,6 +108,20 @@ class FollowUps:
     ) -> None:
         account = self._state.accounts[order.user_id]
         self._place(account, wanted, {}, instrument, master, now, action, origin)
+
+
+def first_leg(wanted: OrderForm, instrument: Instrument) -> tuple[OrderForm, Origin]:
+    """Return the form of an iceberg's first leg, and what makes it one."""
+    quantity = leg_quantities(wanted, instrument.lot_size)[0]
+    leg = IcebergLeg(
+        leg=1,
+        legs=wanted.iceberg_legs,
+        leg_quantity=quantity,
+        total_quantity=wanted.quantity,
+        remaining_quantity=wanted.quantity - quantity,
+    )
+    one = msgspec.structs.replace(wanted, quantity=quantity, iceberg_legs=0, iceberg_quantity=0)
+    return one, Origin(iceberg=leg)
 
 
 def _leg_form(order: Order, quantity: int) -> OrderForm:

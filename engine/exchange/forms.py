@@ -34,6 +34,7 @@ _VARIETY_FIELDS = {
     "auction": ("auction_number",),
 }
 _MOST_LEGS = 50
+_MOST = 1_000_000_000
 # shares of the quantity that must be shown at least, where a part may be hidden at all (kite.md 5.2)
 _LEAST_DISCLOSED = {"NSE": 10, "BSE": 10, "MCX": 25}
 _WORDS = {"true": True, "1": True, "false": False, "0": False, "": False}
@@ -163,6 +164,8 @@ def check_against(instrument: Instrument, wanted: OrderForm) -> None:
         raise errors.off_tick(instrument.tick_size, "trigger price")
     freeze = instrument.freeze_quantity
     one = wanted.iceberg_quantity or wanted.quantity
+    if wanted.iceberg_legs > wanted.quantity // instrument.lot_size:
+        raise errors.invalid("iceberg_legs")
     if wanted.iceberg_legs and wanted.iceberg_quantity != leg_quantities(wanted, instrument.lot_size)[0]:
         raise errors.invalid("iceberg_quantity")
     if wanted.autoslice:
@@ -178,6 +181,17 @@ def leg_quantities(wanted: OrderForm, lot_size: int) -> list[int]:
     """Return the legs of an iceberg: whole lots, of an odd remainder the first legs take the larger part."""
     smaller, larger_legs = divmod(wanted.quantity // lot_size, wanted.iceberg_legs)
     return [(smaller + (leg < larger_legs)) * lot_size for leg in range(wanted.iceberg_legs)]
+
+
+def is_price(value: Decimal) -> bool:
+    """Whether a number from JSON may be a price: finite, not negative, below a billion, nine decimals at most."""
+    exponent = value.as_tuple().exponent
+    return isinstance(exponent, int) and exponent >= -9 and exponent <= 9 and 0 <= value < _MOST
+
+
+def is_quantity(value: int) -> bool:
+    """Whether a number from JSON may be a quantity: positive, below a billion."""
+    return 0 < value < _MOST
 
 
 def _check_words(wanted: OrderForm) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from engine.exchange import errors
 from engine.exchange.desk import OrderDesk
 from engine.exchange.events import GttChanged
-from engine.exchange.forms import EQUITY_EXCHANGES, PRODUCTS, OrderForm, find_tradable
+from engine.exchange.forms import EQUITY_EXCHANGES, PRODUCTS, OrderForm, find_tradable, is_price, is_quantity
 from engine.exchange.gtts import (
     ACTIVE,
     CANCELLED,
@@ -108,7 +108,7 @@ class GttDesk:
                     self._end(gtt, CANCELLED, now)
                 elif now >= gtt.expires_at:
                     self._end(gtt, EXPIRED, now)
-                elif self._desk.is_open(now):
+                elif self._desk.is_open(gtt.exchange, now):
                     last = self._market.last_price(instrument, now)
                     leg = leg_hit(gtt, last)
                     if leg is not None:
@@ -165,7 +165,9 @@ def _read(account: Account, form: Mapping[str, str], master: Master, trigger_id:
         raise errors.invalid("orders")
     instrument = find_tradable(master.by_key.get(f"{condition.exchange}:{condition.tradingsymbol}"))
     for trigger in condition.trigger_values:
-        if trigger <= 0 or trigger % instrument.tick_size:
+        if not is_price(trigger) or not trigger:
+            raise errors.invalid("trigger_values")
+        if trigger % instrument.tick_size:
             raise errors.off_tick(instrument.tick_size, "trigger price")
     for order in orders:
         _check_order(order, condition, instrument.lot_size, instrument.tick_size)
@@ -205,11 +207,11 @@ def _check_order(order: _Order, condition: _Condition, lot_size: int, tick: Deci
     for field, own in (("exchange", order.exchange), ("tradingsymbol", order.tradingsymbol)):
         if own is not None and own != getattr(condition, field):
             raise errors.invalid(field)
-    if order.quantity <= 0:
+    if not is_quantity(order.quantity):
         raise errors.invalid("quantity")
     if order.quantity % lot_size:
         raise errors.off_lot(lot_size)
-    if order.price <= 0:
+    if not is_price(order.price) or not order.price:
         raise errors.invalid("price")
     if order.price % tick:
         raise errors.off_tick(tick, "price")
@@ -217,7 +219,7 @@ def _check_order(order: _Order, condition: _Condition, lot_size: int, tick: Deci
 
 def _check_sides(kind: str, condition: _Condition) -> None:
     last, values = condition.last_price, condition.trigger_values
-    if last <= 0:
+    if not is_price(last) or not last:
         raise errors.invalid("last_price")
     if kind == "single" and values[0] == last:
         raise errors.bad_input("Trigger price cannot be the last price.")

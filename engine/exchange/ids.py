@@ -4,7 +4,8 @@ The 19-digit order ids are snowflakes with Twitter's epoch, ``(id >> 22) + 12888
 milliseconds since 1970 (kite.md 0.6); the older form is ``yymmdd`` and nine digits.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 
 from engine.clock import IST
 
@@ -31,9 +32,14 @@ def snowflake_time(order_id: str) -> datetime:
 
 def exchange_order_id(number: int, now: datetime) -> str:
     """Return the exchange's 16-digit id of its *number*-th order."""
-    return f"1{now.astimezone(IST):%y%m%d}{number:09d}"
+    return f"1{_day_code(now.astimezone(IST).date())}{number:09d}"
 
 
 def trade_id(number: int) -> str:
     """Return the exchange's 8-digit id of its *number*-th trade."""
     return str(10_000_000 + number)
+
+
+@lru_cache(maxsize=8)
+def _day_code(day: date) -> str:
+    return f"{day:%y%m%d}"

@@ -5,11 +5,11 @@ from datetime import datetime
 import msgspec
 
 from engine.domain.instruments import Instrument
-from engine.exchange import ids, margin, matching
+from engine.exchange import ids, margin, matching, stages
 from engine.exchange.config import ExchangeConfig
 from engine.exchange.forms import OrderForm
 from engine.exchange.market import Market
-from engine.exchange.orders import AMO_RECEIVED, OPEN, PUT_RECEIVED, TRIGGER_PENDING, IcebergLeg, Order, Stage
+from engine.exchange.orders import AMO_RECEIVED, OPEN, PUT_RECEIVED, TRIGGER_PENDING, IcebergLeg, Order, Stage, advance
 from engine.exchange.state import State
 
 
@@ -94,32 +94,31 @@ class OrderMaker:
 
     def modified(self, order: Order, wanted: OrderForm, instrument: Instrument, now: datetime) -> Stage:
         """Return the last stage of a modify: the status to go on from and the new values."""
-        order_type, price, tags = wanted.order_type, wanted.price, order.tags
         last = self._market.last_price(instrument, now)
-        if order_type == "MARKET" and wanted.protection is not None and order.status != AMO_RECEIVED:
-            price, percent = matching.protected_price(order.sign, wanted.protection, instrument, last)
-            order_type, tags = "LIMIT", matching.protection_tags(percent, order.tag)
-        status = order.status
-        if status == TRIGGER_PENDING and order_type == "LIMIT":
-            status = OPEN
-        return Stage(
+        stage = Stage(
             at=now,
-            status=status,
             status_message=None,
             status_message_raw=None,
-            order_type=order_type,
+            order_type=wanted.order_type,
             validity=wanted.validity,
             quantity=wanted.quantity,
-            price=price,
+            price=wanted.price,
             trigger_price=wanted.trigger_price,
             disclosed_quantity=wanted.disclosed_quantity,
             protection=wanted.protection,
-            tags=tags,
             exchange_timestamp=now,
             exchange_update_timestamp=now,
             modified=True,
             modifications=order.modifications + 1,
-            unit_margin=margin.unit_margin(
-                order.product, order.sign, margin.order_price(price, wanted.trigger_price, last), instrument
-            ),
+        )
+        if wanted.order_type == "MARKET" and wanted.protection is not None and order.status != AMO_RECEIVED:
+            asked = msgspec.structs.replace(order, protection=wanted.protection)
+            stage = stages.to_limit(stage, asked, instrument, last)
+        changed = advance(order, stage)
+        is_live = order.status == TRIGGER_PENDING and changed.order_type == "LIMIT"
+        price = margin.order_price(changed.price, changed.trigger_price, last)
+        return msgspec.structs.replace(
+            stage,
+            status=OPEN if is_live else order.status,
+            unit_margin=margin.unit_margin(order.product, order.sign, price, instrument),
         )

@@ -47,7 +47,7 @@ class IcebergLeg(msgspec.Struct, frozen=True, kw_only=True):
     remaining_quantity: int
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One order. ``protection`` is the market protection asked for, in percent; ``number`` counts the
     exchange's orders; ``triggered`` says that a stop order has become a live one; ``unit_margin`` is the
     rupees that each unfilled unit blocks unless it closes a position; ``follows`` is the iceberg leg that had
@@ -135,7 +135,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return average(self.filled_value, self.filled_quantity)
 
 
-class Stage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Stage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A change of an order at an instant: the fields that it sets."""
 
     at: datetime
@@ -163,7 +163,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     unit_margin: Decimal | UnsetType = UNSET
 
 
-class Trade(msgspec.Struct, frozen=True, kw_only=True):
+class Trade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One execution. ``price`` is rupees per unit; ``multiplier`` turns price times quantity into rupees."""
 
     trade_id: str
@@ -192,12 +192,14 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
         return self.price * self.quantity * self.multiplier
 
 
-_CHANGES = tuple(field for field in Stage.__struct_fields__ if field != "at")
+# a stage holds nothing but plain values and these, so that naming what it sets copies nothing
+_AS_THEY_ARE = (Decimal, datetime)
 
 
 def advance(order: Order, stage: Stage) -> Order:
     """Return *order* as *stage* leaves it."""
-    changes = {name: value for name in _CHANGES if (value := getattr(stage, name)) is not UNSET}
+    changes = msgspec.to_builtins(stage, builtin_types=_AS_THEY_ARE)
+    del changes["at"]
     return msgspec.structs.replace(order, **changes)
 
 
@@ -270,14 +272,17 @@ class AccountBook:
 
     def weigh(self, before: Order | None, after: Order) -> None:
         """Keep the sums of the order's lane: *before* is the order as it was weighed last."""
-        lane = self.lanes.setdefault(after.lane, Lane())
+        name = after.lane
+        lane = self.lanes.get(name)
+        if lane is None:
+            lane = self.lanes[name] = Lane()
         if before is not None:
             lane.remaining -= before.remaining
             lane.blocked -= before.remaining * before.unit_margin
         lane.remaining += after.remaining
         lane.blocked += after.remaining * after.unit_margin
         if not lane.remaining:
-            del self.lanes[after.lane]
+            del self.lanes[name]
 
     def of_earlier_days(self, now: datetime) -> list[BookEntry]:
         """Entries whose IST day is over; an AMO that waits for the market has no day yet."""

@@ -54,6 +54,10 @@ class RateLimiter:
         """Count a request of quotes; raises KiteRefusal 429 when it is one too many."""
         self._read("quotes", caller, self._limits.quotes_per_second, now)
 
+    def history(self, caller: str, now: datetime) -> None:
+        """Count a request of candles; raises KiteRefusal 429 when it is one too many."""
+        self._read("history", caller, self._limits.historical_per_second, now)
+
     def read(self, caller: str, now: datetime) -> None:
         """Count any other read; raises KiteRefusal 429 when it is one too many."""
         self._read("reads", caller, self._limits.reads_per_second, now)

@@ -10,6 +10,8 @@ from engine.exchange.forms import OrderForm
 from engine.exchange.instruments import Master, round_to_tick
 from engine.exchange.market import Market, circuit_limits
 from engine.exchange.orders import Lane, Order
+from engine.exchange.portfolio import Portfolio
+from engine.exchange.spare_money import SpareMoney
 from engine.exchange.state import Account, State
 
 _COVER = Decimal("0.10")
@@ -24,6 +26,7 @@ class RiskChecks:
     def __init__(self, state: State, market: Market) -> None:
         self._state = state
         self._market = market
+        self._spare: dict[str, SpareMoney] = {}
 
     def prices(self, wanted: OrderForm, instrument: Instrument, account: Account, now: datetime) -> None:
         """Raise KiteRefusal when a price or trigger of *wanted* lies outside the day's range or too far away."""
@@ -69,10 +72,25 @@ class RiskChecks:
             return
         capacity = margin.exit_capacity(order, portfolio, queued)
         required = max(0, order.remaining - capacity) * order.unit_margin
-        if required:
+        if required and not self._surely_covers(required, account, portfolio, lanes, master):
             available = self.money(account, lanes, master, now).net
             if required > available:
                 raise errors.short_of_funds(required, available, account.user_id)
+
+    def _surely_covers(
+        self,
+        required: Decimal,
+        account: Account,
+        portfolio: Portfolio,
+        lanes: Mapping[tuple[str, str, int], Lane],
+        master: Master,
+    ) -> bool:
+        if not self._market.keeps_to_limits:
+            return False
+        spare = self._spare.get(account.user_id)
+        if spare is None:
+            spare = self._spare[account.user_id] = SpareMoney()
+        return spare.surely_covers(required, account.capital, portfolio, lanes, master)
 
     def money(
         self, account: Account, lanes: Mapping[tuple[str, str, int], Lane], master: Master, now: datetime

@@ -7,10 +7,11 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from engine.exchange import rows
-from engine.exchange.errors import KiteRefusal, bad_input, unknown_instrument
-from engine.exchange.forms import EXCHANGES
+from engine.exchange.errors import KiteRefusal, wrong_token
+from engine.exchange.page import add_page
 from engine.exchange.routes_calculators import add_calculator_routes
 from engine.exchange.routes_gtt import add_gtt_routes
+from engine.exchange.routes_market import add_market_routes
 from engine.exchange.routes_orders import add_order_routes
 from engine.exchange.routes_portfolio import add_portfolio_routes
 from engine.exchange.web import Gateway, form_fields, refused, success, success_encoded
@@ -18,21 +19,28 @@ from engine.exchange.web import Gateway, form_fields, refused, success, success_
 __all__ = ["Gateway", "build_app", "form_fields", "refused", "success", "success_encoded"]
 
 MAX_BODY_BYTES = 256 * 1024
-_MOST_QUOTES = {"full": 500, "ohlc": 1000, "ltp": 1000}
+
+
+def bare_app(gateway: Gateway) -> QuartTrio:
+    """Return an application without routes that refuses as Kite does, and any write out of a page in a browser."""
+    app = QuartTrio("engine.exchange", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.before_request(_refuse_pages)
+    app.register_error_handler(KiteRefusal, _refusal_handler(gateway))
+    app.register_error_handler(HTTPException, _http_error)
+    return app
 
 
 def build_app(gateway: Gateway) -> QuartTrio:
     """Return the application. It keeps no state of its own."""
-    app = QuartTrio("engine.exchange", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    app.register_error_handler(KiteRefusal, _refusal_handler(gateway))
-    app.register_error_handler(HTTPException, _http_error)
+    app = bare_app(gateway)
     _add_session_routes(app, gateway)
     add_order_routes(app, gateway)
     add_gtt_routes(app, gateway)
     add_portfolio_routes(app, gateway)
     add_calculator_routes(app, gateway)
-    _add_market_routes(app, gateway)
+    add_market_routes(app, gateway)
+    add_page(app, gateway)
     return app
 
 
@@ -67,39 +75,10 @@ def _add_session_routes(app: QuartTrio, gateway: Gateway) -> None:
         return success(rows.profile_row(gateway.reader()))
 
 
-def _add_market_routes(app: QuartTrio, gateway: Gateway) -> None:
-    exchange, clock = gateway.exchange, gateway.clock
-
-    def quotes(form: rows.QuoteForm) -> Response:
-        now = clock.now()
-        account = exchange.authenticate(request.headers.get("Authorization", ""), now)
-        exchange.limiter.quote(account.api_key, now)
-        names = request.args.getlist("i")
-        if len(names) > _MOST_QUOTES[form]:
-            raise bad_input(f"At most {_MOST_QUOTES[form]} instruments can be asked for at a time.")
-        return success(exchange.quotes(names, form, now))
-
-    @app.get("/quote")
-    async def full() -> Response:
-        return quotes("full")
-
-    @app.get("/quote/ohlc")
-    async def ohlc() -> Response:
-        return quotes("ohlc")
-
-    @app.get("/quote/ltp")
-    async def ltp() -> Response:
-        return quotes("ltp")
-
-    @app.get("/instruments")
-    @app.get("/instruments/<exchange_name>")
-    async def instruments(exchange_name: str | None = None) -> Response:
-        # Kite does not check the session here (kite.md 2)
-        now = clock.now()
-        exchange.limiter.read(request.headers.get("Authorization", "").partition(":")[0], now)
-        if exchange_name is not None and exchange_name not in EXCHANGES:
-            raise unknown_instrument()
-        return Response(exchange.roll(now).csv(exchange_name), content_type="text/csv")
+async def _refuse_pages() -> None:
+    # no client of Kite is a page; one of a stranger can post forms here, and fill the record with them
+    if "Origin" in request.headers and request.method not in ("GET", "HEAD"):
+        raise wrong_token()
 
 
 def _refusal_handler(gateway: Gateway) -> Callable[[KiteRefusal], Awaitable[Response]]:

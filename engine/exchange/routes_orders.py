@@ -18,7 +18,8 @@ def add_order_routes(app: QuartTrio, gateway: Gateway) -> None:
         if action == "cancel":
             params |= request.args.to_dict()
         header = request.headers.get("Authorization", "")
-        data = exchange.request_order(action, header, variety, order_id, params, clock.now())
+        address = (request.scope.get("client") or (None,))[0]
+        data = exchange.request_order(action, header, variety, order_id, params, clock.now(), address)
         await gateway.settle()
         return success(data)
 

@@ -3,20 +3,17 @@
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Any
 
 import msgspec
 
 from engine.clock import IST
-from engine.domain.instruments import Instrument
 from engine.exchange.config import Behaviour
-from engine.exchange.market import Quote
 from engine.exchange.orders import CANCELLED, BookEntry, Order, Trade
 from engine.exchange.state import Account, Session
 
-QuoteForm = Literal["full", "ohlc", "ltp"]
 _encoder = msgspec.json.Encoder(decimal_format="number")
-_DEPTH = 5
 # how the wire is unless a scenario says otherwise
 WIRE = Behaviour()
 
@@ -28,7 +25,13 @@ def encode(value: object) -> bytes:
 
 def stamp(instant: datetime | None) -> str | None:
     """Return Kite's naive IST form of an instant, ``yyyy-mm-dd hh:mm:ss``."""
-    return None if instant is None else instant.astimezone(IST).strftime("%Y-%m-%d %H:%M:%S")
+    return None if instant is None else _stamp(instant.replace(microsecond=0))
+
+
+# thousands of rows of a busy book name the same seconds
+@lru_cache(maxsize=4096)
+def _stamp(second: datetime) -> str:
+    return second.astimezone(IST).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def number(value: Decimal) -> Decimal | int:
@@ -183,34 +186,6 @@ def trade_row(trade: Trade) -> dict[str, Any]:
     }
 
 
-def quote_row(instrument: Instrument, quote: Quote, form: QuoteForm, now: datetime) -> dict[str, Any]:
-    """Return an entry of ``/quote``, ``/quote/ohlc`` or ``/quote/ltp``."""
-    row: dict[str, Any] = {"instrument_token": instrument.token, "last_price": quote.last_price}
-    if form == "ltp":
-        return row
-    row["ohlc"] = {"open": quote.open, "high": quote.high, "low": quote.low, "close": quote.close}
-    if form == "ohlc":
-        return row
-    is_index = instrument.segment == "INDICES"
-    row |= {
-        "timestamp": stamp(now),
-        "last_trade_time": None if is_index else stamp(now),
-        "last_quantity": 0 if is_index else instrument.lot_size,
-        "buy_quantity": 0 if is_index else quote.volume // 4,
-        "sell_quantity": 0 if is_index else quote.volume // 5,
-        "volume": 0 if is_index else quote.volume,
-        "average_price": 0 if is_index else quote.last_price,
-        "oi": 0,
-        "oi_day_high": 0,
-        "oi_day_low": 0,
-        "net_change": quote.last_price - quote.close,
-        "lower_circuit_limit": 0 if is_index else quote.lower_circuit,
-        "upper_circuit_limit": 0 if is_index else quote.upper_circuit,
-        "depth": {"buy": _depth(instrument, quote, -1), "sell": _depth(instrument, quote, 1)},
-    }
-    return row
-
-
 def session_row(account: Account, session: Session) -> dict[str, Any]:
     """Return the answer of ``POST /session/token``."""
     return {
@@ -255,14 +230,3 @@ def full_profile_row(account: Account) -> dict[str, Any]:
         "dp_ids": ["0000000000000000"],
         "tags": [],
     }
-
-
-def _depth(instrument: Instrument, quote: Quote, sign: int) -> list[dict[str, Any]]:
-    if instrument.segment == "INDICES":
-        return [{"price": 0, "quantity": 0, "orders": 0} for _ in range(_DEPTH)]
-    # best bid and best offer are both the last price: it is what either side trades at
-    levels = (quote.last_price + sign * step * instrument.tick_size for step in range(_DEPTH))
-    return [
-        {"price": max(price, Decimal(0)), "quantity": (step + 1) * 100 * instrument.lot_size, "orders": step + 1}
-        for step, price in enumerate(levels)
-    ]

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from engine.domain.contracts import parse_contract
 from engine.domain.enums import Exchange, OrderType, ProductType, TransactionType, Validity, Variety
 from engine.domain.options import ExitMode, OrderOptions
 from engine.domain.signal import Signal
@@ -146,15 +147,20 @@ def _check_options(draft: Draft, names: Names) -> None:
 
 
 def symbol(text: str, name: str) -> str:
-    """Read a trading symbol, in upper case."""
+    """Read a trading symbol, another name of one or a contract in words, in upper case."""
     found = text.strip(" ").upper() if text.isascii() else ""
-    if not _SYMBOL.fullmatch(found):
+    if not _SYMBOL.fullmatch(found) and not is_contract(found):
         raise Refused(
             RefusalCode.INVALID_VALUE,
             f"{name} {_shown(text)} must be 1 to 40 letters, digits, spaces or & _ - .",
             field=name,
         )
-    return found
+    return " ".join(found.split()) if is_contract(found) else found
+
+
+def is_contract(text: str) -> bool:
+    """Whether *text* is a future or option in words, such as ``NIFTY ATM CE``, in any letter case."""
+    return text.isascii() and parse_contract(" ".join(word for word in text.upper().split(" ") if word)) is not None
 
 
 def word(kind: type[WordT], text: str, name: str) -> WordT:
@@ -163,6 +169,8 @@ def word(kind: type[WordT], text: str, name: str) -> WordT:
     Refuses what is not ASCII before changing case: the upper case of a dotless i is an ordinary I.
     """
     found = _words(kind).get(text.strip(" ").upper()) if text.isascii() else None
+    if isinstance(found, ProductType) and not found.is_orderable:
+        found = None
     if found is None:
         raise Refused(RefusalCode.INVALID_VALUE, f"{name} {_shown(text)} must be one of {supported(kind)}", field=name)
     return found
@@ -241,7 +249,7 @@ def account(text: str, name: str) -> str:
 
 def supported(kind: type[StrEnum]) -> str:
     """Return the words of *kind* that a signal may use, for a message."""
-    return ", ".join(kind)
+    return ", ".join(word for word in kind if not isinstance(word, ProductType) or word.is_orderable)
 
 
 def _shown(text: str) -> str:

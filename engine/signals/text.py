@@ -5,6 +5,7 @@
     first  = side symbol exchange
            | side symbol exchange quantity [ "@" price ] type product
     side   = "BUY" | "SELL"
+    symbol = a word, or a contract in words (`engine.domain.contracts`)
     label  = ( "Qty" | "Price" | "Type" | "Product" | "Trigger" | "SL" | "Target" | "Validity" | "Account" | "Variety"
              | "Exits" | "Protection" | "Disclosed" | "TTL" | "Legs" | "Auction" ) ":" value
 
@@ -43,6 +44,7 @@ _NAMES = fields.Names(
     exits="Exits",
 )
 _SIDES = ("BUY", "SELL")
+_EXCHANGES = frozenset(exchange.value for exchange in Exchange)
 _FIRST_WORD_CHARS = 64
 _FIRST_LINE = "write a first line like BUY RELIANCE NSE or BUY RELIANCE NSE 10 @ 2450.50 LIMIT MIS"
 
@@ -143,7 +145,7 @@ def _signal(block: list[str]) -> Signal:
 def _read_first(line: str) -> list[tuple[str, Any]]:
     words = line.replace("@", " @ ").split(" ")
     words = [word for word in words if word]
-    match words:
+    match _one_symbol(words):
         case [side, name, exchange]:
             rest: list[tuple[str, str]] = []
         case [side, name, exchange, quantity, kind, product]:
@@ -158,6 +160,14 @@ def _read_first(line: str) -> list[tuple[str, Any]]:
         ("exchange", fields.word(Exchange, exchange, "exchange")),
         *((_LABELS[label].attribute, _LABELS[label].value(text)) for label, text in rest),
     ]
+
+
+def _one_symbol(words: list[str]) -> list[str]:
+    """Return *words* with those of a contract joined to one; as they are when there is none."""
+    for after in range(3, len(words)):
+        if words[after].upper() in _EXCHANGES and fields.is_contract(" ".join(words[1:after])):
+            return [words[0], " ".join(words[1:after]), *words[after:]]
+    return words
 
 
 def _read_label(line: str, found: dict[str, Any]) -> list[tuple[str, Any]]:

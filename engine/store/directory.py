@@ -11,11 +11,12 @@ from uuid import UUID
 
 import msgspec
 
-from engine.domain.directory import Account, Directory, Limits, Source, Strategy, Target
+from engine.domain.directory import Account, BrokerLogin, Directory, Limits, Source, Strategy, Target
 from engine.domain.enums import AccountStatus, SizingMode, SourceType
 from engine.domain.limits import RiskLimits
 from engine.secret import Secret
 from engine.security.envelope import KeyRing, Place
+from engine.store.account_logins import all_logins
 from engine.store.ledger import Write
 
 
@@ -41,7 +42,7 @@ class Vault:
         return Secret(self._ring.open(record, place).decode())
 
 
-def _account(row: Any, vault: Vault) -> Account:
+def _account(row: Any, vault: Vault, login: BrokerLogin | None) -> Account:
     def secret(column: str) -> Secret | None:
         return vault.open(
             row[column], table="kite_accounts", column=column, row_id=row["id"], version=row["row_version"]
@@ -60,6 +61,7 @@ def _account(row: Any, vault: Vault) -> Account:
         access_token=secret("access_token"),
         row_version=row["row_version"],
         market_protection=row["market_protection"].normalize(),
+        login=login,
     )
 
 
@@ -84,8 +86,9 @@ def _source(row: Any, vault: Vault) -> Source:
 
 async def load(connection: Any, vault: Vault, directory: Directory) -> None:
     """Fill *directory* from the store. Raises SecretUnreadable when the master key does not fit."""
+    logins = await all_logins(connection)
     for row in await connection.fetch("SELECT * FROM kite_accounts WHERE deleted_at IS NULL"):
-        directory.put_account(_account(row, vault))
+        directory.put_account(_account(row, vault, logins.get(row["id"])))
     targets: defaultdict[UUID, list[Target]] = defaultdict(list)
     for row in await connection.fetch("SELECT * FROM strategy_accounts ORDER BY account_id"):
         mode = SizingMode(row["sizing_mode"])
@@ -149,11 +152,14 @@ def write_account(account: Account, vault: Vault, *, at: datetime) -> Write:
     )
 
 
-def write_account_status(account_id: UUID, status: AccountStatus, reason: str | None, *, at: datetime) -> Write:
-    """Return the statement that changes the state of an account and nothing else of it."""
+def write_account_status(
+    account_id: UUID, status: AccountStatus, reason: str | None, *, version: int, at: datetime
+) -> Write:
+    """Return the statement that changes the state of an account, and nothing else of it, as of its *version*."""
     return Write(
-        sql="UPDATE kite_accounts SET status = $2, status_reason = $3, updated_at = $4 WHERE id = $1",
-        args=(account_id, status, reason, at),
+        sql="UPDATE kite_accounts SET status = $2, status_reason = $3, updated_at = $4"
+        " WHERE id = $1 AND row_version = $5",
+        args=(account_id, status, reason, at, version),
     )
 
 

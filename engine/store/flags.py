@@ -1,5 +1,7 @@
-"""Kill records in system_flags."""
+"""Kill records, and the days of the last rounds over the accounts, in system_flags."""
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -31,3 +33,17 @@ async def all_flags(connection: Any) -> list[dict[str, Any]]:
     """Return every flag, by name (asyncio-flavoured unit)."""
     rows = await connection.fetch("SELECT name, value, version, updated_at FROM system_flags ORDER BY name")
     return [dict(row) for row in rows]
+
+
+_ROUNDS = "broker-rounds"
+
+
+def write_rounds(done: Mapping[str, str], *, at: datetime) -> Write:
+    """Return the statement that keeps the IST date on which each round over the accounts was last made."""
+    return Write(sql=_PUT, args=(_ROUNDS, dict(done), int(at.timestamp() * 1000), at))
+
+
+async def rounds(connection: Any) -> dict[str, str]:
+    """Return the dates of the last rounds by their names (asyncio-flavoured unit)."""
+    held = await connection.fetchval("SELECT value FROM system_flags WHERE name = $1", _ROUNDS)
+    return {str(name): str(day) for name, day in (held or {}).items()}

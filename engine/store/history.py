@@ -1,16 +1,20 @@
 """What actors rebuild their state from: one unit of work each, used at every start."""
 
 from collections import defaultdict
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
+from engine.clock import IST
 from engine.domain.enums import OrderStatus
+from engine.domain.order import CHANGE_NOTES
 from engine.domain.position import roll_day
 from engine.store import gtts, rows
 
 _LIVE_ORDERS = """('PENDING', 'SUBMITTING', 'SUBMITTED', 'OPEN', 'TRIGGER_PENDING', 'PARTIALLY_FILLED', 'UNKNOWN')"""
 _LIVE_INTENTS = """('RECEIVED', 'PENDING_APPROVAL', 'APPROVED', 'EXECUTING')"""
+# As many as a minute's budget can hold (kite.trade forum 52882).
+_LATEST_CALLS = 400
 # an order ended otherwise than filled stays watched for the day: a late fill must find it
 _WATCHED = (
     f"(status IN {_LIVE_ORDERS} OR (trading_day = $2 AND status IN ('CANCELLED', 'REJECTED', 'EXPIRED', 'FAILED')))"
@@ -53,11 +57,7 @@ async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any
         list({gtt.entry_id for gtt in triggers}),
         [row["id"] for row in attached],
     )
-    sent = await connection.fetchval(
-        "SELECT count(*) FROM orders WHERE account_id = $1 AND trading_day = $2 AND submitting_at IS NOT NULL",
-        account_id,
-        day,
-    )
+    sent, recent = await _calls(connection, account_id, day)
     return {
         "live_orders": [rows.order(row) for row in orders],
         "fills": [rows.fill(row) for row in fills],
@@ -66,8 +66,32 @@ async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any
         "sent_today": sent,
         "attached": [rows.order(row) for row in (*older, *attached)],
         "gtts": triggers,
+        "recent_calls": recent,
         "earlier": [(row["broker_order_id"], row["tag"]) for row in earlier],
     }
+
+
+async def _calls(connection: Any, account_id: UUID, day: date) -> tuple[int, list[datetime]]:
+    """Return how many order calls an account has made on the IST *day*, and when the latest were."""
+    sent = await connection.fetchrow(
+        "SELECT coalesce(sum(greatest(attempt, 1)), 0)::bigint AS calls, "
+        "coalesce((array_agg(submitting_at ORDER BY submitting_at DESC))[1:$3], '{}') AS latest "
+        "FROM orders WHERE account_id = $1 AND trading_day = $2 AND submitting_at IS NOT NULL",
+        account_id,
+        day,
+        _LATEST_CALLS,
+    )
+    # an order that is changed today may be of an earlier day: it was placed for the next session
+    changes = await connection.fetch(
+        "SELECT e.at FROM orders o JOIN order_events e ON e.order_id = o.id WHERE o.account_id = $1 "
+        "AND o.trading_day > $2::date - 7 AND o.broker_order_id IS NOT NULL AND e.at >= $3 "
+        "AND e.detail LIKE ANY($4::text[])",
+        account_id,
+        day,
+        datetime.combine(day, time(), IST),
+        [f"{words}%" for words in CHANGE_NOTES],
+    )
+    return sent["calls"] + len(changes), [*sent["latest"], *(row["at"] for row in changes)]
 
 
 async def user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:

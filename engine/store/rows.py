@@ -93,6 +93,7 @@ def intent(row: Any) -> Intent:
         body_sha256=row["body_sha256"],
         position=row["position"],
         request_id=row["request_id"],
+        written_symbol=row["written_symbol"],
     )
 
 

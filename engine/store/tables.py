@@ -118,6 +118,7 @@ def _intent(i: Intent) -> tuple[Any, ...]:
         i.request_id,
         i.received_at,
         i.updated_at,
+        i.written_symbol,
     )
 
 
@@ -191,6 +192,7 @@ NEW_INTENTS: Table[Intent] = Table(
         ("request_id", "text"),
         ("received_at", "timestamptz"),
         ("updated_at", "timestamptz"),
+        ("written_symbol", "text"),
     ],
     _intent,
 )

@@ -119,3 +119,41 @@ async def test_empty_master_is_not_taken(quotes, master, nursery):
     await nursery.start(master.run)
     assert not await master.wait_loaded(timeout_s=0.2)
     assert master.loaded_for is None
+
+
+async def test_more_than_a_call_takes_is_asked_for_in_turns(quotes, any_broker, nursery, autojump_clock, monkeypatch):
+    monkeypatch.setattr("engine.actors.prices._KEYS_PER_CALL", 2)
+    prices = Prices(any_broker=any_broker)
+    keys = [f"NSE:S{number}" for number in range(5)]
+    for key in keys:
+        prices.watch(key)
+    await nursery.start(prices.run)
+    await trio.sleep(4)
+    assert max(len(asked) for _, asked in quotes.asked) == 2
+    assert {key for _, asked in quotes.asked[:3] for key in asked} == set(keys)
+
+
+async def test_tick_answers_who_waits_and_is_not_undone_by_an_older_quote(quotes, any_broker, nursery, autojump_clock):
+    told = []
+    prices = Prices(any_broker=any_broker, changed=lambda key, price: told.append((key, price)))
+    await nursery.start(prices.run)
+    prices.watch("NSE:INFY")
+    await trio.sleep(0.01)  # the quote call is under way, with the price of before
+    prices.tick("NSE:INFY", Decimal(200))
+    assert await prices.ensure("NSE:INFY") == Decimal(200)
+    await trio.sleep(30)
+    assert prices.get("NSE:INFY") == Decimal(200)
+    assert told == [("NSE:INFY", Decimal(200))]
+    assert len(quotes.asked) == 1
+    prices.lost()
+    await trio.sleep(3)
+    assert prices.get("NSE:INFY") == Decimal(100)
+
+
+async def test_tick_of_nothing_or_of_what_nobody_watches_is_no_price(any_broker, autojump_clock):
+    prices = Prices(any_broker=any_broker)
+    prices.tick("NSE:INFY", Decimal(5))
+    prices.watch("NSE:INFY")
+    prices.tick("NSE:INFY", Decimal(0))
+    assert prices.get("NSE:INFY") is None
+    assert prices.polled_count == 1

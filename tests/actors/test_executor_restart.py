@@ -237,18 +237,18 @@ async def test_restart_does_not_give_the_seconds_budget_back(autojump_clock):
 
 
 async def test_day_budget_counts_what_was_sent_before_a_crash(autojump_clock):
-    world = World(orders_per_day=2, orders_per_second=2)
+    world = World(orders_per_day=4, orders_per_second=2)
     async with running(world):
         for number in range(2):
             world.submit(world.order(f"S{number}"))
         await world.until(lambda: len(world.broker.left) == 2)
         await trio.sleep(1)
-    after = await crashed(world, orders_per_day=2, orders_per_second=2)
+    after = await crashed(world, orders_per_day=4, orders_per_second=2)
     order = after.order("SBIN")
     async with running(after):
         after.submit(order)
         await after.until_status(order, S.FAILED)
-        assert after.message(order).startswith("ORDERS_PER_DAY")
+        assert after.message(order).startswith("ORDER_BUDGET: 2 of the account's 4 order calls")
 
 
 async def test_crashing_executor_is_restarted_and_follows_its_orders(world, autojump_clock):
@@ -340,7 +340,7 @@ async def test_restart_does_not_forget_the_calls_of_cancels(autojump_clock):
         last = world.order("LAST")
         world.submit(last)
         await world.until_status(last, S.FAILED)
-        assert world.message(last).startswith("ORDERS_PER_DAY")
+        assert world.message(last).startswith("ORDER_BUDGET: 0 of the account's 4 order calls")
 
 
 async def test_order_admitted_between_a_crash_and_the_restart_waits_and_goes(world, autojump_clock):

@@ -441,13 +441,13 @@ async def test_what_waits_for_the_budget_goes_before_what_comes_later(world, aut
 
 
 async def test_the_days_budget_used_up_fails_orders_at_once(autojump_clock):
-    world = World(orders_per_day=3, orders_per_second=3)
+    world = World(orders_per_day=6, orders_per_second=6)
     orders = [world.order(f"S{i}") for i in range(5)]
     async with running(world):
         for order in orders:
             world.submit(order)
         await world.until_status(orders[-1], S.FAILED)
-        assert world.message(orders[-1]).startswith("ORDERS_PER_DAY")
+        assert world.message(orders[-1]).startswith("ORDER_BUDGET: 3 of the account's 6 order calls of today are left")
         assert len(world.broker.left) == 3
 
 

@@ -207,7 +207,8 @@ async def test_exit_that_ends_unsent_for_a_passing_reason_is_told(case, autojump
             case "refused":
                 world.broker.answers = [answer(Refused(code=RefusalCode.FUNDS, message="no money", status=400))]
             case "day_used_up":
-                world.submit(world.order("SBIN"))
+                await world.until(lambda: world.executor.is_ready)
+                assert world.executor._turns.take_slot(urgent=True)
         (intent,) = await settled(decide(world, an_exit()))
         await world.until(lambda: world.intent_status(intent.id) is I.FAILED)
         (text,) = alerts(world, intent)

@@ -288,7 +288,7 @@ async def test_order_that_ended_before_it_was_sent_and_stands_at_the_broker_is_a
 @pytest.mark.parametrize(
     "words",
     [
-        {"product": "BO"},
+        {"product": "XO"},
         {"exchange": "NCO"},
         {"order_type": ""},
         {"variety": "bo"},
@@ -517,9 +517,9 @@ async def test_fills_of_our_own_orders_are_never_adopted_as_differences(world, a
 
 async def test_positions_in_words_that_nobody_knows_are_told_and_left(world, autojump_clock):
     async with running(world):
-        world.broker.overnight[("INFY", "BO")] = 5
+        world.broker.overnight[("INFY", "XO")] = 5
         report = await world.executor.reconcile()
-        assert "BO" in report.unreadable[0]
+        assert "XO" in report.unreadable[0]
         assert not world.store.positions
 
 

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 import trio
 
@@ -188,3 +189,16 @@ async def test_clock_suspect_does_not_turn_the_day(world, autojump_clock):
         world.suspect = None
         world.executor.wake()
         await world.until(lambda: world.executor.desk.day > day)
+
+
+async def test_session_that_may_vanish_lets_exits_go_and_nothing_else(world, autojump_clock):
+    world.context = msgspec.structs.replace(world.context, session_window=lambda _account: "05:00 to 07:30 IST")
+    entry = world.order()
+    async with running(world):
+        world.submit(entry)
+        await world.until_status(entry, S.FAILED)
+        assert world.message(entry).startswith("SESSION_WINDOW: 05:00 to 07:30 IST")
+        await holding(world)
+        leaving = world.order(transaction_type=SELL)
+        world.submit(leaving)
+        await world.until(lambda: [o.id for o in world.broker.left] == [leaving.id])

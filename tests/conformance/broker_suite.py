@@ -248,10 +248,11 @@ class BrokerSuite:
         assert list(prices) == ["NSE:INFY"]
         assert prices["NSE:INFY"] > 0
 
-    async def test_instruments_of_an_exchange_are_tradable(self, venue: Venue):
+    async def test_instruments_of_an_exchange_are_tradable_but_for_its_indices(self, venue: Venue):
         found = {instrument.symbol: instrument for instrument in await venue.broker.instruments("NSE")}
         assert found["INFY"].lot_size == 1
-        assert all(instrument.tick_size > 0 for instrument in found.values())
+        assert not found["NIFTY 50"].is_tradable
+        assert all(i.tick_size > 0 for i in found.values() if i.segment != "INDICES")
 
     async def test_profile_and_margins_are_read(self, venue: Venue):
         assert (await venue.broker.profile()).user_id

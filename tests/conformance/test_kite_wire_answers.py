@@ -10,6 +10,7 @@ import trio.testing
 from engine.broker.base import (
     Accepted,
     BrokerAuthError,
+    BrokerNotPermitted,
     BrokerUnavailable,
     NotSent,
     RefusalCode,
@@ -428,7 +429,7 @@ async def test_warm_connections_carry_the_first_orders(stub, broker):
     ("step", "error"),
     [
         (answer(403, error_body("Incorrect `api_key` or `access_token`.", "TokenException")), BrokerAuthError),
-        (answer(403, error_body("Insufficient permission for that call.", "PermissionException")), BrokerUnavailable),
+        (answer(403, error_body("Insufficient permission for that call.", "PermissionException")), BrokerNotPermitted),
         (answer(502, HTML, "text/html"), BrokerUnavailable),
         (answer(200, HTML, "text/html"), BrokerUnavailable),
         (answer(200, b'{"status":"success","data":[{"quantity":"x"}]}'), BrokerUnavailable),

@@ -241,5 +241,5 @@ async def test_state_change_does_not_take_back_a_login_that_is_on_its_way(office
         office.registrar.account_status_nowait(account.id, AccountStatus.LOGIN_REQUIRED, "TOKEN: dead")
     assert await office.ledger.barrier()
     found = (await office.loaded()).accounts[account.id]
-    assert found.access_token == Secret("new")
+    assert (found.access_token, found.status) == (Secret("new"), AccountStatus.ACTIVE)
     assert found == office.directory.accounts[account.id]

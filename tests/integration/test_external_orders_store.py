@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from engine.domain.enums import OrderStatus
-from engine.domain.order import OrderOrigin
+from engine.domain.order import OrderEvent, OrderOrigin
 from engine.runtime.asyncio_bridge import run_aio
 from engine.store import history, lease
 from engine.store.database import APP_ROLE, prepare_connection
@@ -61,6 +61,33 @@ async def test_external_order_comes_back_as_it_was_and_is_no_order_of_ours(datab
     assert account["sent_today"] == 1
     user = await on_connection(database_url, lambda c: history.user(c, trader.user_id, day))
     assert user["orders_today"] == [(trader.account_id, ours.created_at)]
+
+
+async def test_every_attempt_cancel_and_change_of_the_day_counts_as_a_call(database_url, trader):
+    day, earlier = NOW.date(), NOW - timedelta(days=1)
+    thrice = trader.order(status=S.OPEN, broker_order_id="1", submitting_at=NOW, attempt=3)
+    unsent = trader.order(status=S.FAILED, attempt=1)
+    amo = trader.order(
+        status=S.CANCELLED, broker_order_id="2", submitting_at=earlier, trading_day=day - timedelta(days=1)
+    )
+
+    def event(order, detail, at=NOW):
+        return OrderEvent(
+            order_id=order.id, at=at, from_status=S.OPEN, to_status=S.OPEN, filled_quantity=0, detail=detail
+        )
+
+    later = NOW + timedelta(seconds=30)
+    events = [
+        event(thrice, "cancel requested by me", later),
+        event(thrice, "modify requested by me: price 100 -> 101"),
+        event(thrice, "another word"),
+        event(amo, "cancel requested by me"),
+        event(amo, "cancel requested by me", earlier),
+    ]
+    await write(database_url, new_orders=[thrice, unsent, amo], order_events=events)
+    account = await on_connection(database_url, lambda c: history.account(c, trader.account_id, day))
+    assert account["sent_today"] == 6
+    assert sorted(account["recent_calls"]) == [NOW, NOW, NOW, later]
 
 
 async def test_external_order_with_a_strategy_is_refused(database_url, trader):

@@ -102,6 +102,15 @@ def test_doctor_finds_nothing_wrong(tour: EngineProcess) -> None:
     assert {"keys", "database", "migrations", "journal", "clock", "disk"} <= {finding["check"] for finding in findings}
 
 
+def test_metrics_show_what_is_left_of_the_order_calls(tour: EngineProcess) -> None:
+    (budget,) = tour.get("/system/metrics")["orderBudgets"]
+    assert budget["day"]["used"] >= 1
+    assert budget["day"]["used"] + budget["day"]["remaining"] == 5000
+    assert budget["second"]["remaining"] <= 10
+    assert budget["neededToFlatten"] >= 1
+    assert budget["waiting"] == {"exits": 0, "cancels": 0, "entries": 0}
+
+
 def test_user_added_beside_the_running_engine_can_sign_in(tour: EngineProcess) -> None:
     words = ("user", "add", "--email", "t@example.com", "--role", "TRADER", "--password-stdin")
     added = command(tour, *words, stdin="plum tree river 9\n")

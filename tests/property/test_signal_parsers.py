@@ -34,7 +34,7 @@ def signals(draw, *, symbol_chars: str = SYMBOL_CHARS, with_account: bool = Fals
         transaction_type=draw(st.sampled_from(TransactionType)),
         quantity=draw(st.integers(1, 999_999_999)),
         order_type=kind,
-        product_type=draw(st.sampled_from(ProductType)),
+        product_type=draw(st.sampled_from([kind for kind in ProductType if kind.is_orderable])),
         price=draw(PRICES) if kind.needs_price else None,
         trigger_price=draw(PRICES) if kind.needs_trigger else None,
         validity=draw(st.sampled_from([Validity.DAY, Validity.IOC])),

@@ -1,9 +1,8 @@
-"""Properties of the small pure rules: money, sizing, slices, tags, pacing."""
+"""Properties of the small pure rules: money, sizing, slices, tags."""
 
 import re
 from datetime import date
 from decimal import Decimal
-from math import nextafter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +11,6 @@ from engine.domain.denial import Denial
 from engine.domain.enums import Exchange, SizingMode
 from engine.domain.instruments import Instrument, slices
 from engine.domain.money import is_multiple, parse_rupees, plain, to_tick
-from engine.domain.pacing import Pacer
 from engine.domain.sizing import size
 from engine.domain.tag import is_ours, make_tag, valid
 
@@ -118,44 +116,3 @@ def test_tag_one_wrong_character_is_seen(tag: str, at: int, letter: str) -> None
 def test_tag_swapped_neighbours_are_seen(tag: str, at: int) -> None:
     swapped = tag[:at] + tag[at + 1] + tag[at] + tag[at + 2 :]
     assert valid(swapped) == (swapped == tag)
-
-
-@given(
-    gaps=st.lists(st.floats(0, 3) | st.floats(0, 0.02), min_size=1, max_size=150),
-    per_second=st.integers(1, 12),
-    per_minute=st.integers(1, 40),
-)
-@settings(max_examples=80, deadline=None)
-def test_pacer_no_window_holds_more_than_its_limit(gaps: list[float], per_second: int, per_minute: int) -> None:
-    pacer = Pacer(per_second, per_minute, 100)
-    now, sent = 1000.0, []
-    for gap in gaps:
-        now += gap
-        if pacer.try_take(now, DAY):
-            sent.append(now)
-    assert len(sent) <= 100
-    for start in sent:
-        assert sum(start <= at < start + 1.1 for at in sent) <= per_second
-        assert sum(start <= at < start + 60 for at in sent) <= per_minute
-
-
-@given(
-    gaps=st.lists(st.floats(0, 0.5), min_size=1, max_size=60),
-    per_second=st.integers(1, 8),
-    per_minute=st.integers(1, 30),
-    reserve=st.integers(0, 3),
-)
-@settings(max_examples=80, deadline=None)
-def test_pacer_next_at_is_the_first_instant_that_succeeds(
-    gaps: list[float], per_second: int, per_minute: int, reserve: int
-) -> None:
-    pacer = Pacer(per_second, per_minute, 10_000)
-    now = 1000.0
-    for gap in gaps:
-        now += gap
-        if not pacer.try_take(now, DAY, reserve=reserve):
-            at = pacer.next_at(now, reserve=reserve)
-            assert at > now
-            assert not pacer.try_take(nextafter(at, 0), DAY, reserve=reserve)
-            assert pacer.try_take(at, DAY, reserve=reserve)
-            now = at

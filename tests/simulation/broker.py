@@ -183,6 +183,9 @@ class SimBroker(Broker):
         self._life.point("cancel.before")
         await trio.sleep(0.01)
         self._check()
+        reason = None if gate is None else gate()
+        if reason is not None:
+            return NotSent(reason=reason, gated=True)
         self._world.note("cancel", broker_id=broker_order_id)
         if broker_order_id not in self._book.rows or not self._book.end(broker_order_id, OrderStatus.CANCELLED):
             return kite_errors.classify(

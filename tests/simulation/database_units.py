@@ -7,7 +7,9 @@ from uuid import UUID
 
 import trio
 
+from engine.clock import trading_day
 from engine.domain.enums import IntentStatus
+from engine.domain.order import CHANGE_NOTES
 from engine.domain.position import roll_day
 from engine.errors import Fenced
 from engine.store import dead_letters as letter_rows
@@ -88,12 +90,20 @@ async def account_history(c: Connection, account_id: UUID, day: date) -> dict[st
         )
         watched = [o for o in mine if o.status in LIVE or (o.trading_day == day and o.status in WATCHED)]
         ids = {o.id for o in watched}
+        ours = {o.id for o in mine}
+        changes = [
+            e.at
+            for e in server.order_events
+            if e.detail.startswith(CHANGE_NOTES) and trading_day(e.at) == day and e.order_id in ours
+        ]
         return {
             "live_orders": watched,
             "fills": [f for f in server.fills.values() if f.order_id in ids],
             "positions": [(p, d) for p, d in server.positions.values() if p.account_id == account_id],
             "broker_ids_today": [o.broker_order_id for o in mine if o.broker_order_id and o.trading_day == day],
-            "sent_today": sum(o.submitting_at is not None and o.trading_day == day for o in mine),
+            "sent_today": sum(max(o.attempt, 1) for o in mine if o.submitting_at and o.trading_day == day)
+            + len(changes),
+            "recent_calls": [*(o.submitting_at for o in mine if o.submitting_at), *changes],
             "earlier": [(o.broker_order_id, o.tag) for o in mine if o.broker_order_id],
         }
 

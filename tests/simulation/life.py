@@ -133,6 +133,18 @@ class SimSessions:
     def forget(self, account_id: UUID) -> None:
         self._brokers.pop(account_id, None)
 
+    def current(self, account_id: UUID) -> Broker | None:
+        return self._brokers.get(account_id)
+
+    def account_of(self, broker: Broker) -> UUID | None:
+        return next((account_id for account_id, held in self._brokers.items() if held is broker), None)
+
+    def no_prices(self, broker: Broker) -> None:
+        """One account at a time reads prices here."""
+
+    def lacks_prices(self, account_id: UUID) -> bool:
+        return False
+
     async def aclose(self) -> None:
         await trio.lowlevel.checkpoint()
 

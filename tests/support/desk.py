@@ -189,8 +189,9 @@ class World:
         await trio.sleep(self.price_delay_s)
         return self.prices.get(key)
 
-    def _learn_freeze(self, exchange: Exchange, symbol: str, quantity: int) -> None:
+    def _learn_freeze(self, exchange: Exchange, symbol: str, quantity: int) -> bool:
         self.learned.append((f"{exchange}:{symbol}", quantity))
+        return True
 
     async def _still_leads(self) -> bool:
         return self.leads

@@ -79,6 +79,10 @@ class RunningExchange:
         """Replace the rules by which it misbehaves (engine.exchange.faults.FaultRule); none ends it."""
         await self._control("faults", {"rules": list(rules)})
 
+    async def set_ticker_faults(self, *rules: dict[str, Any]) -> None:
+        """Replace the rules by which its ticker misbehaves (engine.exchange.push_faults.PushRule); none ends it."""
+        await self._control("ticker-faults", {"rules": list(rules)})
+
     async def fault_hits(self) -> list[dict[str, Any]]:
         """Return the requests that rules were applied to."""
         async with httpx.AsyncClient(base_url=self.base_url, timeout=10) as client:

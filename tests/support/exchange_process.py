@@ -57,6 +57,12 @@ class ExchangeProcess:
         self._port = urlsplit(self.base_url).port or 0
         return self
 
+    @property
+    def pid(self) -> int:
+        """Its process id while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self) -> None:
         """SIGTERM."""
         process, self._process = self._process, None

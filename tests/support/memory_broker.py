@@ -65,6 +65,8 @@ class MemoryBroker(Broker):
         self.read_times: list[float] = []
         self.read_latency_s = 0.005
         self.cancels: list[str] = []
+        self.parents: list[str] = []
+        self.cancel_times: list[float] = []
         self.cancel_answer: WriteOutcome | None = None
         self.cancel_latency_s = 0.01
         self.changes: list[tuple[str, dict[str, Any]]] = []
@@ -296,7 +298,13 @@ class MemoryBroker(Broker):
     async def cancel(
         self, broker_order_id: str, variety: Variety, *, parent_order_id: str | None = None, gate: Gate | None = None
     ) -> WriteOutcome:
+        reason = None if gate is None else gate()
+        if reason is not None:
+            return NotSent(reason=reason, gated=True)
         self.cancels.append(broker_order_id)
+        if parent_order_id is not None:
+            self.parents.append(parent_order_id)
+        self.cancel_times.append(trio.current_time())
         await trio.sleep(self.cancel_latency_s)
         if self.cancel_answer is not None:
             return self.cancel_answer

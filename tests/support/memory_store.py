@@ -11,13 +11,14 @@ import trio.lowlevel
 
 from engine.actors.order_desk import AccountHistory
 from engine.actors.risk import UserHistory
+from engine.clock import trading_day
 from engine.domain.audit import GENESIS
 from engine.domain.enums import (
     OrderStatus,
 )
 from engine.domain.gtt import LIVE as LIVE_GTTS
 from engine.domain.gtt import Gtt
-from engine.domain.order import Order
+from engine.domain.order import CHANGE_NOTES, Order
 from engine.errors import StoreUnavailable
 from engine.journal.keys import order_of
 from engine.store import gtts as gtt_rows
@@ -165,12 +166,18 @@ class MemoryStore:
         attached = [o for o in mine if o.origin == "ENGINE" and (o.is_attached or o.stop_loss or o.target)]
         recent = {o.id for o in attached if (day - o.trading_day).days < 7}
         recent |= {g.entry_id for g in self.gtts.values() if g.account_id == account_id and g.status in LIVE_GTTS}
+        changes = [
+            e.at
+            for e in self.order_events
+            if e.detail.startswith(CHANGE_NOTES) and trading_day(e.at) == day and e.order_id in {o.id for o in mine}
+        ]
         return AccountHistory(
             live_orders=watched,
             fills=[f for f in self.fills.values() if f.order_id in ids],
             positions=[(p, d) for p, d in self.positions.values() if p.account_id == account_id],
             broker_ids_today=[o.broker_order_id for o in mine if o.broker_order_id and o.trading_day == day],
-            sent_today=sum(o.submitting_at is not None and o.trading_day == day for o in mine),
+            sent_today=sum(max(o.attempt, 1) for o in mine if o.submitting_at and o.trading_day == day) + len(changes),
+            recent_calls=[*(o.submitting_at for o in mine if o.submitting_at), *changes],
             earlier=[(o.broker_order_id, o.tag) for o in mine if o.broker_order_id],
             attached=[o for o in attached if o.id in recent or o.parent_id in recent],
             gtts=[g for g in self.gtts.values() if g.entry_id in recent],

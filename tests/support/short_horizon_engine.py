@@ -15,7 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from engine.__main__ import main
-from engine.actors import cancelling, order_watch, sending
+from engine.actors import dispatching, order_watch
 from engine.domain import reconcile
 
 PROGRAM = (str(Path(__file__).resolve()),)
@@ -26,8 +26,7 @@ def shorten(horizon_s: float) -> None:
     _put(reconcile, MIN_HORIZON_S=horizon_s, HORIZON_S=horizon_s, PARK_GRACE_S=1.0)
     _put(reconcile, _POLLS_AT_S=tuple(0.25 * n for n in range(1, 14)))
     _put(order_watch, _LATE_HORIZON=timedelta(seconds=1), _UNPLACED_LOOK_S=1.0)
-    for module in (sending, cancelling):
-        _put(module, COOL_DOWN_S=2.0)
+    _put(dispatching, COOL_DOWN_S=2.0)
     defaults = reconcile.AbsenceProof.__init__.__kwdefaults__
     assert "horizon_s" in defaults
     defaults["horizon_s"] = horizon_s

@@ -44,7 +44,7 @@ def outcome() -> dict[str, object]:
         "days": [str(trading_day(at)) for at in instants()],
         "stamps": [stamp(at) for at in instants()],
         "read": [str(moment("t", stamp(at))) for at in instants()],
-        "open": [is_open(Exchange.NSE, at, frozenset()) for at in instants()],
+        "open": [is_open(Exchange.NSE, at) for at in instants()],
         "sessions": [str(session_end(at)) for at in instants()],
         "closes": [str(next_day_close(at)) for at in instants()],
         "taken": taken,

@@ -80,7 +80,7 @@ def test_example_writes_out_every_key():
 
     def walk(table, prefix):
         for name, value in table.items():
-            if isinstance(value, dict):
+            if isinstance(value, dict) and value:
                 walk(value, f"{prefix}{name}.")
             else:
                 written.add(prefix + name)
@@ -198,6 +198,19 @@ def test_enforce_hours_follows_mode_unless_stated(mode, stated, expected):
         ("[market]\ntimezone = 'Mars/Olympus'", ("market.timezone: expected the name of a time zone",)),
         ("[market]\ntimezone = '../../etc/passwd'", ("market.timezone: expected",)),
         ("[market]\ntimezone = 'Asia'", ("market.timezone: expected",)),
+        ("[market]\nholidays = ['20261124']", ("market.holidays: expected a list of dates",)),
+        ("[market]\nholidays = '2026-11-24'", ("market.holidays: expected a list",)),
+        (
+            "[market]\nspecial_sessions = [{date = '2026-11-08', start = '19:00', end = '18:00'}]",
+            ("market.special_sessions: expected", "start before the end"),
+        ),
+        (
+            "[market]\nspecial_sessions = [{date = '2026-11-08', start = '18:00', end = '19:00', exchange = 'LSE'}]",
+            ("market.special_sessions: expected a list",),
+        ),
+        ("[signals]\naliases = { mm = 'M&M' }", ("signals.aliases: expected symbols in capital letters",)),
+        ("[signals]\naliases = { A = 'B', B = 'INFY' }", ("signals.aliases: expected names of symbols, none",)),
+        ("[signals]\naliases = { A = 1 }", ("signals.aliases: expected a table of texts",)),
         ("[market]\nsquare_off_at = '24:00'", ("market.square_off_at: expected a clock time HH:MM",)),
         ("[market]\nsquare_off_at = 15:20:00", ("market.square_off_at: expected a text",)),
         ("[market]\nenforce_hours = 1", ('market.enforce_hours: expected true or false, or "none"',)),
@@ -561,3 +574,26 @@ def test_config_shown_holds_no_secret():
 def test_config_is_frozen():
     with pytest.raises(AttributeError):
         load(None, {}).server.port = 1
+
+
+def test_aliases_and_sessions_are_read_from_file_and_environment(tmp_path):
+    file = tmp_path / "engine.toml"
+    file.write_text(
+        "[signals.aliases]\nMYBANK = 'HDFCBANK'\nCALL = 'NIFTY ATM+1 CE'\n"
+        "[market]\nholidays = ['2027-01-15']\n"
+        "special_sessions = [{ date = '2026-11-08', start = '18:00', end = '19:00' }]\n"
+    )
+    config = load(file, {})
+    assert config.signals.aliases == {"MYBANK": "HDFCBANK", "CALL": "NIFTY ATM+1 CE"}
+    assert config.market.holidays == ("2027-01-15",)
+    (session,) = config.market.special_sessions
+    assert (session.date, session.start, session.exchange) == ("2026-11-08", "18:00", None)
+    environ = {
+        "ENGINE__SIGNALS__ALIASES": '{"MM": "RELIANCE"}',
+        "ENGINE__MARKET__SPECIAL_SESSIONS": '[{"date":"2026-11-09","start":"18:00","end":"19:00","exchange":"MCX"}]',
+        "ENGINE__MARKET__HOLIDAYS": "2027-01-15, 2027-01-18",
+    }
+    config = load(file, environ)
+    assert config.signals.aliases == {"MM": "RELIANCE"}
+    assert config.market.special_sessions[0].exchange == "MCX"
+    assert config.market.holidays == ("2027-01-15", "2027-01-18")

@@ -27,7 +27,9 @@ from engine.broker.kite.forms import (
 )
 from engine.broker.kite.instruments import parse_instruments
 from engine.broker.kite.origin import Origin
-from engine.broker.kite.reads import KiteReads, Params
+from engine.broker.kite.read_pacer import ReadPacer
+from engine.broker.kite.reads import KiteReads, Params, ReadRateLimited
+from engine.broker.kite.ticker import Ticket
 from engine.broker.kite.wire import OrderWire
 from engine.broker.outcome import Gate, PlaceOutcome, RefusalCode, Refused, WriteOutcome, always_open
 from engine.broker.values import (
@@ -62,6 +64,7 @@ class KiteBroker(Broker):
     somebody logs in: writes are then refused with ``auth_blocked``, reads raise BrokerAuthError.
     *timeout_s* bounds a write. *wire* and *reads*, when given, are shared and stay open on aclose: with
     many accounts always share them, for each loads the certificate store and keeps its own pool.
+    *read_pacer* is that of the API key, which outlives sessions; without one reads are not paced.
     Raises ConfigError for an unusable address or token.
     """
 
@@ -75,6 +78,7 @@ class KiteBroker(Broker):
         *,
         wire: OrderWire | None = None,
         reads: KiteReads | None = None,
+        read_pacer: ReadPacer | None = None,
     ) -> None:
         origin = Origin.parse(root_url)
         self._clock = clock
@@ -83,6 +87,7 @@ class KiteBroker(Broker):
         self._owned_reads = reads is None
         self._wire = wire or OrderWire(origin, timeout_s=timeout_s)
         self._reads = reads or KiteReads(origin, timeout_s=timeout_s)
+        self._read_pacer = read_pacer
         self._head = (
             f" HTTP/1.1\r\nHost: {origin.authority}\r\nX-Kite-Version: {routes.API_VERSION}\r\n"
             f"User-Agent: {_USER_AGENT}\r\nAccept: application/json\r\nAccept-Encoding: identity\r\n"
@@ -104,6 +109,12 @@ class KiteBroker(Broker):
             "User-Agent": _USER_AGENT,
             "Authorization": self._authorization,
         }
+
+    def ticket(self, ws_url: str) -> Ticket | None:
+        """Return what opens this session's ticker at *ws_url*, None while nobody is logged in."""
+        if self._authorization is None:
+            return None
+        return Ticket(url=ws_url, api_key=self._api_key, access_token=self._authorization.rpartition(":")[2])
 
     async def warm(self, connections: int = 1) -> None:
         """Open order connections ahead of use. Raises OSError or trio.TooSlowError."""
@@ -218,14 +229,14 @@ class KiteBroker(Broker):
         return codec.decode_holdings(await self._get(routes.HOLDINGS))
 
     async def instruments(self, exchange: str | None = None) -> list[Instrument]:
-        """Return the tradable instruments of *exchange*, or of all."""
+        """Return the instruments of *exchange*, or of all, with its indices."""
         path = (
             routes.INSTRUMENTS if exchange is None else routes.INSTRUMENTS_OF.format(exchange=quote(exchange, safe=""))
         )
         return await _decoded(parse_instruments, await self._get(path))
 
     async def last_prices(self, keys: Sequence[str]) -> dict[str, Decimal]:
-        """Return last prices of *keys*, 1000 to a call; the caller paces (one call a second)."""
+        """Return last prices of *keys*, 1000 to a call, one call a second."""
         found: dict[str, Decimal] = {}
         for start in range(0, len(keys), _PRICES_PER_CALL):
             params = [("i", key) for key in keys[start : start + _PRICES_PER_CALL]]
@@ -274,7 +285,15 @@ class KiteBroker(Broker):
     async def _get(self, path: str, params: Params = ()) -> bytes:
         if self._authorization is None:
             raise BrokerAuthError(f"{path}: no access token: log in first")
-        return await self._reads.get(path, headers=self._read_headers, params=params)
+        pacer = self._read_pacer
+        if pacer is None:
+            return await self._reads.get(path, headers=self._read_headers, params=params)
+        await pacer.turn(path)
+        try:
+            return await self._reads.get(path, headers=self._read_headers, params=params)
+        except ReadRateLimited:
+            pacer.limited(path)
+            raise
 
 
 def _path_of(route: str, broker_order_id: str) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from engine.broker.kite.denied import is_about_address
+from engine.broker.kite.denied import judge as judge_denial
 from engine.broker.outcome import Accepted, NotSent, RefusalCode, Refused, Unknown, WriteOutcome
 from engine.observability.redaction import escape_controls
 
@@ -38,6 +40,7 @@ REFUSALS = frozenset(
         (403, "PermissionException"),
         (403, "InputException"),
         (403, "UserException"),
+        (403, "TwoFAException"),
         (428, "InputException"),
         (428, "MarginException"),
         (428, "HoldingException"),
@@ -54,7 +57,6 @@ _TIMEOUT = re.compile(r"time.?d?.?out|confirm|status (?:is )?unknown|unknown sta
 _SEE_BOOK = re.compile(r"check (?:the )?order ?book", re.I)
 # "Insufficient funds. … Check the orderbook for open orders." advises, it does not doubt.
 _ADVICE = re.compile(r"\s*insufficient (?:funds|stock holding|holding|margin)", re.I)
-_STATIC_IP = re.compile(r"\bIPs?\b")
 _IDS = {"order_id": re.compile(r"[0-9]{8,20}"), "trigger_id": re.compile(r"[1-9][0-9]{0,19}")}
 # A change (modify, cancel) creates no order, so that these texts are definite whatever the status.
 _CHANGE_REFUSALS = (
@@ -74,6 +76,9 @@ _CAUSES = (
     (re.compile(r"insufficient stock|authori[sz]ation at depository|holding", re.I), RefusalCode.HOLDINGS),
     (re.compile(r"insufficient funds|margin", re.I), RefusalCode.FUNDS),
 )  # fmt: skip
+
+# A user that the broker blocks can still read: that is no dead session.
+_DEAD = frozenset({RefusalCode.TOKEN_DEAD, RefusalCode.NOT_ENABLED, RefusalCode.TWO_FA})
 
 
 class _OrderId(msgspec.Struct, frozen=True):
@@ -192,16 +197,16 @@ def _refused(status: int, content_type: str, body: bytes, change: bool, key: str
         message=escape_controls(message),
         error_type=error_type,
         status=status,
-        auth_blocked=code is RefusalCode.TOKEN_DEAD,
+        auth_blocked=code in _DEAD,
         rate_limited=code in (RefusalCode.RATE_LIMITED, RefusalCode.ORDER_CAP),
     )
 
 
 def _cause(status: int, error_type: str, message: str) -> RefusalCode:
     if status == 403:
-        if _STATIC_IP.search(message):
-            return RefusalCode.STATIC_IP
-        return RefusalCode.TOKEN_DEAD if error_type == "TokenException" else RefusalCode.PERMISSION
+        return judge_denial(error_type, message)
+    if is_about_address(message):
+        return RefusalCode.STATIC_IP
     for pattern, code in _CAUSES:
         if pattern.search(message):
             return code

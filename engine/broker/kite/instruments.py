@@ -1,7 +1,7 @@
 """The instrument master: Kite's CSV dump, with exact decimals.
 
-Columns: https://kite.trade/docs/connect/v3/market-quotes/ (instruments). Freeze quantities and
-multipliers are not in the dump. The dump is made once a day, its last price is stale.
+Columns: https://kite.trade/docs/connect/v3/market-quotes/ (instruments). Freeze quantities are
+not in the dump, nor are multipliers: these come from a table. The dump is made once a day, its last price is stale.
 """
 
 import csv
@@ -9,6 +9,7 @@ from datetime import date
 from decimal import Decimal, InvalidOperation
 from io import StringIO
 
+from engine.broker.kite.multipliers import multiplier_of
 from engine.domain.enums import Exchange
 from engine.domain.instruments import Instrument
 from engine.errors import BrokerUnavailable
@@ -32,11 +33,11 @@ _EXCHANGES = {member.value: member for member in Exchange}
 
 
 def parse_instruments(body: bytes) -> list[Instrument]:
-    """Return the tradable instruments of a dump.
+    """Return the instruments of a dump, indices (segment INDICES, tick and lot 0) included.
 
-    Left out are rows of exchanges that the engine does not trade, and indices, whose tick and lot
-    are 0. Raises BrokerUnavailable naming line and column for anything else that cannot be read.
-    The whole dump has about 100,000 rows: run it in a worker thread.
+    Left out are rows of exchanges that the engine does not trade. Raises BrokerUnavailable naming line
+    and column for anything else that cannot be read. The whole dump has about 100,000 rows: run it in a
+    worker thread.
     """
     try:
         text = body.decode("utf-8-sig")
@@ -58,15 +59,16 @@ def _instrument(row: list[str], at: dict[str, int], line: int) -> Instrument | N
     column = "exchange"
     try:
         exchange = _EXCHANGES.get(row[at[column]])
-        if exchange is None or row[at["segment"]] == "INDICES":
+        if exchange is None:
             return None
+        is_index = row[at["segment"]] == "INDICES"
         column = "instrument_token"
         token = int(row[at[column]])
         column = "tick_size"
         tick_size = _decimal(row[at[column]])
         column = "lot_size"
         lot_size = int(row[at[column]])
-        if tick_size <= 0 or lot_size <= 0:
+        if not is_index and (tick_size <= 0 or lot_size <= 0):
             return None
         column = "last_price"
         last_price = _decimal(row[at[column]] or "0")
@@ -75,18 +77,20 @@ def _instrument(row: list[str], at: dict[str, int], line: int) -> Instrument | N
         column = "strike"
         strike = _decimal(row[at[column]] or "0")
         column = "tradingsymbol"
+        name = row[at["name"]] if "name" in at else ""
         return Instrument(
             exchange=exchange,
             symbol=row[at["tradingsymbol"]],
             token=token,
             tick_size=tick_size,
             lot_size=lot_size,
-            name=row[at["name"]] if "name" in at else "",
+            name=name,
             instrument_type=row[at["instrument_type"]],
             segment=row[at["segment"]],
             expiry=expiry,
             strike=strike if strike > 0 else None,
             last_price=last_price,
+            multiplier=multiplier_of(exchange, name),
         )
     except (ValueError, InvalidOperation, IndexError) as exc:
         raise BrokerUnavailable(f"instruments: line {line}: {column} cannot be read") from exc

@@ -14,8 +14,10 @@ import httpx
 import msgspec
 import trio
 
-from engine.broker.base import BrokerAuthError
+from engine.broker.base import BrokerAuthError, BrokerNotPermitted
+from engine.broker.kite.denied import judge
 from engine.broker.kite.origin import Origin
+from engine.broker.outcome import LOGIN_CODES
 from engine.errors import BrokerUnavailable
 from engine.observability.redaction import escape_controls
 
@@ -34,10 +36,15 @@ class _Error(msgspec.Struct):
 _error = msgspec.json.Decoder(_Error)
 
 
+class ReadRateLimited(BrokerUnavailable):
+    """The broker answered 429 to a read: it is up, and has had enough."""
+
+
 class KiteReads:
     """Reads from *origin*. *timeout_s* bounds each phase of a request, *total_s* the whole of it.
 
-    *heard* is told the ``Date`` of every answer and how many seconds after the request it came.
+    *local_address* is the address to leave by, as for the order wire. *heard* is told the ``Date`` of every
+    answer and how many seconds after the request it came.
     """
 
     def __init__(
@@ -49,6 +56,7 @@ class KiteReads:
         max_connections: int = 16,
         ssl_context: ssl.SSLContext | None = None,
         heard: Callable[[str | None, float], None] | None = None,
+        local_address: str | None = None,
     ) -> None:
         self._heard = heard
         # Loading the certificate store takes some 20 ms: not for plain HTTP.
@@ -59,11 +67,15 @@ class KiteReads:
         self._limiter = trio.CapacityLimiter(max_connections)
         self._client = httpx.AsyncClient(
             base_url=str(origin),
-            verify=verify,
             trust_env=False,
             follow_redirects=False,
             timeout=httpx.Timeout(timeout_s),
-            limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
+            transport=httpx.AsyncHTTPTransport(
+                verify=verify,
+                trust_env=False,
+                limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
+                local_address=local_address,
+            ),
         )
 
     async def get(self, path: str, *, headers: Mapping[str, str], params: Params = ()) -> bytes:
@@ -149,7 +161,11 @@ def _gunzip(path: str, raw: bytes) -> bytes:
 
 
 def checked(path: str, status: int, body: bytes) -> bytes:
-    """Return *body* if *status* is 200. Raises BrokerAuthError for a dead session, else BrokerUnavailable."""
+    """Return *body* if *status* is 200.
+
+    Raises BrokerAuthError for a dead session, BrokerNotPermitted when the app may not read this,
+    ReadRateLimited for 429, BrokerUnavailable for anything else.
+    """
     if status == 200:
         return body
     try:
@@ -157,6 +173,11 @@ def checked(path: str, status: int, body: bytes) -> bytes:
     except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError):
         found = _Error(message=body[:120].decode("utf-8", "replace"))
     message = escape_controls(f"{path}: HTTP {status}: {str(found.message)[:300]}")
-    if status == 403 and found.error_type == "TokenException":
-        raise BrokerAuthError(message)
+    if status == 403 and isinstance(found.error_type, str):
+        code = judge(found.error_type, str(found.message))
+        if code in LOGIN_CODES:
+            raise BrokerAuthError(message, code)
+        raise BrokerNotPermitted(message)
+    if status == 429:
+        raise ReadRateLimited(message)
     raise BrokerUnavailable(message)

@@ -10,6 +10,7 @@ from datetime import datetime
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import msgspec
+import structlog
 import trio
 
 from engine.broker.kite import routes, rows
@@ -17,6 +18,8 @@ from engine.broker.kite.codec import moment
 from engine.broker.kite.origin import Origin
 from engine.broker.kite.reads import KiteReads
 from engine.errors import BrokerUnavailable, ConfigError
+
+_log = structlog.get_logger(__name__)
 
 
 class KiteSession(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +82,20 @@ async def exchange_token(reads: KiteReads, *, api_key: str, api_secret: str, req
         order_types=tuple(row.order_types or ()),
         login_time=moment("login_time", row.login_time),
     )
+
+
+async def end_session(reads: KiteReads, *, api_key: str, access_token: str) -> None:
+    """Have the broker forget a session that must not be used; what it answers changes nothing here."""
+    try:
+        await reads.request(
+            "DELETE",
+            routes.TOKEN,
+            headers={"X-Kite-Version": routes.API_VERSION},
+            params=[("api_key", api_key), ("access_token", access_token)],
+        )
+    except BrokerUnavailable as error:
+        # nobody holds the token but this call: it ends with the day
+        _log.info("session.not_ended", error=type(error).__name__)
 
 
 async def paper_login(root_url: str, *, api_key: str, api_secret: str, timeout_s: float = 7.0) -> KiteSession:

@@ -67,6 +67,11 @@ class OrderWire:
         self._closed = False
 
     @property
+    def _way(self) -> str:
+        """Say by which address it leaves, in messages: a wrong one looks like a broker that is down."""
+        return "" if self._local_address is None else f" from {self._local_address} (broker.kite.local_address)"
+
+    @property
     def idle_connections(self) -> int:
         """How many connections wait for a request."""
         return len(self._idle)
@@ -114,7 +119,7 @@ class OrderWire:
                     channel = await self._connect()
                 except (OSError, ValueError) as exc:
                     # ValueError is a host name that cannot be encoded; TLS errors are OSErrors.
-                    return exchange.failed(Failure.CONNECT, f"cannot connect to {self._origin}: {exc}")
+                    return exchange.failed(Failure.CONNECT, f"cannot connect to {self._origin}{self._way}: {exc}")
             was_used = channel.used
             try:
                 answer = await exchange.run(channel)

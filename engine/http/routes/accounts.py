@@ -1,6 +1,9 @@
 """/accounts: broker accounts, and what the broker says of them."""
 
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -8,15 +11,16 @@ import msgspec
 import trio
 from msgspec import UNSET
 
-from engine.broker.base import Broker, BrokerAuthError
-from engine.broker.kite.origin import Origin
-from engine.broker.kite.reads import KiteReads
-from engine.broker.kite.session import exchange_token
-from engine.domain.directory import Account
+from engine.actors.account_readiness import ReadinessCheck
+from engine.actors.broker_logins import logged_in
+from engine.broker.base import Broker, BrokerAuthError, RefusalCode
+from engine.broker.standing import login_reason
+from engine.domain.directory import Account, BrokerLogin
 from engine.domain.enums import AccountStatus
 from engine.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
-from engine.http.endpoint import ApiBody, ApiRequest, Page, endpoint
+from engine.http.endpoint import ApiRequest, Page, endpoint
 from engine.http.json_body import invalid
+from engine.http.login_links import states_of
 from engine.http.paging import MAX_LIMIT, PageQuery
 from engine.http.permissions import Permission
 from engine.http.services import Services
@@ -36,7 +40,6 @@ from engine.http.views.resources import (
     AccountView,
     Deleted,
     NewAccount,
-    Text,
     account_view,
     capital,
     credential,
@@ -49,14 +52,8 @@ from engine.secret import Secret
 _TAGS = ("accounts",)
 _PAPER_CAPITAL = Decimal(1_000_000)
 _BROKER_TIMEOUT_S = 10.0
-_LOGIN_REQUIRED = "log in to the broker first"
+_LOGIN_REQUIRED = login_reason(RefusalCode.NO_LOGIN, "")
 _TAKEN = "this label or API key is in use already"
-
-
-class SessionBody(ApiBody, frozen=True, kw_only=True):
-    """The one-time token that the broker's login page sent back."""
-
-    request_token: Text
 
 
 @endpoint(
@@ -126,9 +123,13 @@ async def change_account(request: ApiRequest) -> AccountView:
     services: Services = request.services
     body: AccountChange = request.body
     before = _find(request)
-    account = _changed(before, body)
+    account = _changed(before, body, services.clock.now())
     if account.capital > before.capital and not request.user.is_admin:
         raise ForbiddenError("only an ADMIN may raise the capital: it loosens every limit in percent")
+    if account.access_token not in (None, before.access_token):
+        await _refuse_anothers(services, account)
+    if (account.api_key, account.api_secret) != (before.api_key, before.api_secret):
+        states_of(services).forget(account.id)
     with taken(_TAKEN):
         account = await services.registrar.put_account(account, by=_by(request), action="ACCOUNT_CHANGED")
     return account_view(account)
@@ -152,45 +153,9 @@ async def delete_account(request: ApiRequest) -> Deleted:
         executor.desk.holdings.has_open or any(not o.status.is_terminal for o in executor.desk.orders.values())
     ):
         raise ConflictError("orders or positions of the account are open; close them first", code="ACCOUNT_IN_USE")
+    states_of(services).forget(account.id)
     await services.registrar.remove("kite_accounts", account.id, by=_by(request))
     return Deleted()
-
-
-@endpoint(
-    "POST",
-    "/accounts/{id}/session",
-    permission=Permission.TRADE,
-    summary="Log a kite account in",
-    body=SessionBody,
-    response=AccountView,
-    errors=(NotFoundError, ConflictError, UnavailableError),
-    tags=_TAGS,
-)
-async def open_session(request: ApiRequest) -> AccountView:
-    """Exchanges the request token of the broker's login page for the day's session."""
-    services: Services = request.services
-    body: SessionBody = request.body
-    account = _find(request)
-    if account.broker != "kite" or account.api_secret is None:
-        raise ConflictError("paper accounts log in by themselves", code="NOT_A_KITE_ACCOUNT")
-    kite = services.config.broker.kite
-    reads = KiteReads(Origin.parse(kite.root_url), timeout_s=kite.timeout_s, total_s=_BROKER_TIMEOUT_S)
-    try:
-        session = await exchange_token(
-            reads,
-            api_key=account.api_key,
-            api_secret=account.api_secret.reveal(),
-            request_token=credential(body.request_token, "requestToken"),
-        )
-    except BrokerAuthError:
-        raise invalid({"requestToken": "is refused by the broker; log in there again"}) from None
-    finally:
-        with trio.move_on_after(1, shield=True):
-            await reads.aclose()
-    # as it stands now: the exchange took a while
-    account = _logged_in(_find(request), Secret(session.access_token))
-    account = await services.registrar.put_account(account, by=_by(request), action="ACCOUNT_LOGGED_IN")
-    return account_view(account)
 
 
 @endpoint(
@@ -204,8 +169,8 @@ async def open_session(request: ApiRequest) -> AccountView:
 )
 async def margins(request: ApiRequest) -> MarginsView:
     """Funds as the broker states them now."""
-    with trio.move_on_after(_BROKER_TIMEOUT_S):
-        return margins_view(await (await _broker(request)).margins())
+    async with _reading(request) as broker:
+        return margins_view(await broker.margins())
     raise _too_slow()
 
 
@@ -220,8 +185,8 @@ async def margins(request: ApiRequest) -> MarginsView:
 )
 async def holdings(request: ApiRequest) -> Page[HoldingView]:
     """Shares in the demat account, as the broker states them now."""
-    with trio.move_on_after(_BROKER_TIMEOUT_S):
-        held = await (await _broker(request)).holdings()
+    async with _reading(request) as broker:
+        held = await broker.holdings()
         return Page([holding_view(row) for row in held], MAX_LIMIT)
     raise _too_slow()
 
@@ -238,8 +203,8 @@ async def holdings(request: ApiRequest) -> Page[HoldingView]:
 async def positions(request: ApiRequest) -> Page[BrokerPositionView]:
     """Net positions as the broker states them now, whoever made them; ours are under /executions/positions."""
     account = _find(request)
-    with trio.move_on_after(_BROKER_TIMEOUT_S):
-        net = (await (await _broker(request)).positions()).net
+    async with _reading(request) as broker:
+        net = (await broker.positions()).net
         return Page([broker_position_view(account.id, row) for row in net], MAX_LIMIT)
     raise _too_slow()
 
@@ -289,10 +254,29 @@ def _kite(request: ApiRequest, body: NewAccount) -> Account:
         api_secret=Secret(credential(body.api_secret or "", "apiSecret")),
         access_token=token,
         market_protection=protection(body.market_protection),
+        login=None if token is None else BrokerLogin(logged_in_at=request.services.clock.now()),
     )
 
 
-def _changed(account: Account, body: AccountChange) -> Account:
+async def _refuse_anothers(services: Services, account: Account) -> None:
+    """Refuse a pasted token that is not the account's Zerodha user's, as far as that one is known."""
+    known = None if account.login is None else account.login.broker_user_id
+    token = account.access_token
+    if known is None or token is None:
+        return
+    check: ReadinessCheck = services.extras["readiness"]
+    with trio.move_on_after(_BROKER_TIMEOUT_S):
+        try:
+            found = await check.user_of(account, token)
+        except BrokerAuthError:
+            raise invalid({"accessToken": "is refused by the broker; log in there again"}) from None
+        if found != known:
+            raise invalid({"accessToken": f"is of Zerodha user {found}; this account is {known}'s"})
+        return
+    raise _too_slow()
+
+
+def _changed(account: Account, body: AccountChange, now: datetime) -> Account:
     credentials = {
         "apiKey": body.api_key,
         "apiSecret": body.api_secret,
@@ -308,32 +292,35 @@ def _changed(account: Account, body: AccountChange) -> Account:
     if body.market_protection is not UNSET:
         account = msgspec.structs.replace(account, market_protection=protection(body.market_protection))
     if body.api_key is not UNSET:
-        account = msgspec.structs.replace(account, api_key=credential(body.api_key, "apiKey"))
+        api_key = credential(body.api_key, "apiKey")
+        if api_key != account.api_key:
+            # another app: whose it is, is not known, and what the old one was granted is worth nothing there
+            account = logged_in(account, None, None)
+        account = msgspec.structs.replace(account, api_key=api_key)
     if body.api_secret is not UNSET:
         account = msgspec.structs.replace(account, api_secret=Secret(credential(body.api_secret, "apiSecret")))
     if body.access_token is not UNSET:
         token = None if body.access_token is None else Secret(credential(body.access_token, "accessToken"))
-        account = _logged_in(account, token)
+        held = account.login or BrokerLogin()
+        account = logged_in(account, token, msgspec.structs.replace(held, logged_in_at=now))
     return account
 
 
-def _logged_in(account: Account, token: Secret | None) -> Account:
-    return msgspec.structs.replace(
-        account,
-        access_token=token,
-        status=AccountStatus.LOGIN_REQUIRED if token is None else AccountStatus.ACTIVE,
-        status_reason=_LOGIN_REQUIRED if token is None else None,
-    )
-
-
-async def _broker(request: ApiRequest) -> Broker:
+@asynccontextmanager
+async def _reading(request: ApiRequest) -> AsyncIterator[Broker]:
+    """Give the account's broker, for as long as a read may take; a session found dead is on record as that."""
     services: Services = request.services
     account = _find(request)
-    try:
-        broker: Broker = await services.extras["sessions"].open(account.id)
-    except BrokerAuthError as error:
-        raise ConflictError(str(error), code="LOGIN_REQUIRED") from None
-    return broker
+    broker: Broker | None = None
+    with trio.move_on_after(_BROKER_TIMEOUT_S):
+        try:
+            broker = await services.extras["sessions"].open(account.id)
+            yield broker
+        except BrokerAuthError as error:
+            services.extras["session_refused"](account.id, broker, error)
+            raise ConflictError(str(error), code="LOGIN_REQUIRED") from None
+    if broker is None:
+        raise _too_slow()
 
 
 def _too_slow() -> UnavailableError:

@@ -7,7 +7,7 @@ import trio
 from engine.domain.enums import AccountStatus
 from engine.errors import StoreUnavailable
 from engine.http.services import Services
-from engine.http.views.system import ChecksView, CheckView, ReadyView, find_child, leader_view, ready_view
+from engine.http.views.system import ChecksView, CheckView, FeedsView, ReadyView, find_child, leader_view, ready_view
 from engine.runtime.child import Status
 from engine.runtime.holder import told
 from engine.store import lease
@@ -53,7 +53,14 @@ class ReadyKeeper:
             clock=_check(_clock_fault(services), "steady"),
             lease=_check(_lease_fault(services, held), f"held by this engine, epoch {services.lease.epoch}"),
         )
-        return ready_view(checks, None if held is None else leader_view(held, epoch=services.lease.epoch))
+        leader = None if held is None else leader_view(held, epoch=services.lease.epoch)
+        return ready_view(checks, _feeds(services), leader)
+
+
+def _feeds(services: Services) -> FeedsView:
+    state = services.extras["feeds"].state()
+    detail = "; ".join(state.reasons) or ("connected" if state.wanted else "no account needs one now")
+    return FeedsView(wanted=state.wanted, connected=state.connected, detail=detail)
 
 
 def _clock_fault(services: Services) -> str | None:
@@ -92,8 +99,9 @@ def _broker_fault(services: Services) -> str | None:
     if services.master.loaded_at is None:
         return "no instruments have been read from the broker yet"
     accounts = services.directory.accounts.values()
-    waiting = [account.label for account in accounts if account.status is not AccountStatus.ACTIVE]
-    return f"accounts that cannot trade now: {', '.join(sorted(waiting))}" if waiting else None
+    waiting = sum(account.status is not AccountStatus.ACTIVE for account in accounts)
+    # anybody may ask: which ones they are is for their owners, in /accounts
+    return f"{waiting} of {len(accounts)} accounts cannot trade now" if waiting else None
 
 
 def _migrations_fault(services: Services) -> str | None:

@@ -119,6 +119,7 @@ async def metrics(request: ApiRequest) -> dict[str, Any]:
     """Counters since the start and gauges of now, by part of the engine."""
     services: Services = request.services
     sections: dict[str, Any] = dict(counters(services))
+    sections["orderBudgets"] = order_budgets(services)
     watchdog = services.extras.get("watchdog")
     if watchdog is not None:
         sections["eventLoop"] = _camel(msgspec.structs.asdict(watchdog.snapshot()))
@@ -126,6 +127,34 @@ async def metrics(request: ApiRequest) -> dict[str, Any]:
     if registry is not None:
         sections["measured"] = registry.snapshot()
     return sections
+
+
+def order_budgets(services: Services) -> list[dict[str, Any]]:
+    """Return the order calls that each Zerodha account has used and has left; one may serve several accounts here."""
+    found = {view.accounts: view for executor in services.crew.executors.values() for view in [executor.budget()]}
+    budgets: list[dict[str, Any]] = []
+    for view in found.values():
+        usage = view.usage
+        spans = (
+            ("second", usage.second, usage.per_second),
+            ("minute", usage.minute, usage.per_minute),
+            ("day", usage.day, usage.per_day),
+        )
+        budgets.append(
+            {
+                "accountIds": [str(account) for account in view.accounts],
+                **{name: {"used": used, "remaining": max(0, limit - used)} for name, used, limit in spans},
+                "entriesHeldS": round(usage.held_s, 1),
+                "dayCapped": usage.is_day_capped,
+                "neededToFlatten": view.needed_to_flatten,
+                "waiting": {
+                    "exits": view.waiting_exits,
+                    "cancels": view.waiting_cancels,
+                    "entries": view.waiting_entries,
+                },
+            }
+        )
+    return budgets
 
 
 def queue_views(services: Services, dead: Mapping[str, int] | None) -> list[QueueView]:
@@ -200,6 +229,7 @@ def counters(services: Services) -> dict[str, Section]:
             "inFlight": crew.in_flight,
             "unknownOrders": sum(order.status == "UNKNOWN" for order in orders),
         },
+        "feeds": services.extras["feeds"].counters(),
         "instruments": {
             "count": len(master.book),
             "loadedAt": None if master.loaded_at is None else master.loaded_at.isoformat().replace("+00:00", "Z"),

@@ -13,8 +13,10 @@ from engine.errors import ApiError, EngineError, UnauthorizedError
 from engine.http.endpoint import ApiRequest, endpoint
 from engine.http.permissions import Permission
 from engine.http.routes.signals import record_refused
+from engine.http.routes.sources import base_url
 from engine.http.routes.webhook_auth import record_paced, record_refusal
 from engine.http.services import Services
+from engine.http.telegram_commands import answer, command_in
 from engine.http.views.verdicts import good_items
 from engine.signals import reply
 from engine.signals.refusals import RefusalCode
@@ -70,6 +72,10 @@ async def take_update(request: ApiRequest, update: Update) -> None:
     if not _is_fresh(services, update):
         _ignored(request, update, "stale message")
         return
+    command = command_in(update.text)
+    if command is not None:
+        _obey(request, source, update, command)
+        return
     elements = parse_text(update.text)
     if all(isinstance(e, Refusal) and e.code == RefusalCode.NOT_A_SIGNAL for e in elements):
         return  # people talk in chats
@@ -82,6 +88,19 @@ async def take_update(request: ApiRequest, update: Update) -> None:
     except EngineError as failure:
         _log.warning("telegram.not_taken", update=update.update_id, error=str(failure))
         text = "Not accepted: the engine cannot take signals now; send it again"
+    services.reply_telegram(update.chat_id, text)
+
+
+def _obey(request: ApiRequest, source: Source, update: Update, command: str) -> None:
+    """Answer a command in its chat; only that it came goes on record, for a link in the answer opens a login."""
+    services: Services = request.services
+    try:
+        services.rate_limits.webhook(source.id)
+        text = answer(services, source, command, base=base_url(request))
+    except ApiError as refusal:
+        text = f"Not done: {refusal.message}"
+    content = {"command": command, "updateId": update.update_id, "senderId": update.sender_id}
+    record_paced(request, f"chat:{update.chat_id}", "TELEGRAM_COMMAND", subject=f"source:{source.id}", content=content)
     services.reply_telegram(update.chat_id, text)
 
 

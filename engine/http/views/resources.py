@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -9,7 +10,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from engine.domain.directory import Account, Source, Strategy
+from engine.domain.directory import Account, BrokerLogin, Source, Strategy
 from engine.domain.enums import AccountStatus, Exchange, OrderType, ProductType, SizingMode, SourceType
 from engine.errors import ConfigError
 from engine.http.client_ip import parse_networks
@@ -37,7 +38,8 @@ class AccountView(ApiStruct, frozen=True, kw_only=True):
     """A broker account; ``capital`` is rupees, ``statusReason`` says what stands against trading.
 
     ``marketProtection`` is percent of the last price that a MARKET or SL-M order may fill away from it, -1 for
-    the broker's own table.
+    the broker's own table. ``brokerUserId``, ``exchanges`` and ``products`` are what the broker said at the last
+    login.
     """
 
     id: UUID
@@ -48,6 +50,10 @@ class AccountView(ApiStruct, frozen=True, kw_only=True):
     status: AccountStatus
     status_reason: str | None
     market_protection: Decimal
+    broker_user_id: str | None = None
+    logged_in_at: datetime | None = None
+    exchanges: tuple[str, ...] = ()
+    products: tuple[str, ...] = ()
 
 
 class NewAccount(ApiBody, frozen=True, kw_only=True):
@@ -177,6 +183,7 @@ class SourceKeysView(SourceView, frozen=True, kw_only=True):
 
 def account_view(account: Account) -> AccountView:
     """Return an account as the API shows it."""
+    login = account.login or BrokerLogin()
     return AccountView(
         id=account.id,
         user_id=account.user_id,
@@ -186,6 +193,10 @@ def account_view(account: Account) -> AccountView:
         status=account.status,
         status_reason=account.status_reason,
         market_protection=tidy(account.market_protection),
+        broker_user_id=login.broker_user_id,
+        logged_in_at=login.logged_in_at,
+        exchanges=login.exchanges,
+        products=login.products,
     )
 
 

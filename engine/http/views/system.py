@@ -53,11 +53,23 @@ class LeaderView(ApiStruct, frozen=True, kw_only=True):
     is_this_engine: bool
 
 
+class FeedsView(ApiStruct, frozen=True, kw_only=True):
+    """The broker's tickers: accounts that should have one and that have; without one orders and prices are polled.
+
+    A missing feed costs about a second and no more, so that it does not make the engine degraded.
+    """
+
+    wanted: int
+    connected: int
+    detail: str
+
+
 class ReadyView(ApiStruct, frozen=True, kw_only=True):
     """``status`` is ok, or degraded when a check is not; ``leader`` is null while the store cannot be asked."""
 
     status: str
     checks: ChecksView
+    feeds: FeedsView
     leader: LeaderView | None
 
 
@@ -144,10 +156,11 @@ def leader_view(held: Lease, *, epoch: int) -> LeaderView:
     )
 
 
-def ready_view(checks: ChecksView, leader: LeaderView | None) -> ReadyView:
+def ready_view(checks: ChecksView, feeds: FeedsView, leader: LeaderView | None) -> ReadyView:
     """Return the readiness that follows from *checks*."""
     each = (checks.database, checks.journal, checks.broker, checks.migrations, checks.clock, checks.lease)
-    return ReadyView(status="ok" if all(check.ok for check in each) else "degraded", checks=checks, leader=leader)
+    status = "ok" if all(check.ok for check in each) else "degraded"
+    return ReadyView(status=status, checks=checks, feeds=feeds, leader=leader)
 
 
 def queue_view(

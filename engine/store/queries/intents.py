@@ -43,7 +43,7 @@ async def list_intents(connection: Any, wanted: IntentFilter) -> list[IntentStor
         .add("user_id = {}", wanted.user_id)
         .add("status = {}", wanted.status)
         .add("strategy_id = {}", wanted.strategy_id)
-        .add("symbol = {}", wanted.symbol)
+        .add("{} IN (symbol, written_symbol)", wanted.symbol)
         .add("received_at >= {}", wanted.start)
         .add("received_at < {}", wanted.end)
         .add_tuple("(received_at, id) < ({}, {})", wanted.after)

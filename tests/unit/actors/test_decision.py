@@ -1,6 +1,6 @@
 """Verdicts on intents: which accounts get an order, and every reason why not."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from decimal import Decimal
 from uuid import UUID
 
@@ -8,6 +8,8 @@ import msgspec
 import pytest
 
 from engine.actors.decision import Approved, Rules, decide
+from engine.clock import IST
+from engine.domain.calendar import REGULAR, Calendar, SpecialSession
 from engine.domain.directory import Account, Directory, Strategy, Target
 from engine.domain.enums import AccountStatus, IntentStatus, KillState, OrderType, SizingMode
 from engine.domain.instruments import InstrumentBook
@@ -42,7 +44,17 @@ def directory(**strategy):
 
 
 def verdict(
-    where=None, *, instruments=BOOK, kill=None, now=NOW, enforce_hours=False, limits=None, state=None, **signal
+    where=None,
+    *,
+    instruments=BOOK,
+    kill=None,
+    now=NOW,
+    enforce_hours=False,
+    limits=None,
+    state=None,
+    calendar=REGULAR,
+    written=None,
+    **signal,
 ):
     intent = Intent(
         id=UUID(int=1),
@@ -55,6 +67,7 @@ def verdict(
         updated_at=now,
         idempotency_key="k",
         body_sha256=b"1" * 32,
+        written_symbol=written,
     )
     return decide(
         intent,
@@ -63,7 +76,7 @@ def verdict(
         instruments=instruments,
         kill=kill or KillSwitches(),
         defaults=limits or RiskLimits(),
-        rules=Rules(enforce_hours=enforce_hours, max_age_s=60),
+        rules=Rules(enforce_hours=enforce_hours, max_age_s=60, calendar=calendar),
         now=now,
     )
 
@@ -97,6 +110,20 @@ def test_strategy_switched_off_rejects():
 
 def test_symbol_that_the_strategy_may_not_trade_rejects():
     assert verdict(directory(allowed_symbols=frozenset({"TCS"}))).reason.startswith("ALLOWED_SYMBOLS")
+
+
+def test_symbol_may_be_allowed_as_it_was_written():
+    allowed = directory(allowed_symbols=frozenset({"MINE"}))
+    assert accounts(verdict(allowed, written="MINE")) == [FIRST, SECOND]
+    assert verdict(allowed, written="OTHER").reason.startswith("ALLOWED_SYMBOLS")
+
+
+def test_holiday_rejects_and_a_special_session_lets_pass():
+    today = NOW.astimezone(IST).date()
+    closed = Calendar(holidays={today: "of the test"})
+    assert verdict(enforce_hours=True, calendar=closed).reason.startswith("MARKET_CLOSED")
+    opened = Calendar(holidays=closed.holidays, special=(SpecialSession(day=today, start=time(9), end=time(12)),))
+    assert accounts(verdict(enforce_hours=True, calendar=opened)) == [FIRST, SECOND]
 
 
 def test_strategy_without_accounts_rejects():

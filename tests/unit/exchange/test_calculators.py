@@ -187,3 +187,11 @@ def test_trigger_range_is_what_a_cover_order_may_have(driver: Any) -> None:
     assert driver.refusal("co", price="1450.00", trigger_price=str(below)).status == 400
     with pytest.raises(KiteRefusal):
         driver.exchange.calculators.trigger_ranges("hold", ["NSE:INFY"], master, driver.now)
+
+
+@pytest.mark.parametrize("number", ["1e999999", "-1", '"NaN"', '"Infinity"', "1e-300", "1e30"])
+def test_calculator_refuses_a_number_that_is_no_price(driver: Any, number: str) -> None:
+    body = msgspec.json.encode([asked()]).replace(b'"price":1450', b'"price":' + number.encode())
+    with pytest.raises(KiteRefusal) as caught:
+        driver.exchange.calculators.order_margins(body, driver.exchange.roll(driver.now), driver.now, is_compact=False)
+    assert caught.value.message == "Invalid `price`."

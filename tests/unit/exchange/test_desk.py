@@ -297,6 +297,16 @@ def test_hours_enforced_closes_at_night_and_on_sundays(make_driver: Any) -> None
     assert "markets are not open" in driver.refusal().message
 
 
+def test_hours_enforced_are_those_of_the_exchange(make_driver: Any) -> None:
+    driver = make_driver(enforce_hours=True)
+    driver.pass_time(hours=10)
+    oil = {"exchange": "MCX", "tradingsymbol": "CRUDEOIL26DECFUT", "product": "NRML", "quantity": 1}
+    assert driver.row(driver.place(**oil, price="5300"))["status"] == "OPEN"
+    assert "have not been opened" in driver.refusal(product="CNC").message
+    driver.pass_time(hours=3, minutes=55)
+    assert "have not been opened" in driver.refusal(**oil, price="5300").message
+
+
 def test_dated_order_ids_have_15_digits(make_driver: Any) -> None:
     driver = make_driver(order_ids="dated")
     assert driver.place(price="1400.00") == "261123000000001"

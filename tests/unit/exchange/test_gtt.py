@@ -232,3 +232,21 @@ def test_gtt_with_a_broken_field_names_it(driver: Any, field: str, value: str, m
     with pytest.raises(KiteRefusal) as caught:
         driver.exchange.gtts.place(driver.account, {**form(), field: value}, master(driver), driver.now)
     assert caught.value.message.startswith(message.format(field))
+
+
+ODD_NUMBERS = ["1e999999", "-1", '"NaN"', '"Infinity"', "1e-300", "1e30"]
+
+
+@pytest.mark.parametrize("number", ODD_NUMBERS)
+@pytest.mark.parametrize("where", ["price", "trigger_values", "last_price"])
+def test_gtt_with_a_number_that_is_no_price_is_refused(driver: Any, number: str, where: str) -> None:
+    wanted = form()
+    odd = {name: text.replace("1400.0", number) for name, text in wanted.items()}
+    if where == "price":
+        odd = {name: text.replace('"price": 1401', f'"price": {number}') for name, text in wanted.items()}
+    if where == "last_price":
+        odd = {name: text.replace("1450.0", number) for name, text in wanted.items()}
+    assert odd != wanted
+    with pytest.raises(KiteRefusal) as caught:
+        driver.exchange.gtts.place(driver.account, odd, master(driver), driver.now)
+    assert caught.value.message.startswith("Invalid `")

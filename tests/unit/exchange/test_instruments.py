@@ -7,7 +7,9 @@ from decimal import Decimal
 
 import pytest
 
-from engine.exchange.instruments import CSV_HEADER, SEGMENT_CODE, build_master, equity_tick, monthly_expiry
+from engine.exchange.contracts import equity_tick
+from engine.exchange.expiries import monthly_expiry
+from engine.exchange.instruments import CSV_HEADER, SEGMENT_CODE, build_master
 
 DAY = date(2026, 11, 23)
 MASTER = build_master(DAY)
@@ -26,7 +28,28 @@ def test_master_lists_the_promised_shares_with_their_real_tokens() -> None:
 
 def test_master_has_every_segment() -> None:
     segments = {i.segment for i in MASTER.by_key.values()}
-    assert {"NSE", "BSE", "NFO-FUT", "NFO-OPT", "MCX-FUT", "CDS-FUT", "INDICES"} <= segments
+    shares, dated = {"NSE", "BSE", "INDICES"}, ("NFO", "BFO", "CDS", "BCD", "MCX")
+    assert segments == shares | {f"{exchange}-{kind}" for exchange in dated for kind in ("FUT", "OPT")}
+    assert len(MASTER.by_key) > 4000
+
+
+def test_master_has_the_oddities_of_the_real_one() -> None:
+    by_key = MASTER.by_key
+    assert by_key["NSE:CENTRALBK-BE"].token == 3813889
+    assert by_key["NSE:MRF"].tick_size == 5
+    ticks = {i.tick_size for i in by_key.values()}
+    assert {Decimal(t) for t in ("0.01", "0.05", "0.10", "0.25", "0.5", "1", "0.0025")} <= ticks
+    assert {"NFO:ITC26NOV472.5CE" in by_key, "NFO:ITC26NOV470CE" in by_key} == {False, True}
+    assert by_key["CDS:USDINR26NOV88.5PE"].strike == Decimal("88.5")
+    assert by_key["BFO:SENSEX26NOV80400CE"].expiry == date(2026, 11, 26)
+    assert {i.lot_size for i in by_key.values() if i.exchange in ("MCX", "CDS", "BCD")} == {1}
+
+
+def test_master_token_of_a_contract_is_nobody_elses_while_it_lives() -> None:
+    owners: dict[int, str] = {}
+    for offset in range(0, 120, 7):
+        for key, instrument in build_master(DAY + timedelta(days=offset)).by_key.items():
+            assert owners.setdefault(instrument.token, key) == key
 
 
 def test_master_tokens_are_unique_uint32_with_the_segment_in_the_low_byte() -> None:
@@ -66,9 +89,9 @@ def test_index_is_listed_with_tick_and_lot_zero() -> None:
     assert (nifty.token, nifty.tick_size, nifty.lot_size, nifty.segment) == (256265, 0, 0, "INDICES")
 
 
-def test_freeze_quantities_are_whole_lots_and_known_for_nfo_only() -> None:
+def test_freeze_quantities_are_whole_lots_and_known_for_index_and_stock_contracts_only() -> None:
     for instrument in MASTER.by_key.values():
-        if instrument.exchange == "NFO":
+        if instrument.exchange in ("NFO", "BFO"):
             assert instrument.freeze_quantity
             assert instrument.freeze_quantity % instrument.lot_size == 0
         else:
@@ -76,7 +99,17 @@ def test_freeze_quantities_are_whole_lots_and_known_for_nfo_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("price", "tick"), [("22.10", "0.01"), ("249.99", "0.01"), ("250", "0.05"), ("1000", "0.05"), ("1000.1", "0.10")]
+    ("price", "tick"),
+    [
+        ("22.10", "0.01"),
+        ("249.99", "0.01"),
+        ("250", "0.05"),
+        ("1000", "0.05"),
+        ("1000.1", "0.10"),
+        ("6900", "0.50"),
+        ("20000", "1"),
+        ("37450", "5"),
+    ],
 )
 def test_equity_tick_follows_the_price(price: str, tick: str) -> None:
     assert equity_tick(Decimal(price)) == Decimal(tick)

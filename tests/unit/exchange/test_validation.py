@@ -201,6 +201,16 @@ def test_place_autoslice_makes_children_with_parent_tags_and_errors_in_place(dri
     assert (row["tag"], row["quantity"]) == ("MINE", 1755)
 
 
+def test_slice_modified_to_a_market_order_is_still_a_slice(driver: Any) -> None:
+    driver.exchange.add_account(KEY, SECRET, USER, Decimal(10**9), now=driver.now)
+    driver.exchange.desk.liquidity["NFO:NIFTY26NOVFUT"] = 0
+    future = {"exchange": "NFO", "tradingsymbol": "NIFTY26NOVFUT", "product": "NRML", "quantity": 1820}
+    answer = driver.place_raw(**future, price="24000.00", autoslice="true", tag="MINE")
+    order_id = answer["children"][0]["order_id"]
+    driver.modify(order_id, order_type="MARKET", market_protection="1")
+    assert driver.row(order_id)["tags"] == ["autoslice", f"autoslice:{answer['order_id']}", "mktp", "mktp:1.00", "MINE"]
+
+
 def test_place_refused_leaves_nothing_in_the_book(driver: Any) -> None:
     driver.refusal(price="1450.05")
     assert driver.exchange.orders(driver.account, driver.now) == b"[]"

@@ -66,6 +66,7 @@ def test_iceberg_market_protects_every_leg_by_the_price_of_its_release(driver: A
     [
         ({"iceberg_legs": 1}, "Invalid `iceberg_legs`."),
         ({"iceberg_legs": 51}, "Invalid `iceberg_legs`."),
+        ({"quantity": 2, "iceberg_quantity": 1}, "Invalid `iceberg_legs`."),
         ({"iceberg_legs": None}, "Missing or empty field `iceberg_legs`"),
         ({"iceberg_quantity": ""}, "Missing or empty field `iceberg_quantity`"),
         ({"iceberg_quantity": 9}, "Invalid `iceberg_quantity`."),

@@ -332,3 +332,16 @@ def test_parse_unknown_key_is_refused_naming_it(name):
 def test_webhook_reads_the_same_as_sheets():
     body = json.dumps([ROW]).encode()
     assert webhook.parse(body) == sheets.parse(body)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("NIFTY ATM+2 CE", "NIFTY ATM+2 CE"), (" nifty  otm3 pe  monthly ", "NIFTY OTM3 PE MONTHLY"), ("MM", "MM")],
+)
+def test_parse_symbol_may_be_an_alias_or_a_contract_in_words(written, read):
+    assert signal(symbol=written).symbol == read
+
+
+@pytest.mark.parametrize("symbol", ["NIFTY+2", "NIFTY ATM+2", "NIFTY ATM+2 CE +", "A+B"])
+def test_parse_plus_outside_of_a_contract_is_refused(symbol):
+    assert refusal(symbol=symbol).code == Code.INVALID_VALUE

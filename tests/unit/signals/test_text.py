@@ -397,3 +397,45 @@ def test_parse_text_account_may_hold_a_colon():
 def test_parse_text_long_line_is_quoted_short():
     refused = refusal(f"{MARKET}\n{'x' * 500}")
     assert refused.line == "x" * 79 + "…"
+
+
+@pytest.mark.parametrize(
+    ("first", "symbol"),
+    [
+        ("BUY NIFTY ATM CE NFO", "NIFTY ATM CE"),
+        ("buy nifty  atm+2  ce  weekly nfo", "NIFTY ATM+2 CE WEEKLY"),
+        ("BUY NIFTY 02DEC26 24500 PE NFO", "NIFTY 02DEC26 24500 PE"),
+        ("BUY NIFTY FUT NFO", "NIFTY FUT"),
+        ("BUY CRUDEOIL FUT NEXT NFO", "CRUDEOIL FUT NEXT"),
+        ("BUY NIFTY 50 OTM1 CE NFO", "NIFTY 50 OTM1 CE"),
+    ],
+)
+@pytest.mark.parametrize("rest", [" 65 MARKET NRML", "\nQty: 65\nType: MARKET\nProduct: NRML"])
+def test_parse_text_contract_in_words_is_one_symbol(first, symbol, rest):
+    found = one(first + rest)
+    assert isinstance(found, Signal)
+    assert (found.symbol, found.exchange, found.quantity) == (symbol, Exchange.NFO, 65)
+    assert (found.order_type, found.price) == (OrderType.MARKET, None)
+
+
+def test_parse_text_contract_in_words_takes_a_price():
+    found = one("BUY NIFTY 24500 CE NFO 65 @ 101.05 LIMIT NRML")
+    assert isinstance(found, Signal)
+    assert (found.symbol, found.quantity, found.price) == ("NIFTY 24500 CE", 65, Decimal("101.05"))
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "BUY NIFTY 50 NSE",
+        "BUY NIFTY ATM NFO",
+        "BUY NIFTY ATM CE PE NFO",
+        "BUY RELIANCE INDUSTRIES NSE",
+        "BUY NIFTY ATM CE",
+        "BUY NIFTY ATM CE NSE NFO",
+        "BUY NIFTY OTM0 CE NFO",
+    ],
+)
+def test_parse_text_other_words_for_a_symbol_are_refused(first):
+    assert refusal(f"{first} 65 MARKET NRML").code in (Code.BAD_LINE, Code.INVALID_VALUE)
+    assert refusal(f"{first}\nQty: 65\nType: MARKET\nProduct: NRML").code in (Code.BAD_LINE, Code.INVALID_VALUE)

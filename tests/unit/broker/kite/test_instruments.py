@@ -34,9 +34,38 @@ def test_parse_instruments_reads_rows_with_exact_decimals():
     assert option.last_price == Decimal("2528.4")
 
 
-def test_parse_instruments_leaves_indices_and_foreign_exchanges_out():
+def test_parse_instruments_keeps_indices_untradable_and_leaves_foreign_exchanges_out():
     foreign = EQUITY.replace(",NSE,NSE", ",NCO,NCO")
-    assert parse_instruments((HEADER + INDEX + foreign).encode()) == []
+    (index,) = parse_instruments((HEADER + INDEX + foreign).encode())
+    assert (index.key, index.segment, index.is_tradable) == ("NSE:NIFTY 50", "INDICES", False)
+
+
+@pytest.mark.parametrize(
+    ("exchange", "name", "multiplier"),
+    [
+        ("MCX", "CRUDEOIL", 100),
+        ("MCX", "GOLDM", 10),
+        ("MCX", "NOSUCHOIL", 1),
+        ("CDS", "USDINR", 1000),
+        ("BCD", "EURINR", 1000),
+        ("NFO", "CRUDEOIL", 1),
+    ],
+)
+def test_parse_instruments_knows_what_a_lot_is_worth(exchange, name, multiplier):
+    row = f"1,1,{name}26DECFUT,{name},0,2026-12-18,0,1,1,FUT,{exchange}-FUT,{exchange}\n"
+    (found,) = parse_instruments((HEADER + row).encode())
+    assert (found.lot_size, found.multiplier) == (1, multiplier)
+
+
+@pytest.mark.parametrize("tick", ["0.01", "0.0025", "0.05", "0.10", "0.50", "1", "5"])
+def test_parse_instruments_keeps_every_tick_exact(tick):
+    (found,) = parse_instruments((HEADER + EQUITY.replace(",0.05,", f",{tick},")).encode())
+    assert found.tick_size == Decimal(tick)
+
+
+@pytest.mark.parametrize("tick_and_lot", ["0,1", "0.05,0", "-0.05,1"])
+def test_parse_instruments_leaves_out_a_share_without_tick_or_lot(tick_and_lot):
+    assert parse_instruments((HEADER + EQUITY.replace(",0.05,1,", f",{tick_and_lot},")).encode()) == []
 
 
 def test_parse_instruments_takes_columns_by_name_not_place():

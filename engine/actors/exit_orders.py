@@ -1,0 +1,27 @@
+"""Telling exits from entries among an account's own orders: an exit can only make its position smaller."""
+
+from engine.actors.order_desk import OrderDesk
+from engine.domain.order import Order
+from engine.domain.risk import reduces
+
+
+def is_exit(desk: OrderDesk, order: Order) -> bool:
+    """Whether an order can only make its position smaller, after what the exits before it leave of that.
+
+    An order that is attached to an entry is one by its nature.
+    """
+    if order.is_attached:
+        return True
+    held = desk.holdings.positions.get((order.account_id, order.exchange, order.symbol, order.product_type))
+    quantity = 0 if held is None else held.quantity
+    if not reduces(quantity, order.transaction_type, order.quantity):
+        return False
+    claimed = sum(
+        other.remaining_quantity
+        for other in desk.index.of_instrument(order.key)
+        if not other.is_attached
+        and other.product_type is order.product_type
+        and other.transaction_type is order.transaction_type
+        and (other.created_at, other.id) < (order.created_at, order.id)
+    )
+    return reduces(quantity, order.transaction_type, order.quantity, claimed=claimed)

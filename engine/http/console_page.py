@@ -1,0 +1,179 @@
+"""The page on which a person logs kite accounts in, and the page that tells how a login ended.
+
+Plain HTML with one style sheet and one script, all from this host: the policy lets nothing else in. The
+access token lives in the script's memory only, so closing the page signs out of it.
+"""
+
+from html import escape
+
+from engine.http.endpoint import Raw
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+_RESULT_POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+STYLE = """\
+:root { color-scheme: light dark; --line: #8884; --quiet: #888; --bad: #c22; --good: #283; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem; }
+label { display: block; margin: .6rem 0; }
+input { font: inherit; display: block; width: 100%; max-width: 22rem; padding: .3rem .5rem; }
+button { font: inherit; padding: .3rem .8rem; cursor: pointer; }
+table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
+th, td { text-align: left; vertical-align: top; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid var(--line); }
+.quiet { color: var(--quiet); }
+.bad { color: var(--bad); }
+.good { color: var(--good); }
+"""
+
+PAGE = """\
+<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Log in to Zerodha</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="stylesheet" href="/console/login.css"><script src="/console/login.js" defer></script></head><body>
+<h1>Log in to Zerodha</h1>
+<noscript><p class="bad">This page needs JavaScript. Without it: <code>engine login ACCOUNT</code>.</p></noscript>
+<form id="sign-in" autocomplete="on">
+<p class="quiet">Sign in to the engine first.
+Never type your Zerodha password or code here: they belong on Zerodha's own page.</p>
+<label>E-mail <input name="email" type="text" autocomplete="username" required maxlength="256"></label>
+<label>Password of the engine
+<input name="password" type="password" autocomplete="current-password" required maxlength="1024"></label>
+<button type="submit">Sign in</button>
+</form>
+<p id="message" role="status"></p>
+<table id="accounts" hidden><thead><tr><th>Account</th><th>State</th><th></th></tr></thead><tbody></tbody></table>
+</body></html>
+"""
+
+SCRIPT = """\
+"use strict";
+const base = "/api/v1";
+let token = null;
+let timer = null;
+const message = document.getElementById("message");
+const table = document.getElementById("accounts");
+const form = document.getElementById("sign-in");
+
+function say(text, kind) {
+  message.textContent = text;
+  message.className = kind || "";
+}
+
+async function call(method, path, body) {
+  const headers = { Accept: "application/json" };
+  if (token) headers.Authorization = "Bearer " + token;
+  if (body) headers["Content-Type"] = "application/json";
+  const answer = await fetch(base + path, {
+    method, headers, body: body ? JSON.stringify(body) : undefined, credentials: "omit", cache: "no-store",
+  });
+  const content = await answer.json();
+  if (!content.success) {
+    const error = new Error(content.error.message);
+    error.status = answer.status;
+    throw error;
+  }
+  return content;
+}
+
+function signedOut(text) {
+  token = null;
+  clearInterval(timer);
+  table.hidden = true;
+  form.hidden = false;
+  say(text, "bad");
+}
+
+async function allAccounts() {
+  const found = [];
+  let cursor = null;
+  do {
+    const page = await call("GET", "/accounts?limit=200" + (cursor ? "&cursor=" + encodeURIComponent(cursor) : ""));
+    found.push(...page.data);
+    cursor = page.page.nextCursor;
+  } while (cursor);
+  return found.filter((account) => account.broker === "kite");
+}
+
+function row(account) {
+  const line = document.createElement("tr");
+  const name = document.createElement("td");
+  name.textContent = account.label + (account.brokerUserId ? " (" + account.brokerUserId + ")" : "");
+  const state = document.createElement("td");
+  state.textContent = account.status + (account.statusReason ? ": " + account.statusReason : "");
+  state.className = account.status === "ACTIVE" ? "good" : "bad";
+  const action = document.createElement("td");
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = "Log in to Zerodha";
+  button.addEventListener("click", () => logIn(account));
+  action.append(button);
+  line.append(name, state, action);
+  return line;
+}
+
+async function show() {
+  try {
+    const accounts = await allAccounts();
+    table.tBodies[0].replaceChildren(...accounts.map(row));
+    table.hidden = accounts.length === 0;
+    if (accounts.length === 0) say("There is no kite account yet; add one with POST /api/v1/accounts.");
+  } catch (error) {
+    if (error.status === 401) signedOut("Signed out: sign in again.");
+    else say(error.message, "bad");
+  }
+}
+
+async function logIn(account) {
+  // opened in the click itself, or the browser would keep it from opening
+  const tab = window.open("", "_blank");
+  try {
+    const link = (await call("GET", "/accounts/" + encodeURIComponent(account.id) + "/login-url")).data;
+    if (tab) {
+      tab.opener = null;
+      tab.location.replace(link.url);
+      say("Finish the login of " + account.label + " in the other tab; this page follows.");
+    } else {
+      window.location.assign(link.url);
+    }
+  } catch (error) {
+    if (tab) tab.close();
+    if (error.status === 401) signedOut("Signed out: sign in again.");
+    else say(error.message, "bad");
+  }
+}
+
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const fields = new FormData(form);
+  const body = { email: fields.get("email"), password: fields.get("password") };
+  try {
+    token = (await call("POST", "/auth/login", body)).data.accessToken;
+    form.reset();
+    form.hidden = true;
+    say("Signed in.", "good");
+    await show();
+    timer = setInterval(show, 5000);
+  } catch (error) {
+    say(error.message, "bad");
+  }
+});
+"""
+
+
+def login_page() -> Raw:
+    """Return the page itself: it holds nothing of anybody."""
+    return Raw(PAGE.encode(), "text/html; charset=utf-8", headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
+
+
+def result_page(*, title: str, text: str, is_good: bool, status: int) -> Raw:
+    """Return the page that a browser is shown at the end of a login; without a script."""
+    kind = "good" if is_good else "bad"
+    body = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="stylesheet" href="/console/login.css"></head><body>'
+        f'<h1>{escape(title)}</h1><p class="{kind}">{escape(text)}</p>'
+        '<p><a href="/console/login">All accounts</a></p></body></html>'
+    )
+    return Raw(body.encode(), "text/html; charset=utf-8", status, {"Content-Security-Policy": _RESULT_POLICY})
