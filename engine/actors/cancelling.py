@@ -7,7 +7,6 @@ of the call budget to it.
 from collections.abc import Sequence
 from uuid import UUID
 
-import msgspec
 import structlog
 import trio
 
@@ -30,13 +29,6 @@ _TIMEOUT_S = 20.0
 _ANSWER_TIMEOUT_S = 45.0
 _WATCH_S = 2.0
 _TRIES = 10
-
-
-class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one order of many that were to be cancelled; ``problem`` says why it is not, None when it is."""
-
-    order: Order
-    problem: str | None = None
 
 
 class Canceller:

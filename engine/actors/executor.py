@@ -19,7 +19,8 @@ import trio
 from engine.actors.account_session import AccountSession
 from engine.actors.audit_writer import AuditWriter
 from engine.actors.call_budget import BudgetView
-from engine.actors.cancelling import Cancelled, Canceller
+from engine.actors.cancel_all import CancelAll, Ended
+from engine.actors.cancelling import Canceller
 from engine.actors.dispatching import Dispatcher
 from engine.actors.executor_context import ExecutorContext, Send
 from engine.actors.exit_keeper import ExitKeeper
@@ -44,7 +45,6 @@ from engine.errors import (
     ConflictError,
     MailboxFull,
     NotFoundError,
-    OrderExecutionError,
     StoreUnavailable,
     UnavailableError,
 )
@@ -132,6 +132,12 @@ class Executor:
             spawn=lambda order, detail: self._spawner.spawn(order, action="EXIT_PLACED", detail=detail),
             against=self._against_exit,
             adopt_soon=self._reconciler.ask,
+        )
+        self._cancel_everything = CancelAll(
+            self.desk,
+            cancel=lambda order_id, by: self.cancel(order_id, by=by),
+            triggers=lambda: self.gtts,
+            end=lambda gtt_id, by: self.cancel_gtt(gtt_id, by=by),
         )
         self.desk.on_order = self._order_changed
         # admitted, and not yet known to be in the ledger
@@ -350,46 +356,17 @@ class Executor:
         """
         return await self._gtts.ending.cancel_all(by=by)
 
-    def start_cancel_all(
-        self, *, by: str, symbol: str | None = None, strategy_id: UUID | None = None
-    ) -> Reply[list[Cancelled]]:
-        """Begin to cancel every live order of the account, or of one symbol or strategy; the reply says what became.
+    def start_cancel_all(self, *, by: str, symbol: str | None = None, strategy_id: UUID | None = None) -> Reply[Ended]:
+        """Begin to end every live order and trigger (GTT) of the account, or those of one symbol or strategy.
 
-        The broker is asked about all of them at the same time, as far as the budget of calls lets it.
+        The reply says of each what became of it.
         """
-        reply: Reply[list[Cancelled]] = Reply()
+        reply: Reply[Ended] = Reply()
         if self._nursery is None:
-            reply.answer([])
+            reply.answer(Ended(orders=[], gtts=[]))
         else:
-            self._nursery.start_soon(self._cancel_all, by, symbol, strategy_id, reply)
+            self._nursery.start_soon(self._cancel_everything.run, by, symbol, strategy_id, reply)
         return reply
-
-    async def _cancel_all(
-        self, by: str, symbol: str | None, strategy_id: UUID | None, reply: Reply[list[Cancelled]]
-    ) -> None:
-        wanted = [
-            order
-            for order in self.desk.orders.values()
-            if not order.status.is_terminal
-            and symbol in (None, order.symbol)
-            and strategy_id in (None, order.strategy_id)
-        ]
-        # what waits goes first: none of it may leave while the others are cancelled
-        wanted.sort(key=lambda order: order.status is not OrderStatus.PENDING)
-        ends: list[Cancelled] = []
-
-        async def one(order: Order) -> None:
-            try:
-                ends.append(Cancelled(order=await self.cancel(order.id, by=by)))
-            except (ConflictError, NotFoundError, OrderExecutionError, UnavailableError) as error:
-                ends.append(Cancelled(order=self.desk.orders.get(order.id, order), problem=str(error)))
-
-        try:
-            async with trio.open_nursery() as nursery:
-                for order in wanted:
-                    nursery.start_soon(one, order)
-        finally:
-            reply.answer(ends)
 
     def _live(self, order_id: UUID) -> Order:
         if not self._ready:

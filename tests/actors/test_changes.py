@@ -143,7 +143,7 @@ async def test_cancel_all_ends_what_waits_and_what_rests(autojump_clock: Any) ->
         world.submit(busy)
         world.submit(behind)
         await world.until_status(behind, OrderStatus.PENDING)
-        ends = await world.executor.start_cancel_all(by="user:1").wait()
+        ends = (await world.executor.start_cancel_all(by="user:1").wait()).orders
         problems = {end.order.id: end.problem for end in ends if end.problem is not None}
         assert set(problems) == {busy.id}, "the broker has not confirmed that one yet"
         for order in (*orders, behind):

@@ -11,6 +11,7 @@ import trio
 from engine.actors.modifying import Terms, with_terms
 from engine.clock import trading_day
 from engine.domain.enums import OrderStatus, OrderType, Validity
+from engine.domain.gtt import GttStatus
 from engine.errors import (
     ConflictError,
     KillSwitchError,
@@ -213,10 +214,21 @@ class CancelledView(ApiStruct, frozen=True, kw_only=True):
     problem: str | None
 
 
+class EndedGttView(ApiStruct, frozen=True, kw_only=True):
+    """What became of one trigger (GTT): its state at the end, and why it stands, or null."""
+
+    gtt_id: UUID
+    account_id: UUID
+    symbol: str
+    status: GttStatus
+    problem: str | None
+
+
 class CancelAllView(ApiStruct, frozen=True, kw_only=True):
-    """Every live order that was asked for; ``remaining`` counts those that are not at their end yet."""
+    """Every live order and trigger that was asked for; ``remaining`` counts those not at their end yet."""
 
     orders: tuple[CancelledView, ...]
+    gtts: tuple[EndedGttView, ...]
     remaining: int
 
 
@@ -234,7 +246,7 @@ class CancelAllView(ApiStruct, frozen=True, kw_only=True):
 async def cancel_all_orders(request: ApiRequest) -> CancelAllView:
     """Cancels live orders of the caller in whatever state they are, attached exits and orders by hand included.
 
-    Positions stay. Orders of all accounts are cancelled at the same time; the answer comes within 15 s and says
+    Triggers that the broker keeps (GTT) end too, unless one strategy's orders are asked for. Positions stay. Orders of all accounts are cancelled at the same time; the answer comes within 15 s and says
     of each order what it is now.
     """
     services: Services = request.services
@@ -254,8 +266,10 @@ async def cancel_all_orders(request: ApiRequest) -> CancelAllView:
         if (executor := services.crew.executors.get(account.id)) is not None
     ]
     done: list[CancelledView] = []
+    triggers: list[EndedGttView] = []
     with trio.move_on_after(_CANCEL_ALL_S):
         for reply in asked:
+            ended = await reply.wait()
             done += [
                 CancelledView(
                     order_id=end.order.id,
@@ -264,9 +278,20 @@ async def cancel_all_orders(request: ApiRequest) -> CancelAllView:
                     status=end.order.status,
                     problem=end.problem,
                 )
-                for end in await reply.wait()
+                for end in ended.orders
             ]
-    return CancelAllView(orders=tuple(done), remaining=sum(not end.status.is_terminal for end in done))
+            triggers += [
+                EndedGttView(
+                    gtt_id=end.gtt.id,
+                    account_id=end.gtt.account_id,
+                    symbol=end.gtt.symbol,
+                    status=end.gtt.status,
+                    problem=end.problem,
+                )
+                for end in ended.gtts
+            ]
+    live = sum(not end.status.is_terminal for end in done) + sum(end.status.is_live for end in triggers)
+    return CancelAllView(orders=tuple(done), gtts=tuple(triggers), remaining=live)
 
 
 def _terms(body: OrderChange) -> Terms:
