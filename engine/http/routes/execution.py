@@ -246,8 +246,8 @@ class CancelAllView(ApiStruct, frozen=True, kw_only=True):
 async def cancel_all_orders(request: ApiRequest) -> CancelAllView:
     """Cancels live orders of the caller in whatever state they are, attached exits and orders by hand included.
 
-    Triggers that the broker keeps (GTT) end too, unless one strategy's orders are asked for. Positions stay. Orders of all accounts are cancelled at the same time; the answer comes within 15 s and says
-    of each order what it is now.
+    Triggers that the broker keeps (GTT) end too, unless one strategy's orders are asked for. Positions stay.
+    Everything is ended at the same time; the answer comes within 15 s and says of each what it is now.
     """
     services: Services = request.services
     body: CancelAllBody = request.body
