@@ -102,7 +102,8 @@ class Executor:
         self._canceller = Canceller(context, self.desk, self._session, self._watch, turns=self._turns)
         self._spawner = Spawner(context, self.desk, admit=self.admit, committed=self.committed, withdraw=self.withdraw)
         self._slicer = Slicer(
-            context, spawn=lambda order, detail: self._spawner.spawn(order, action="ORDER_SLICED", detail=detail)
+            context,
+            spawn=lambda part, detail: self._spawner.spawn(part, action="ORDER_SLICED", detail=detail, in_place=True),
         )
         self._modifier = Modifier(
             context,
@@ -155,8 +156,11 @@ class Executor:
         """Whether the books are rebuilt and orders go out."""
         return self._ready
 
-    def admit(self, order: Order) -> Order:
-        """Take an approved order in: SUBMITTING when it may go as soon as it is on disk, else PENDING."""
+    def admit(self, order: Order, *, in_place: bool = False) -> Order:
+        """Take an approved order in: SUBMITTING when it may go as soon as it is on disk, else PENDING.
+
+        One that goes *in_place* of an order on the wire waits before all others of its instrument.
+        """
         if order.id in self._unrecorded or order.id in self.desk.orders or order.id in self._unready:
             # the ledger has this order, and refuses it a second time; what is here of it stays as it is
             return order
@@ -165,7 +169,7 @@ class Executor:
         admitted = self._turns.take_at_once(order) if may_go else None
         if admitted is None:
             admitted = order
-            self._turns.push(order, recorded=False)
+            self._turns.push(order, recorded=False, first=in_place)
             if not self._ready:
                 self._unready[order.id] = order
         self.desk.put(admitted)
