@@ -40,6 +40,7 @@ from engine.domain.order import Order
 from engine.errors import (
     BrokerUnavailable,
     ConflictError,
+    EngineError,
     MailboxFull,
     NotFoundError,
     OrderExecutionError,
@@ -317,10 +318,15 @@ class Executor:
         Returns the order as it is then, or the one that replaces it. That the change may be made is for the
         caller to have asked risk. Raises NotFoundError, ConflictError, OrderExecutionError, UnavailableError.
         """
-        nursery, order = self._nursery, self._live(order_id)
-        if nursery is None:
-            raise UnavailableError("the account's orders are being read; try again", retry_after_s=2)
-        return await self._modifier.modify(order, terms, by=by, nursery=nursery)
+        try:
+            nursery, order = self._nursery, self._live(order_id)
+            if nursery is None:
+                raise UnavailableError("the account's orders are being read; try again", retry_after_s=2)
+            return await self._modifier.modify(order, terms, by=by, nursery=nursery)
+        except EngineError:
+            # risk holds the larger of both, and shall know what came of it
+            self.desk.tell_again(order_id)
+            raise
 
     def start_cancel_all(
         self, *, by: str, symbol: str | None = None, strategy_id: UUID | None = None

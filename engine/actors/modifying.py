@@ -103,6 +103,8 @@ class Modifier:
             )
         if self._desk.is_changing(order.id):
             raise ConflictError("an earlier change of the order is under way; try again", code="ORDER_IN_FLIGHT")
+        # from here on no other change of it begins, and risk counts the larger of both
+        self._desk.expect(order.id, terms.given())
         self._desk.note(order, f"modify requested by {by}: {terms}")
         reply: Reply[UUID] = Reply()
         nursery.start_soon(self._answer, order, terms, by, reply)
@@ -155,13 +157,12 @@ class Modifier:
 
         Raises BrokerUnavailable when there is no session.
         """
-        broker = await self._session.broker()
-        if not await self._context.still_leads():
-            return NotSent(reason="FENCED: another engine leads; ask it", gated=True)
         to_market = terms.order_type in _AT_MARKET
         self._desk.expect(order.id, terms.given())
 
         async def request(turn: Gate) -> WriteOutcome:
+            # it may have waited for its call of the budget
+            self._desk.expect(order.id, terms.given())
             with trio.move_on_after(_TIMEOUT_S):
                 return await broker.replace(
                     self._desk.index.wire_id(order) or "",
