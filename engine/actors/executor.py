@@ -123,6 +123,8 @@ class Executor:
             take_back=self._take_back,
             cancel=lambda order: self._canceller.ask(self.desk.index.wire_id(order) or "", order.variety),
             modify=self._modifier.ask,
+            is_unsure=self._reconciler.is_unsure,
+            is_replaced=self._modifier.is_replacing,
         )
         self.desk.on_order = self._exits.order_changed
         # admitted, and not yet known to be in the ledger

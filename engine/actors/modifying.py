@@ -88,6 +88,11 @@ class Modifier:
         self._turns = turns
         self._canceller = canceller
         self._spawner = spawner
+        self._replacing: set[UUID] = set()
+
+    def is_replacing(self, order_id: UUID) -> bool:
+        """Whether an order is being cancelled in order to be placed anew."""
+        return order_id in self._replacing
 
     async def modify(self, order: Order, terms: Terms, *, by: str, nursery: trio.Nursery) -> Order:
         """Change an order for a person, and wait up to two seconds until the book shows it.
@@ -179,7 +184,11 @@ class Modifier:
 
         outcome: WriteOutcome = NotSent(reason="the request was not made")
         try:
-            outcome = await self._turns.call(request)
+            broker = await self._session.broker()
+            if await self._context.still_leads():
+                outcome = await self._turns.call(request)
+            else:
+                outcome = NotSent(reason="FENCED: another engine leads; ask it", gated=True)
         finally:
             if isinstance(outcome, Refused | NotSent):
                 self._desk.expect_no_more(order.id)
@@ -193,11 +202,24 @@ class Modifier:
             count = latest.modifications + 1
             said = "the broker took the change" if isinstance(outcome, Accepted) else outcome.reason
             self._desk.change(latest, f"{said}: {terms}", modifications=count)
+        elif latest is not None and isinstance(outcome, Refused) and outcome.code is RefusalCode.MODIFICATION_CAP:
+            # changes by hand count too
+            self._desk.change(latest, outcome.message, modifications=MAX_MODIFICATIONS)
         return outcome
 
     async def _anew(self, order: Order, terms: Terms, by: str) -> UUID:
         """Cancel an order whose changes are used up, and place what is left of it with the new terms."""
         why = f"its {MAX_MODIFICATIONS} changes are used up"
+        self._desk.expect_no_more(order.id)
+        if (stop := self._against(order)) is not None:
+            raise OrderExecutionError(f"{why}, and it cannot be placed anew: {stop}")
+        self._replacing.add(order.id)
+        try:
+            return await self._replace(order, terms, by, why)
+        finally:
+            self._replacing.discard(order.id)
+
+    async def _replace(self, order: Order, terms: Terms, by: str, why: str) -> UUID:
         self._desk.note(order, f"{why}: it is cancelled and placed anew")
         outcome = await self._canceller.ask(self._desk.index.wire_id(order) or "", order.variety)
         if isinstance(outcome, Refused | NotSent):
@@ -224,8 +246,9 @@ class Modifier:
             wanted,
             id=uuid5(latest.id, "replacement"),
             # the intent has ended with the order that it made; this one is a person's
-            intent_id=None,
-            parent_id=latest.id,
+            intent_id=latest.intent_id if latest.is_attached else None,
+            # an exit stays that of its entry, or nobody would take it off the market
+            parent_id=latest.parent_id if latest.is_attached else latest.id,
             quantity=quantity,
             filled_quantity=0,
             average_price=Decimal(0),
