@@ -309,6 +309,7 @@ class Executor:
         nursery, order = self._nursery, self._live(order_id)
         if nursery is None:
             raise UnavailableError("the account's orders are being read; try again", retry_after_s=2)
+        self._modifier.give_up(order.id)
         if order.status is OrderStatus.PENDING and self._turns.forget(order):
             return self.desk.move(order, OrderStatus.CANCELLED, message=f"cancelled by {by} before it was sent")
         closed = self._watch.close_parked(order, by=by)

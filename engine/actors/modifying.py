@@ -94,6 +94,10 @@ class Modifier:
         """Whether an order is being cancelled in order to be placed anew."""
         return order_id in self._replacing
 
+    def give_up(self, order_id: UUID) -> None:
+        """Somebody wants an order cancelled: what is left of it is not placed anew."""
+        self._replacing.discard(order_id)
+
     async def modify(self, order: Order, terms: Terms, *, by: str, nursery: trio.Nursery) -> Order:
         """Change an order for a person, and wait up to two seconds until the book shows it.
 
@@ -237,6 +241,8 @@ class Modifier:
                 f"{why}; the broker has not confirmed its cancellation: read it again, and send the rest anew",
                 retry_after_s=5,
             )
+        if order.id not in self._replacing:
+            raise ConflictError("somebody has cancelled the order meanwhile", code="ORDER_FINISHED")
         wanted = with_terms(latest, terms)
         quantity = wanted.quantity - latest.filled_quantity
         if quantity <= 0:

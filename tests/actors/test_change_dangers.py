@@ -12,9 +12,11 @@ from engine.actors.modifying import Terms, with_terms
 from engine.actors.risk import RiskActor
 from engine.broker.base import RefusalCode, Refused, Unknown
 from engine.domain.enums import IntentStatus, OrderStatus, TransactionType
+from engine.domain.intent import RESLICED, outcome
 from engine.domain.order import Order
 from engine.errors import ConflictError, UnavailableError
 from tests.support.desk import World, a_delivery, a_signal, answer, running
+from tests.support.exits import deliver, entered, protected
 from tests.support.trade import USER
 
 OPEN = OrderStatus.OPEN
@@ -115,3 +117,58 @@ async def test_slices_come_before_what_was_accepted_after_their_order(autojump_c
         assert [order.quantity for order in world.broker.left] == [10, 4, 4, 2, 3]
         (intent_id,) = first.intents
         assert world.intent_status(intent_id) is IntentStatus.EXECUTING
+
+
+async def test_cancel_by_a_person_ends_a_replacement_under_way(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        order, _ = await decided(world)
+        world.executor.desk.change(world.row(order), "test", modifications=25)
+        world.broker.cancel_latency_s = 2
+        async with trio.open_nursery() as nursery:
+
+            async def change() -> None:
+                with pytest.raises(ConflictError):
+                    await world.executor.modify(order.id, Terms(quantity=15), by="user:1")
+
+            nursery.start_soon(change)
+            await world.until(lambda: bool(world.broker.cancels))
+            await world.executor.start_cancel_all(by="user:2").wait()
+        await trio.sleep(30)
+    assert len(world.broker.left) == 1
+
+
+async def test_slice_of_an_exit_that_cannot_be_sent_is_told_to_a_person(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        order, _ = await decided(world)
+        world.broker.fill(order.broker_order_id or "")
+        await world.until(lambda: world.held() == 10)
+        no = answer(Refused(code=RefusalCode.OTHER, message="not today", status=400))
+        world.broker.answers = [answer(TOO_LARGE), no]
+        closing = a_signal(transaction_type=TransactionType.SELL)
+        world.crew.decide(Passage(a_delivery(world, closing, key="k2")))
+        await world.until(lambda: len(world.broker.left) == 5)
+        await world.until(lambda: any("EXIT_NOT_DONE" in text for _, text in world.alerts))
+    (told,) = [text for _, text in world.alerts if "EXIT_NOT_DONE" in text]
+    assert "not today" in told
+
+
+async def test_exits_do_not_count_in_the_rates_after_a_restart(autojump_clock: Any) -> None:
+    world = World(limits={"max_orders_per_day": 2})
+    async with running(world) as run:
+        deliver(world)
+        await entered(world)
+        await protected(world)
+        await run.restart_risk()
+        passage = Passage(a_delivery(world, a_signal("SBIN"), key="k2"))
+        world.crew.decide(passage)
+        (intent_id,) = passage.intents
+        await world.until(lambda: intent_id in world.store.intents)
+        assert world.intent_status(intent_id) is IntentStatus.EXECUTING
+
+
+def test_order_in_slices_that_nobody_has_is_not_executed() -> None:
+    alone = [(OrderStatus.REJECTED, 10, 0, f"{RESLICED}: placed as 3 orders")]
+    assert outcome(alone)[0] is IntentStatus.FAILED
+    assert outcome([*alone, (OrderStatus.COMPLETE, 10, 10, None)])[0] is IntentStatus.EXECUTED
