@@ -16,7 +16,6 @@ from engine.domain.intent import RESLICED, outcome
 from engine.domain.order import Order
 from engine.errors import ConflictError, UnavailableError
 from tests.support.desk import World, a_delivery, a_signal, answer, running
-from tests.support.exits import deliver, entered, protected
 from tests.support.trade import USER
 
 OPEN = OrderStatus.OPEN
@@ -152,20 +151,6 @@ async def test_slice_of_an_exit_that_cannot_be_sent_is_told_to_a_person(autojump
         await world.until(lambda: any("EXIT_NOT_DONE" in text for _, text in world.alerts))
     (told,) = [text for _, text in world.alerts if "EXIT_NOT_DONE" in text]
     assert "not today" in told
-
-
-async def test_exits_do_not_count_in_the_rates_after_a_restart(autojump_clock: Any) -> None:
-    world = World(limits={"max_orders_per_day": 2})
-    async with running(world) as run:
-        deliver(world)
-        await entered(world)
-        await protected(world)
-        await run.restart_risk()
-        passage = Passage(a_delivery(world, a_signal("SBIN"), key="k2"))
-        world.crew.decide(passage)
-        (intent_id,) = passage.intents
-        await world.until(lambda: intent_id in world.store.intents)
-        assert world.intent_status(intent_id) is IntentStatus.EXECUTING
 
 
 def test_order_in_slices_that_nobody_has_is_not_executed() -> None:
