@@ -96,10 +96,10 @@ class Dispatcher:
         now, today = self._clock.now(), self.today()
         return msgspec.structs.replace(order, status=OrderStatus.SUBMITTING, submitting_at=now, trading_day=today)
 
-    def push(self, order: Order, *, recorded: bool = True) -> None:
-        """Queue an order behind those of its instrument; until it is recorded it only keeps its place."""
+    def push(self, order: Order, *, recorded: bool = True, first: bool = False) -> None:
+        """Queue an order behind those of its instrument, or *first*; until it is recorded it only keeps its place."""
         deadline_ns = self._freshness.note(order, *self._instant())
-        self.queue.push(order.key, order.id, deadline_ns, recorded=recorded)
+        self.queue.push(order.key, order.id, deadline_ns, recorded=recorded, first=first)
 
     def today(self) -> date:
         """Return the IST date; a clock that is suspect does not turn the day."""

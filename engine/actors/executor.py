@@ -43,6 +43,7 @@ from engine.domain.order import Order
 from engine.errors import (
     BrokerUnavailable,
     ConflictError,
+    EngineError,
     MailboxFull,
     NotFoundError,
     StoreUnavailable,
@@ -104,7 +105,8 @@ class Executor:
         self._canceller = Canceller(context, self.desk, self._session, self._watch, turns=self._turns)
         self._spawner = Spawner(context, self.desk, admit=self.admit, committed=self.committed, withdraw=self.withdraw)
         self._slicer = Slicer(
-            context, spawn=lambda order, detail: self._spawner.spawn(order, action="ORDER_SLICED", detail=detail)
+            context,
+            spawn=lambda part, detail: self._spawner.spawn(part, action="ORDER_SLICED", detail=detail, in_place=True),
         )
         self._modifier = Modifier(
             context,
@@ -123,6 +125,8 @@ class Executor:
             take_back=self._take_back,
             cancel=lambda order: self._canceller.ask(self.desk.index.wire_id(order) or "", order.variety),
             modify=self._modifier.ask,
+            is_unsure=self._reconciler.is_unsure,
+            is_replaced=self._modifier.is_replacing,
         )
         self._gtts = GttKeeper(
             context,
@@ -172,8 +176,11 @@ class Executor:
         """Whether the books are rebuilt and orders go out."""
         return self._ready
 
-    def admit(self, order: Order) -> Order:
-        """Take an approved order in: SUBMITTING when it may go as soon as it is on disk, else PENDING."""
+    def admit(self, order: Order, *, in_place: bool = False) -> Order:
+        """Take an approved order in: SUBMITTING when it may go as soon as it is on disk, else PENDING.
+
+        One that goes *in_place* of an order on the wire waits before all others of its instrument.
+        """
         if order.id in self._unrecorded or order.id in self.desk.orders or order.id in self._unready:
             # the ledger has this order, and refuses it a second time; what is here of it stays as it is
             return order
@@ -182,7 +189,7 @@ class Executor:
         admitted = self._turns.take_at_once(order) if may_go else None
         if admitted is None:
             admitted = order
-            self._turns.push(order, recorded=False)
+            self._turns.push(order, recorded=False, first=in_place)
             if not self._ready:
                 self._unready[order.id] = order
         self.desk.put(admitted)
@@ -320,6 +327,7 @@ class Executor:
         nursery, order = self._nursery, self._live(order_id)
         if nursery is None:
             raise UnavailableError("the account's orders are being read; try again", retry_after_s=2)
+        self._modifier.give_up(order.id)
         if order.status is OrderStatus.PENDING and self._turns.forget(order):
             return self.desk.move(order, OrderStatus.CANCELLED, message=f"cancelled by {by} before it was sent")
         closed = self._watch.close_parked(order, by=by)
@@ -331,10 +339,15 @@ class Executor:
         Returns the order as it is then, or the one that replaces it. That the change may be made is for the
         caller to have asked risk. Raises NotFoundError, ConflictError, OrderExecutionError, UnavailableError.
         """
-        nursery, order = self._nursery, self._live(order_id)
-        if nursery is None:
-            raise UnavailableError("the account's orders are being read; try again", retry_after_s=2)
-        return await self._modifier.modify(order, terms, by=by, nursery=nursery)
+        try:
+            nursery, order = self._nursery, self._live(order_id)
+            if nursery is None:
+                raise UnavailableError("the account's orders are being read; try again", retry_after_s=2)
+            return await self._modifier.modify(order, terms, by=by, nursery=nursery)
+        except EngineError:
+            # risk holds the larger of both, and shall know what came of it
+            self.desk.tell_again(order_id)
+            raise
 
     @property
     def gtts(self) -> Sequence[Gtt]:

@@ -3,10 +3,14 @@
 Owned by the account's executor. Decides nothing itself (`engine.domain.attached` does); makes, shrinks and
 cancels exits, waits with what cannot go now, and tells a person what it cannot bring about. Its memory is
 rebuilt from the ledger, and the same step taken twice makes the same order.
+
+Such exits are good for the day: none is placed for fills of an earlier one, whose positions the night may have
+closed; nor, at a start, before what is held has been compared with the broker.
 """
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import date
 from math import inf
 from uuid import UUID
 
@@ -18,6 +22,7 @@ from engine.actors.executor_context import ExecutorContext
 from engine.actors.modifying import Terms
 from engine.actors.order_desk import OrderDesk
 from engine.broker.base import BrokerAuthError, NotSent, Refused, WriteOutcome
+from engine.clock import trading_day
 from engine.domain.attached import Action, Cancel, GiveUp, Place, Shrink, exit_id, plan, price_exit
 from engine.domain.enums import Exchange, OrderStatus, ProductType, TransactionType, Validity, Variety
 from engine.domain.options import ExitMode, OrderOptions
@@ -31,6 +36,10 @@ _LOOK_S = 1.0
 # One that could not be sent is tried again after so long; the first try waits for nothing.
 _RETRY_S = (0.0, 1.0, 2.0, 5.0, 15.0, 30.0)
 _ASK_AGAIN_S = 3.0
+# How often in a row the broker may not do what was asked of an exit before a person hears of it.
+_NOT_DONE = 3
+# What is held is compared within seconds of a start; should that fail, a fill without a stop is worse.
+_UNSURE_S = 30.0
 _PRODUCTS_OF_THE_DAY = (ProductType.MIS,)
 
 Key = tuple[Exchange, str, ProductType, TransactionType]
@@ -47,7 +56,8 @@ class ExitKeeper:
     """Keeps the exits of entries whose exits are orders.
 
     *spawn* enters a new order, *against* says why one must not go now, *take_back* ends one that waits unsent,
-    *cancel* and *modify* ask the broker.
+    *cancel* and *modify* ask the broker. *is_unsure* tells of an instrument whether what is held of it may be
+    wrong, *is_replaced* of an order whether somebody else is about to place it anew.
     """
 
     def __init__(
@@ -60,6 +70,8 @@ class ExitKeeper:
         take_back: Callable[[Order, str], bool],
         cancel: Callable[[Order], Awaitable[WriteOutcome]],
         modify: Callable[[Order, Terms], Awaitable[WriteOutcome]],
+        is_unsure: Callable[[tuple[Exchange, str]], bool],
+        is_replaced: Callable[[UUID], bool],
     ) -> None:
         self._context = context
         self._desk = desk
@@ -68,10 +80,15 @@ class ExitKeeper:
         self._take_back = take_back
         self._cancel = cancel
         self._modify = modify
+        self._is_unsure = is_unsure
+        self._is_replaced = is_replaced
         self._entries: dict[UUID, Order] = {}
         self._exits: defaultdict[UUID, dict[UUID, Order]] = defaultdict(dict)
         # when what was asked of the broker about an exit may be asked again
         self._asked: dict[UUID, float] = {}
+        self._not_done: dict[UUID, int] = {}
+        self._unsure_until = -inf
+        self._day: date | None = None
         self._told: set[tuple[UUID, str]] = set()
         self._wake = trio.Event()
 
@@ -80,6 +97,7 @@ class ExitKeeper:
         self._entries.clear()
         self._exits.clear()
         self._asked.clear()
+        self._not_done.clear()
         for order in orders:
             self._take(order)
         self._wake.set()
@@ -100,6 +118,7 @@ class ExitKeeper:
 
     async def run(self) -> None:
         """Work until cancelled."""
+        self._unsure_until = trio.current_time() + _UNSURE_S
         async with trio.open_nursery() as nursery:
             while True:
                 with trio.move_on_after(_LOOK_S if self._has_open else inf):
@@ -116,6 +135,7 @@ class ExitKeeper:
     def _work(self, nursery: trio.Nursery) -> None:
         if not self._context.holds_lease():
             return
+        self._turn_day()
         claimed: defaultdict[Key, int] = defaultdict(int)
         newest_first = sorted(self._entries.values(), key=lambda entry: (entry.created_at, entry.id), reverse=True)
         for entry in newest_first:
@@ -124,10 +144,24 @@ class ExitKeeper:
             todo = plan(self._as_booked(entry), exits, held=self._held(entry), others=claimed[key])
             claimed[key] += todo.needs
             if todo.is_over:
-                self._forget(entry)
+                # its exits stay known: a late fill must not be covered as if it were the first
+                del self._entries[entry.id]
                 continue
             for action in todo.actions:
                 self._do(entry, action, nursery)
+
+    def _turn_day(self) -> None:
+        """Let go of the entries of earlier days, and of exits whose entries are over."""
+        day = self._desk.day
+        if day is None:
+            return
+        for entry in [entry for entry in self._entries.values() if not _is_of(entry, day)]:
+            del self._entries[entry.id]
+        if day != self._day:
+            self._day = day
+            for entry_id, exits in list(self._exits.items()):
+                if entry_id not in self._entries and all(order.trading_day < day for order in exits.values()):
+                    del self._exits[entry_id]
 
     def _as_booked(self, order: Order) -> Order:
         """Return an order with what the trades show of it: the position has that already."""
@@ -143,10 +177,6 @@ class ExitKeeper:
         )
         return 0 if position is None else max(position.quantity * entry.transaction_type.sign, 0)
 
-    def _forget(self, entry: Order) -> None:
-        self._entries.pop(entry.id, None)
-        self._exits.pop(entry.id, None)
-
     # doing
 
     def _do(self, entry: Order, action: Action, nursery: trio.Nursery) -> None:
@@ -156,14 +186,14 @@ class ExitKeeper:
             case Cancel(order=order, why=why):
                 if not self._take_back(order, why) and self._may_ask(order):
                     self._desk.note(order, f"cancel requested by the engine: {why}")
-                    nursery.start_soon(self._ask, order, lambda: self._cancel(order))
+                    nursery.start_soon(self._ask, entry, order, lambda: self._cancel(order))
             case Shrink(order=order, quantity=quantity):
                 if self._take_back(order, "a smaller one follows") or self._desk.is_changing(order.id):
                     return
                 if self._may_ask(order):
                     terms = Terms(quantity=quantity)
                     self._desk.note(order, f"modify requested by the engine: {quantity} of {order.quantity}")
-                    nursery.start_soon(self._ask, order, lambda: self._modify(order, terms))
+                    nursery.start_soon(self._ask, entry, order, lambda: self._modify(order, terms))
             case GiveUp():
                 text = (
                     f"EXIT_NOT_PLACED: the {action.role} of {action.quantity} {entry.exchange}:{entry.symbol} was "
@@ -172,10 +202,15 @@ class ExitKeeper:
                 self._tell(entry, f"{action.role}{action.unit}", text)
 
     def _place(self, entry: Order, place: Place) -> None:
+        if trio.current_time() < self._unsure_until and self._is_unsure(entry.key):
+            return
         before = [o for o in self._exits[entry.id].values() if o.role is place.role and o.options.unit == place.unit]
+        if any(self._is_replaced(order.id) for order in before):
+            return
         last = max((order.updated_at for order in before), default=None)
         rest = _RETRY_S[min(place.attempt - 1, len(_RETRY_S) - 1)]
-        if last is not None and (self._context.clock.now() - last).total_seconds() < rest:
+        # one that is still to come is of a clock that has been set back since
+        if last is not None and 0 <= (self._context.clock.now() - last).total_seconds() < rest:
             return
         order = self._exit(entry, place, was_refused=any(o.status is OrderStatus.REJECTED for o in before))
         if order is None:
@@ -233,16 +268,32 @@ class ExitKeeper:
         self._asked[order.id] = trio.current_time() + _ASK_AGAIN_S
         return True
 
-    async def _ask(self, order: Order, ask: Callable[[], Awaitable[WriteOutcome]]) -> None:
+    async def _ask(self, entry: Order, order: Order, ask: Callable[[], Awaitable[WriteOutcome]]) -> None:
         try:
             outcome = await ask()
-            if isinstance(outcome, Refused | NotSent):
-                _log.warning("exit.not_changed", order=str(order.id), outcome=str(outcome))
         except (BrokerAuthError, BrokerUnavailable) as error:
-            _log.warning("exit.not_changed", order=str(order.id), error=str(error))
+            said = str(error)
+        else:
+            if not isinstance(outcome, Refused | NotSent):
+                self._not_done.pop(order.id, None)
+                return
+            said = outcome.message if isinstance(outcome, Refused) else outcome.reason
+        _log.warning("exit.not_changed", order=str(order.id), said=said)
+        self._not_done[order.id] = self._not_done.get(order.id, 0) + 1
+        if self._not_done[order.id] >= _NOT_DONE:
+            text = f"EXIT_TOO_LARGE: the {order.role} of {entry.symbol} cannot be made smaller or cancelled: {said}"
+            self._tell(entry, f"large{order.id}", text)
 
     def _tell(self, entry: Order, what: str, text: str) -> None:
         if (entry.id, what) in self._told:
             return
         self._told.add((entry.id, what))
         self._context.alert(f"order:{entry.id}", text)
+
+
+def _is_of(entry: Order, day: date) -> bool:
+    """Whether what an entry has filled is of the IST *day*: of one for the next session, the day it fills."""
+    if entry.trading_day >= day:
+        return True
+    is_late = entry.variety is Variety.AMO and entry.status is not OrderStatus.EXPIRED
+    return is_late and (entry.filled_quantity == 0 or trading_day(entry.updated_at) >= day)

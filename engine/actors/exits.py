@@ -62,12 +62,23 @@ class Exits:
         return _text(intent, exits, "; ".join(dict.fromkeys(map(str, reasons))))
 
     def ended(
-        self, intent: Intent, order: UUID, status: OrderStatus, unfilled: int, message: str | None, state: RiskState
+        self,
+        intent: Intent,
+        order: UUID,
+        status: OrderStatus,
+        unfilled: int,
+        message: str | None,
+        state: RiskState,
+        *,
+        account_id: UUID | None = None,
     ) -> tuple[str | None, list[Write]]:
-        """Take in the end of an order; return the reason of its intent if it is parked, and the dead letter."""
+        """Take in the end of an order; return the reason of its intent if it is parked, and the dead letter.
+
+        *account_id* is the account that it is on, where that is known.
+        """
         if status in (OrderStatus.COMPLETE, OrderStatus.CANCELLED) or unfilled <= 0:
             return None, []
-        account = self._account_of(intent, order)
+        account = self._account_of(intent, order, account_id)
         signal = intent.signal
         if account is None or not may_be_exit(
             state,
@@ -83,9 +94,11 @@ class Exits:
             return parked, self._park(intent, account, parked)
         return None, []
 
-    def _account_of(self, intent: Intent, order: UUID) -> Account | None:
+    def _account_of(self, intent: Intent, order: UUID, account_id: UUID | None) -> Account | None:
         """Return the account that an order of an intent is on, its first slice most likely."""
         accounts: list[Account] = list(self._context.directory.accounts_of(self._user_id))
+        if account_id is not None:
+            return next((account for account in accounts if account.id == account_id), None)
         for leg in range(MAX_SLICES):
             found = next((a for a in accounts if order_id(intent.id, a.id, leg) == order), None)
             if found is not None:

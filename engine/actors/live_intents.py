@@ -13,7 +13,7 @@ from engine.actors.late_found import LateFound
 from engine.actors.risk_messages import IntentOrder, RiskContext
 from engine.actors.risk_records import conclusion, parking
 from engine.domain.enums import IntentStatus, OrderStatus
-from engine.domain.intent import Intent, outcome
+from engine.domain.intent import RESLICED, Intent, outcome
 from engine.domain.order import Order
 from engine.domain.risk_state import RiskState
 
@@ -74,7 +74,9 @@ class LiveIntents:
         orders[order.id] = (order.status, order.quantity, order.filled_quantity, order.status_message)
         if order.status.is_terminal and (before is None or not before[0].is_terminal):
             unfilled = order.quantity - order.filled_quantity
-            self._order_ended(intent, order.id, order.status, unfilled, order.status_message, state)
+            if not (order.status_message or "").startswith(RESLICED):
+                ended = (intent, order.id, order.status, unfilled, order.status_message, state)
+                self._order_ended(*ended, account_id=order.account_id)
         self._conclude(intent.id)
 
     def _order_ended(
@@ -85,8 +87,10 @@ class LiveIntents:
         unfilled: int,
         message: str | None,
         state: RiskState,
+        *,
+        account_id: UUID | None = None,
     ) -> None:
-        reason, letters = self._exits.ended(intent, order_id, status, unfilled, message, state)
+        reason, letters = self._exits.ended(intent, order_id, status, unfilled, message, state, account_id=account_id)
         if reason is not None:
             self._parked[intent.id] = reason
             # at once: another account's order of the same signal may work for hours

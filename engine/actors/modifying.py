@@ -88,6 +88,15 @@ class Modifier:
         self._turns = turns
         self._canceller = canceller
         self._spawner = spawner
+        self._replacing: set[UUID] = set()
+
+    def is_replacing(self, order_id: UUID) -> bool:
+        """Whether an order is being cancelled in order to be placed anew."""
+        return order_id in self._replacing
+
+    def give_up(self, order_id: UUID) -> None:
+        """Somebody wants an order cancelled: what is left of it is not placed anew."""
+        self._replacing.discard(order_id)
 
     async def modify(self, order: Order, terms: Terms, *, by: str, nursery: trio.Nursery) -> Order:
         """Change an order for a person, and wait up to two seconds until the book shows it.
@@ -103,6 +112,8 @@ class Modifier:
             )
         if self._desk.is_changing(order.id):
             raise ConflictError("an earlier change of the order is under way; try again", code="ORDER_IN_FLIGHT")
+        # from here on no other change of it begins, and risk counts the larger of both
+        self._desk.expect(order.id, terms.given())
         self._desk.note(order, f"modify requested by {by}: {terms}")
         reply: Reply[UUID] = Reply()
         nursery.start_soon(self._answer, order, terms, by, reply)
@@ -155,13 +166,12 @@ class Modifier:
 
         Raises BrokerUnavailable when there is no session.
         """
-        broker = await self._session.broker()
-        if not await self._context.still_leads():
-            return NotSent(reason="FENCED: another engine leads; ask it", gated=True)
         to_market = terms.order_type in _AT_MARKET
         self._desk.expect(order.id, terms.given())
 
         async def request(turn: Gate) -> WriteOutcome:
+            # it may have waited for its call of the budget
+            self._desk.expect(order.id, terms.given())
             with trio.move_on_after(_TIMEOUT_S):
                 return await broker.replace(
                     self._desk.index.wire_id(order) or "",
@@ -178,7 +188,11 @@ class Modifier:
 
         outcome: WriteOutcome = NotSent(reason="the request was not made")
         try:
-            outcome = await self._turns.call(request)
+            broker = await self._session.broker()
+            if await self._context.still_leads():
+                outcome = await self._turns.call(request)
+            else:
+                outcome = NotSent(reason="FENCED: another engine leads; ask it", gated=True)
         finally:
             if isinstance(outcome, Refused | NotSent):
                 self._desk.expect_no_more(order.id)
@@ -192,11 +206,24 @@ class Modifier:
             count = latest.modifications + 1
             said = "the broker took the change" if isinstance(outcome, Accepted) else outcome.reason
             self._desk.change(latest, f"{said}: {terms}", modifications=count)
+        elif latest is not None and isinstance(outcome, Refused) and outcome.code is RefusalCode.MODIFICATION_CAP:
+            # changes by hand count too
+            self._desk.change(latest, outcome.message, modifications=MAX_MODIFICATIONS)
         return outcome
 
     async def _anew(self, order: Order, terms: Terms, by: str) -> UUID:
         """Cancel an order whose changes are used up, and place what is left of it with the new terms."""
         why = f"its {MAX_MODIFICATIONS} changes are used up"
+        self._desk.expect_no_more(order.id)
+        if (stop := self._against(order)) is not None:
+            raise OrderExecutionError(f"{why}, and it cannot be placed anew: {stop}")
+        self._replacing.add(order.id)
+        try:
+            return await self._replace(order, terms, by, why)
+        finally:
+            self._replacing.discard(order.id)
+
+    async def _replace(self, order: Order, terms: Terms, by: str, why: str) -> UUID:
         self._desk.note(order, f"{why}: it is cancelled and placed anew")
         outcome = await self._canceller.ask(self._desk.index.wire_id(order) or "", order.variety)
         if isinstance(outcome, Refused | NotSent):
@@ -214,6 +241,8 @@ class Modifier:
                 f"{why}; the broker has not confirmed its cancellation: read it again, and send the rest anew",
                 retry_after_s=5,
             )
+        if order.id not in self._replacing:
+            raise ConflictError("somebody has cancelled the order meanwhile", code="ORDER_FINISHED")
         wanted = with_terms(latest, terms)
         quantity = wanted.quantity - latest.filled_quantity
         if quantity <= 0:
@@ -223,8 +252,9 @@ class Modifier:
             wanted,
             id=uuid5(latest.id, "replacement"),
             # the intent has ended with the order that it made; this one is a person's
-            intent_id=None,
-            parent_id=latest.id,
+            intent_id=latest.intent_id if latest.is_attached else None,
+            # an exit stays that of its entry, or nobody would take it off the market
+            parent_id=latest.parent_id if latest.is_attached else latest.id,
             quantity=quantity,
             filled_quantity=0,
             average_price=Decimal(0),

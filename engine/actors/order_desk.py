@@ -32,6 +32,8 @@ _log = structlog.get_logger(__name__)
 
 
 _CHANGE_NS = 10_000_000_000
+# A request that nothing was seen of for so long did nothing (reliability.md 2.4).
+_CHANGE_LOST_NS = 180_000_000_000
 
 
 class AccountHistory(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,13 +211,18 @@ class OrderDesk:
 
     def expected(self, order_id: UUID) -> dict[str, Any]:
         """Return the terms that an order was asked to change to, empty when there are none that the book lacks."""
-        return self._expected.get(order_id, ({}, 0))[0]
+        terms, until_ns = self._expected.get(order_id, ({}, 0))
+        if terms and self._clock.boottime_ns() >= until_ns - _CHANGE_NS + _CHANGE_LOST_NS:
+            self.expect_no_more(order_id)
+            self.tell_again(order_id)
+            return {}
+        return terms
 
     def tell_again(self, order_id: UUID) -> None:
         """Tell those who count orders what one is: a change that they have counted did not come."""
         order = self.orders.get(order_id)
         if order is not None:
-            self._tell(OrderChanged(order=order))
+            self._tell_changed(order)
 
     def is_changing(self, order_id: UUID) -> bool:
         """Whether a change of an order is under way: one not in the book after ten seconds may be asked for again."""
@@ -273,10 +280,14 @@ class OrderDesk:
         # an order of an earlier day must not be missed in the book of this one
         if order.broker_order_id is not None and order.trading_day == self.day:
             self.known_broker_ids.add(order.broker_order_id)
-        self._tell(OrderChanged(order=order))
+        self._tell_changed(order)
         self.on_order(order)
         if event.anomaly:
             _log.error("order.anomaly", order=str(order.id), detail=event.detail)
+
+    def _tell_changed(self, order: Order) -> None:
+        terms, _ = self._expected.get(order.id, ({}, 0))
+        self._tell(OrderChanged(order=order, larger=terms.get("quantity", 0)))
 
     def _tell(self, message: Any) -> None:
         try:

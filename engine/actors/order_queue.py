@@ -35,6 +35,7 @@ class OrderQueue:
         self._exits: set[UUID] = set()
         self._deadlines: list[tuple[int, int, Key, UUID]] = []
         self._next = 0
+        self._first = 0
 
     def __len__(self) -> int:
         return len(self._places)
@@ -63,17 +64,24 @@ class OrderQueue:
                 del self._busy[key]
                 self._offer(key)
 
-    def push(self, key: Key, order_id: UUID, deadline_ns: int, *, recorded: bool = True) -> None:
+    def push(self, key: Key, order_id: UUID, deadline_ns: int, *, recorded: bool = True, first: bool = False) -> None:
         """Queue an order behind those of its instrument; until it is recorded it only keeps its place.
 
-        *deadline_ns* is on the boot-time clock.
+        *deadline_ns* is on the boot-time clock. One that goes in the place of an order which is over comes *first*.
         """
-        self._next += 1
-        self._places[order_id] = self._next
+        queue = self._waiting.setdefault(key, deque())
+        if first:
+            self._first -= 1
+            place = self._first
+            queue.appendleft(order_id)
+        else:
+            self._next += 1
+            place = self._next
+            queue.append(order_id)
+        self._places[order_id] = place
         if not recorded:
             self._unrecorded.add(order_id)
-        self._waiting.setdefault(key, deque()).append(order_id)
-        heappush(self._deadlines, (deadline_ns, self._next, key, order_id))
+        heappush(self._deadlines, (deadline_ns, place, key, order_id))
         self._offer(key)
 
     def record(self, key: Key, order_id: UUID) -> None:

@@ -25,7 +25,7 @@ from engine.actors.reconcile_report import Found, ReconcileReport
 from engine.broker.base import Broker, BrokerAuthError
 from engine.broker.values import BrokerHolding, BrokerPositions
 from engine.clock import Clock, trading_day
-from engine.domain.enums import OrderStatus
+from engine.domain.enums import Exchange, OrderStatus
 from engine.errors import BrokerUnavailable, MailboxFull
 
 _log = structlog.get_logger(__name__)
@@ -66,12 +66,20 @@ class Reconciler:
         self._light_passes = 0
         self._day: date | None = None
         self.last: ReconcileReport | None = None
+        self._has_compared = False
 
     def restore(self) -> None:
         """Begin anew: the books have just been rebuilt from the ledger."""
         self._adopter.clear()
         self._check.clear()
         self._wants_all = True
+        self._has_compared = False
+
+    def is_unsure(self, instrument: tuple[Exchange, str]) -> bool:
+        """Whether what is held of an instrument may be wrong: not compared in this life, or it differs and may be."""
+        if not self._has_compared or instrument in self._adopter.pending_instruments:
+            return True
+        return any(not found.is_adopted and found.difference.key[1:3] == instrument for found in self._check.found)
 
     def ask(self) -> None:
         """Have everything read in a moment, in its turn among all accounts: the day closes."""
@@ -226,6 +234,7 @@ class Reconciler:
                 holdings = await self._holdings() if self._check.wants_holdings(survived) else None
                 self._check.act(survived, holdings)
             found = self._check.found
+            self._has_compared = True
         return ReconcileReport(
             read_at=look.started_at,
             orders=len(look.book),

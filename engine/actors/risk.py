@@ -138,11 +138,12 @@ class RiskActor:
             match message:
                 case Decide(passage=passage):
                     await self._handle(passage)
-                case OrderChanged(order=order):
+                case OrderChanged(order=order, larger=larger):
                     if not order.is_attached:
                         # an attached exit only reduces what its entry filled, and must not stand in the way of
                         # others that do
-                        self.state.track(order)
+                        counted = order if larger <= order.quantity else msgspec.structs.replace(order, quantity=larger)
+                        self.state.track(counted)
                     self._live.order_changed(order, self.state)
                 case PositionsChanged(positions=positions):
                     for position in positions:

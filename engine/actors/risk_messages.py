@@ -27,9 +27,14 @@ class Decide(msgspec.Struct, frozen=True, kw_only=True):
 
 # events (to me)
 class OrderChanged(msgspec.Struct, frozen=True, kw_only=True):
-    """An order of one of the user's accounts stands as given."""
+    """An order of one of the user's accounts stands as given.
+
+    ``larger`` is the quantity (units) that it may already have at the broker, because a change of it to that was
+    asked for; 0 when none was.
+    """
 
     order: Order
+    larger: int = 0
 
 
 class PositionsChanged(msgspec.Struct, frozen=True, kw_only=True):

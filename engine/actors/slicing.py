@@ -1,6 +1,7 @@
 """Splitting an order that the broker refused for its size: the exchange's freeze quantity was not known.
 
-A refusal is definite: nothing of the order was placed, so its slices are no second sending of it.
+A refusal is definite: nothing of the order was placed, so its slices are no second sending of it. They take its
+place: before what was accepted after it, and no longer than it could wait itself.
 """
 
 from collections.abc import Callable
@@ -52,7 +53,8 @@ class Slicer:
         if len(cut) > MAX_SLICES:
             return None
         made = 0
-        for number, quantity in enumerate(cut, start=1):
+        # each goes before those made already
+        for number, quantity in reversed(list(enumerate(cut, start=1))):
             part = msgspec.structs.replace(
                 order, id=uuid5(order.id, f"slice\x00{number}"), parent_id=order.id, quantity=quantity
             )

@@ -34,7 +34,7 @@ class Spawner:
         context: ExecutorContext,
         desk: OrderDesk,
         *,
-        admit: Callable[[Order], Order],
+        admit: Callable[..., Order],
         committed: Callable[[Order], None],
         withdraw: Callable[[Order], None],
     ) -> None:
@@ -44,13 +44,15 @@ class Spawner:
         self._committed = committed
         self._withdraw = withdraw
 
-    def spawn(self, order: Order, *, action: str, detail: str) -> Order:
+    def spawn(self, order: Order, *, action: str, detail: str, in_place: bool = False) -> Order:
         """Enter *order*, whose status, tag and times are set here; return it as it was admitted.
 
-        It may be sent for 30 seconds (less where signals live shorter). Raises MailboxFull when the ledger
+        It may be sent for 30 seconds (less where signals live shorter). One that goes *in_place* of the order
+        that it is a copy of, was accepted when that was, and lives no longer. Raises MailboxFull when the ledger
         takes nothing more; the books are then as before.
         """
         now = self._context.clock.now()
+        deadline = now + timedelta(seconds=min(_LIFE_S, self._context.max_age_s))
         order = msgspec.structs.replace(
             order,
             status=OrderStatus.PENDING,
@@ -59,14 +61,14 @@ class Spawner:
             attempt=1,
             epoch=self._context.epoch,
             trading_day=trading_day(now),
-            deadline=now + timedelta(seconds=min(_LIFE_S, self._context.max_age_s)),
-            created_at=now,
+            deadline=order.deadline if in_place else deadline,
+            created_at=order.created_at if in_place else now,
             updated_at=now,
             submitting_at=None,
             broker_order_id=None,
             modifications=0,
         )
-        admitted = self._admit(order)
+        admitted = self._admit(order, in_place=in_place)
         event = OrderEvent(
             order_id=order.id,
             at=now,

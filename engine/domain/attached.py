@@ -6,7 +6,8 @@ fills is taken off the other, and a stop that was triggered takes the target out
 
 An exit never comes to more than is held: when a position is made smaller by something else, the exits of the
 oldest fills shrink first. An exit that somebody cancelled (a person, the broker, the end of the day, a kill
-switch) is not placed again; one that could not be sent, or was proven absent, is.
+switch) is not placed again; one that could not be sent, or was proven absent, is. One that a kill switch kept
+from leaving could not be sent.
 """
 
 from collections import defaultdict
@@ -30,6 +31,7 @@ MAX_MODIFICATIONS = 25
 MAX_REFUSALS = 3
 """How often the broker may refuse an exit of a unit before a person is asked."""
 
+_KEPT_BACK = "KILL_SWITCH"
 _SIDES = (OrderRole.STOP, OrderRole.TARGET)
 
 
@@ -221,7 +223,10 @@ def _next(role: OrderRole, unit: int, size: int, want: int, before: Sequence[Ord
 
 def _is_stopped(order: Order) -> bool:
     """Whether somebody ended an exit: we do, in order to place it anew, only at the cap of its changes."""
-    return order.status is OrderStatus.CANCELLED and order.modifications < MAX_MODIFICATIONS
+    if order.status is not OrderStatus.CANCELLED or order.modifications >= MAX_MODIFICATIONS:
+        return False
+    was_kept_back = order.broker_order_id is None and (order.status_message or "").startswith(_KEPT_BACK)
+    return not was_kept_back
 
 
 def _is_triggered(stop: Order) -> bool:

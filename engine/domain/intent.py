@@ -54,7 +54,8 @@ def outcome(orders: "list[tuple[OrderStatus, int, int, str | None]]") -> tuple[I
     Each order is (status, quantity, filled quantity, message). EXECUTING while any order can still
     change; EXECUTED when all filled in full; PARTIAL when anything filled; otherwise the shared end of
     the orders, FAILED when they ended differently. The reason is the first message of an order that
-    fell short. An order that was placed in slices instead counts for what it filled itself: nothing.
+    fell short. An order that was placed in slices instead counts for what it filled itself: nothing; without
+    its slices nothing was executed.
     """
     orders = [
         (status, filled, filled, None) if (message or "").startswith(RESLICED) else (status, quantity, filled, message)
@@ -63,7 +64,7 @@ def outcome(orders: "list[tuple[OrderStatus, int, int, str | None]]") -> tuple[I
     if any(not status.is_terminal for status, _, _, _ in orders):
         return IntentStatus.EXECUTING, None
     reason = next((message for status, _, _, message in orders if status is not OrderStatus.COMPLETE and message), None)
-    if orders and all(filled >= quantity for _, quantity, filled, _ in orders):
+    if all(filled >= quantity for _, quantity, filled, _ in orders) and any(quantity for _, quantity, _, _ in orders):
         return IntentStatus.EXECUTED, None
     if any(filled for _, _, filled, _ in orders):
         return IntentStatus.PARTIAL, reason

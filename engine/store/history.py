@@ -105,7 +105,7 @@ async def user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
     )
     counted = await connection.fetch(
         "SELECT account_id, created_at FROM orders WHERE user_id = $1 AND trading_day = $2 AND origin = 'ENGINE' "
-        "ORDER BY created_at",
+        "AND role = 'ENTRY' ORDER BY created_at",
         user_id,
         day,
     )

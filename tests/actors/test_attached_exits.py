@@ -10,39 +10,11 @@ from engine.actors.intake import Passage
 from engine.broker.base import Accepted, RefusalCode, Refused, Unknown
 from engine.domain.enums import IntentStatus, OrderStatus, OrderType, ProductType, TransactionType
 from engine.domain.options import OrderRole
-from engine.domain.order import Order
 from tests.support.desk import World, a_delivery, a_signal, answer, crashed, running
+from tests.support.exits import deliver, entered, of_role, protected
 from tests.support.trade import ACCOUNT
 
 OPEN, COMPLETE, CANCELLED = OrderStatus.OPEN, OrderStatus.COMPLETE, OrderStatus.CANCELLED
-
-
-def deliver(world: World, **fields: Any) -> Any:
-    """Deliver a signal to buy 10 INFY with a stop at 95 and a target at 110."""
-    exits = {"stop_loss": Decimal(95), "target": Decimal(110)}
-    passage = Passage(a_delivery(world, a_signal(**(exits | fields))))
-    world.crew.decide(passage)
-    return passage
-
-
-def of_role(world: World, role: OrderRole, *statuses: OrderStatus) -> list[Order]:
-    return [o for o in world.store.orders.values() if o.role is role and (not statuses or o.status in statuses)]
-
-
-async def entered(world: World, quantity: int | None = None) -> str:
-    """Wait for the entry to rest at the broker, fill *quantity* of it (all); returns the broker's id."""
-    await world.until(lambda: any(o.broker_order_id for o in of_role(world, OrderRole.ENTRY)))
-    (entry,) = of_role(world, OrderRole.ENTRY)
-    assert entry.broker_order_id is not None
-    world.broker.fill(entry.broker_order_id, quantity)
-    return entry.broker_order_id
-
-
-async def protected(world: World, *, units: int = 1) -> tuple[Order, Order]:
-    """Wait until stop and target rest at the broker; return the newest of both."""
-    await world.until(lambda: len(of_role(world, OrderRole.STOP, OrderStatus.TRIGGER_PENDING)) >= units)
-    await world.until(lambda: len(of_role(world, OrderRole.TARGET, OPEN)) >= units)
-    return of_role(world, OrderRole.STOP)[-1], of_role(world, OrderRole.TARGET)[-1]
 
 
 async def test_fill_places_stop_and_target_of_its_size(autojump_clock: Any) -> None:

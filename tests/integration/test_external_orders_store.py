@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from engine.domain.enums import OrderStatus
+from engine.domain.options import OrderRole
 from engine.domain.order import OrderEvent, OrderOrigin
 from engine.runtime.asyncio_bridge import run_aio
 from engine.store import history, lease
@@ -61,6 +62,16 @@ async def test_external_order_comes_back_as_it_was_and_is_no_order_of_ours(datab
     assert account["sent_today"] == 1
     user = await on_connection(database_url, lambda c: history.user(c, trader.user_id, day))
     assert user["orders_today"] == [(trader.account_id, ours.created_at)]
+
+
+async def test_exit_attached_to_an_entry_counts_in_no_rate(database_url, trader):
+    entry = trader.order(status=S.COMPLETE, broker_order_id="79", submitting_at=NOW)
+    stop = trader.order(
+        status=S.TRIGGER_PENDING, broker_order_id="80", submitting_at=NOW, role=OrderRole.STOP, parent_id=entry.id
+    )
+    await write(database_url, new_orders=[entry, stop])
+    user = await on_connection(database_url, lambda c: history.user(c, trader.user_id, NOW.date()))
+    assert user["orders_today"] == [(trader.account_id, entry.created_at)]
 
 
 async def test_every_attempt_cancel_and_change_of_the_day_counts_as_a_call(database_url, trader):

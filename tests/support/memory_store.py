@@ -192,7 +192,11 @@ class MemoryStore:
         return UserHistory(
             positions=[p for p, _ in self.positions.values()],
             live_orders=[o for o in mine if o.status in LIVE],
-            orders_today=[(o.account_id, o.created_at) for o in mine if o.trading_day == day and not o.is_external],
+            orders_today=[
+                (o.account_id, o.created_at)
+                for o in mine
+                if o.trading_day == day and not o.is_external and not o.is_attached
+            ],
             live_intents=[
                 (
                     i,

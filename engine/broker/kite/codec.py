@@ -38,6 +38,7 @@ _STATUS = {
     "VALIDATION PENDING": OrderStatus.SUBMITTED,
     "OPEN PENDING": OrderStatus.SUBMITTED,
     "AMO REQ RECEIVED": OrderStatus.SUBMITTED,
+    "OPEN": OrderStatus.OPEN,
     "TRIGGER PENDING": OrderStatus.TRIGGER_PENDING,
     "COMPLETE": OrderStatus.COMPLETE,
 }
@@ -48,8 +49,9 @@ def order_status(raw: str, filled_quantity: int, quantity: int) -> OrderStatus:
     """Translate Kite's status.
 
     Final are COMPLETE and whatever starts with CANCELLED or REJECTED; a string nobody knows is live
-    (Kite Connect v3 orders: "There may be other values as well"). A live order with a part filled is
-    PARTIALLY_FILLED.
+    (Kite Connect v3 orders: "There may be other values as well"). It says no more than that the broker has the
+    order, and so do the words of a change or a cancellation under way: of a stop they must not tell that it is
+    triggered. A live order with a part filled is PARTIALLY_FILLED.
     """
     word = raw.strip().upper()
     status = _STATUS.get(word)
@@ -58,7 +60,7 @@ def order_status(raw: str, filled_quantity: int, quantity: int) -> OrderStatus:
             return OrderStatus.CANCELLED
         if word.startswith("REJECTED"):
             return OrderStatus.REJECTED
-        status = OrderStatus.OPEN
+        status = OrderStatus.SUBMITTED
     if status.is_working and 0 < filled_quantity < quantity:
         return OrderStatus.PARTIALLY_FILLED
     return status

@@ -170,8 +170,8 @@ async def change_order(request: ApiRequest) -> OrderView:
     """Asks the broker to change an order that works there, and waits up to 2 s until its order book shows it.
 
     The broker takes 25 changes of one order; after them it is cancelled and what is left of it is placed anew,
-    and the answer is the new order, whose ``parentId`` is the old one. A change passes the same limits as an
-    order. The order may fill meanwhile: the state in the answer is what counts.
+    and the answer is the new order, whose ``parentId`` is the old one (of an attached exit: still its entry). A
+    change passes the same limits as an order. The order may fill meanwhile: the state in the answer is what counts.
     """
     services: Services = request.services
     order = (await _find(request)).order

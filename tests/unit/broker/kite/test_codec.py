@@ -86,7 +86,7 @@ def test_decode_orders_any_key_may_be_absent_or_null(key):
 
 def test_decode_orders_row_without_anything_is_a_live_order():
     (order,) = codec.decode_orders(wrapped([{}]))
-    assert (order.broker_order_id, order.status, order.raw_status) == ("", OrderStatus.OPEN, "")
+    assert (order.broker_order_id, order.status, order.raw_status) == ("", OrderStatus.SUBMITTED, "")
 
 
 @pytest.mark.parametrize(
@@ -99,20 +99,20 @@ def test_decode_orders_row_without_anything_is_a_live_order():
         ("OPEN", 0, OrderStatus.OPEN),
         ("OPEN", 4, OrderStatus.PARTIALLY_FILLED),
         ("OPEN", 10, OrderStatus.OPEN),
-        ("UPDATE", 0, OrderStatus.OPEN),
+        ("UPDATE", 0, OrderStatus.SUBMITTED),
         ("UPDATE", 3, OrderStatus.PARTIALLY_FILLED),
-        ("MODIFIED", 0, OrderStatus.OPEN),
-        ("MODIFY VALIDATION PENDING", 0, OrderStatus.OPEN),
+        ("MODIFIED", 0, OrderStatus.SUBMITTED),
+        ("MODIFY VALIDATION PENDING", 0, OrderStatus.SUBMITTED),
         ("MODIFY PENDING", 2, OrderStatus.PARTIALLY_FILLED),
-        ("CANCEL PENDING", 0, OrderStatus.OPEN),
+        ("CANCEL PENDING", 0, OrderStatus.SUBMITTED),
         ("TRIGGER PENDING", 0, OrderStatus.TRIGGER_PENDING),
         ("COMPLETE", 10, OrderStatus.COMPLETE),
         ("COMPLETE", 9, OrderStatus.COMPLETE),
         ("CANCELLED", 4, OrderStatus.CANCELLED),
         ("CANCELLED AMO", 0, OrderStatus.CANCELLED),
         ("REJECTED", 0, OrderStatus.REJECTED),
-        ("LAPSED", 0, OrderStatus.OPEN),
-        ("", 0, OrderStatus.OPEN),
+        ("LAPSED", 0, OrderStatus.SUBMITTED),
+        ("", 0, OrderStatus.SUBMITTED),
     ],
 )
 def test_order_status_of_each_word(raw, filled, status):
