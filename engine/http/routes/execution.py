@@ -226,6 +226,7 @@ class CancelAllView(ApiStruct, frozen=True, kw_only=True):
     permission=Permission.TRADE,
     summary="Cancel every open order",
     body=CancelAllBody,
+    body_required=False,
     response=CancelAllView,
     errors=(NotFoundError, UnavailableError),
     rate=RateClass.KILL_SWITCH,
@@ -238,7 +239,7 @@ async def cancel_all_orders(request: ApiRequest) -> CancelAllView:
     of each order what it is now.
     """
     services: Services = request.services
-    body: CancelAllBody = request.body
+    body: CancelAllBody = request.body or CancelAllBody()
     accounts = [
         account
         for account in services.directory.accounts.values()
