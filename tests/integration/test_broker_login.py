@@ -193,6 +193,10 @@ def test_link_leads_through_the_brokers_page_to_an_account_that_trades(desk: Des
     assert desk.trade()["status"] == "EXECUTED"
 
 
+def test_start_says_where_accounts_are_logged_in(desk: Desk) -> None:
+    assert f"accounts are logged in at {desk.engine.base_url}/console/login" in desk.engine.lines
+
+
 def test_browser_is_shown_a_page_that_runs_nothing(desk: Desk) -> None:
     answer = desk.come_back(desk.walk(desk.link()), Accept="text/html,application/xhtml+xml")
     assert answer.status_code == 200
