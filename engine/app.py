@@ -220,6 +220,8 @@ class Engine:
         crashpoint("R6.edge_open")
         self._trading.ingest.open_intake()
         crashpoint("R6.intake_open")
+        if servers.exchange_url is not None:
+            self._announce(f"paper exchange, its orders and prices: {servers.exchange_url}/book")
         edge.tell(told)
 
     async def _add(self, name: str, specs: list[ChildSpec]) -> Supervisor:

@@ -408,7 +408,8 @@ class Trading:
         self.registrar.account_status_nowait(account_id, status, reason)
         if status is not AccountStatus.ACTIVE:
             where = f". Log in at {self.login_page}" if status is AccountStatus.LOGIN_REQUIRED else ""
-            self.alert(f"account:{account_id}", f"account {account.label} is {status}: {reason}{where}")
+            said = str(reason).rstrip(".") if where else reason
+            self.alert(f"account:{account_id}", f"account {account.label} is {status}: {said}{where}")
 
     def specs(self) -> list[ChildSpec]:
         """Return the children of the supervisor ``trading``."""

@@ -146,6 +146,8 @@ class Edge:
             self._announce(f"sheets source: X-API-Key {told.api_key}  secret {told.source_secret}  (shown only now)")
             self._announce("a first signal, good for five minutes:")
             self._announce(first_run.curl_line(self._http.base_url, told, self._clock))
+        if self._config.broker.mode == "kite":
+            self._announce(f"accounts are logged in at {self._trading.login_page}")
         self._announce(f"engine ready {self._http.base_url}")
 
     def _base_url(self) -> str:

@@ -143,7 +143,8 @@ class ReadinessCheck:
     def _instruments(self, now: datetime) -> Finding:
         loaded, wanted = self._master.loaded_for, dump_day(now)
         if loaded is None:
-            return Finding(check="instruments", ok=False, detail="none have been read from the broker yet")
+            text = "none have been read yet: that needs an account that is logged in"
+            return Finding(check="instruments", ok=False, detail=text)
         if loaded < wanted:
             return Finding(check="instruments", ok=False, detail=f"those of {loaded} are loaded, not those of {wanted}")
         return Finding(check="instruments", ok=True, detail=f"{len(self._master.book)} of {loaded}")

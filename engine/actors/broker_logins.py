@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from engine.actors.registrar import Registrar
-from engine.broker.base import BrokerAuthError
+from engine.broker.base import BrokerAuthError, BrokerLoginRefused
 from engine.broker.kite.origin import Origin
 from engine.broker.kite.reads import KiteReads
 from engine.broker.kite.session import KiteSession, end_session, exchange_token
@@ -120,7 +120,7 @@ class BrokerLogins:
             if known is not None and session.user_id != known:
                 await end_session(reads, api_key=account.api_key, access_token=session.access_token)
                 raise _wrong_user(session.user_id, known)
-        except BrokerAuthError as error:
+        except (BrokerAuthError, BrokerLoginRefused) as error:
             raise _refused(error) from None
         finally:
             with trio.move_on_after(1, shield=True):
@@ -167,9 +167,12 @@ def _wrong_user(found: str, known: str) -> ForbiddenError:
     return ForbiddenError(text, code="WRONG_BROKER_USER")
 
 
-def _refused(error: BrokerAuthError) -> EngineError:
-    if error.code is RefusalCode.NOT_ENABLED:
+def _refused(error: BrokerAuthError | BrokerLoginRefused) -> EngineError:
+    if isinstance(error, BrokerAuthError) and error.code is RefusalCode.NOT_ENABLED:
         text = "this Zerodha user is not enabled for the app: enable it on the Kite developer console, then log in"
         return ForbiddenError(text, code="USER_NOT_ENABLED")
-    mend = "is refused by the broker; log in there again"
+    mend = (
+        f"is refused by the broker ({error}); it is good once and for some minutes: log in there again, "
+        "and see that the account's API key and secret are the app's"
+    )
     return ValidationError(f"invalid: requestToken: {mend}", details={"fields": {"requestToken": mend}})

@@ -13,6 +13,7 @@ import msgspec
 from engine.clock import IST
 from engine.domain.attached import check_exits
 from engine.domain.calendar import Calendar, is_open
+from engine.domain.contracts import HINT, is_like_contract
 from engine.domain.denial import Denial
 from engine.domain.directory import Account, Directory, Strategy, Target
 from engine.domain.enums import AccountStatus, OrderType, Variety
@@ -171,7 +172,8 @@ def _against(
             Denial(code="ALLOWED_SYMBOLS", text=f"{signal.symbol} is not among the symbols of {strategy.name}")
         )
     if instrument is None:
-        text = f"{signal.exchange}:{signal.symbol} is not in the instrument master; check symbol and exchange"
+        mend = HINT if is_like_contract(signal.symbol) else "check symbol and exchange"
+        text = f"{signal.exchange}:{signal.symbol} is not in the instrument master; {mend}"
         if not len(instruments):
             text = "the instrument master has not been loaded yet; try again in a moment"
         found.append(Denial(code="UNKNOWN_SYMBOL" if len(instruments) else "INSTRUMENTS_NOT_LOADED", text=text))

@@ -69,6 +69,10 @@ class BrokerAuthError(BrokerUnavailable):
         self.code = code
 
 
+class BrokerLoginRefused(BrokerUnavailable):
+    """The broker did not take what a login brought: its token, or the keys of the app."""
+
+
 class BrokerNotPermitted(BrokerUnavailable):
     """The session lives, but the app may not make this read: its plan lacks it. Nothing else is affected."""
 

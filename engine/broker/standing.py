@@ -17,12 +17,17 @@ _MENDS = {
     RefusalCode.TWO_FA: "finish the two-factor login at Zerodha, then log in again",
     RefusalCode.USER: "settle it with Zerodha, then log in again",
 }
+# Found without asking the broker: there is nothing of its own to quote.
+_OUR_OWN = (RefusalCode.NO_LOGIN, RefusalCode.LOGIN_EXPIRED)
+_UNBLOCK = "unblock the account (POST /api/v1/accounts/ID/unblock, the console page, or a new login)"
 _CONSOLE = "the Kite developer console (developers.kite.trade)"
 
 
 def login_reason(code: RefusalCode, message: str) -> str:
     """Return the ``statusReason`` of an account that needs a login; *code* that is no login's counts as dead."""
     code = code if code in LOGIN_CODES else RefusalCode.TOKEN_DEAD
+    if code in _OUR_OWN:
+        return f"{AUTH_BLOCKED}: {code}: {_MENDS[code]}"
     return f"{AUTH_BLOCKED}: {code}: {_MENDS[code]}" + (f". The broker said: {message}" if message else "")
 
 
@@ -33,16 +38,17 @@ def blocked_reason(refused: Refused) -> str:
 
 def _blocked_mend(refused: Refused) -> str:
     if refused.code is RefusalCode.PERMISSION:
-        return f"the app may not place orders: look at its plan and permissions on {_CONSOLE}, then unblock the account"
+        return f"the app may not place orders: look at its plan and permissions on {_CONSOLE}, then {_UNBLOCK}"
     if refused.code is RefusalCode.USER:
-        return "the broker takes no orders of this user: settle it with Zerodha, then unblock the account"
+        return f"the broker takes no orders of this user: settle it with Zerodha, then {_UNBLOCK}"
     address = address_in(refused.message)
     if address is None:
         return (
-            f"no address may place orders for this app: add the engine's under allowed IPs on {_CONSOLE}, then unblock"
+            f"no address may place orders for this app: add the engine's under allowed IPs on {_CONSOLE}, "
+            f"then {_UNBLOCK}"
         )
     kind = " (an IPv6 address: have the engine use IPv4, or register this one)" if ":" in address else ""
     return (
         f"orders come from {address}{kind}, which this app does not allow: add it under allowed IPs on {_CONSOLE}, "
-        "which can be changed once a week, then unblock the account"
+        f"which can be changed once a week, then {_UNBLOCK}"
     )

@@ -12,6 +12,7 @@ from engine.clock import Clock
 from engine.config import Config
 from engine.domain.broker_session import is_trusted
 from engine.domain.directory import Account, Directory
+from engine.domain.enums import AccountStatus
 from engine.errors import BrokerUnavailable, EngineError
 from engine.security.envelope import KeyRing
 from engine.security.keys import load_or_create
@@ -41,19 +42,23 @@ async def broker_tokens(settings: Config, folder: Path, database: Database, cloc
     if not accounts:
         return "no kite account"
     faults: list[str] = []
+    needs_login = False
     limiter = trio.CapacityLimiter(_AT_ONCE)
 
     async def look(account: Account) -> None:
+        nonlocal needs_login
         async with limiter:
             fault = await _fault(account, settings, clock)
         if fault is not None:
+            needs_login = needs_login or not fault.startswith(AccountStatus.ORDERS_BLOCKED)
             faults.append(f"{account.label}: {fault}")
 
     async with trio.open_nursery() as nursery:
         for account in accounts:
             nursery.start_soon(look, account)
     if faults:
-        raise EngineError(f"{'; '.join(sorted(faults))} (`engine login ACCOUNT` prints where to log in)")
+        mend = " (`engine login ACCOUNT` prints where to log in)" if needs_login else ""
+        raise EngineError("; ".join(sorted(faults)) + mend)
     return f"{len(accounts)} kite account{'s are' if len(accounts) > 1 else ' is'} logged in"
 
 

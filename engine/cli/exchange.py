@@ -12,10 +12,11 @@ import typer
 
 from engine.cli.run import announce
 from engine.clock import IST
-from engine.exchange.config import Behaviour, ExchangeConfig, ExchangeError, Limits
+from engine.exchange.config import DEFAULT_REDIRECT, Behaviour, ExchangeConfig, ExchangeError, Limits
 from engine.exchange.faults import read_rule
 from engine.exchange.push_faults import read_push_rule
-from engine.exchange.standalone import read_user, serve_standalone
+from engine.exchange.standalone import read_redirect, read_user, serve_standalone
+from engine.exchange.written import mended
 
 
 class Reject(StrEnum):
@@ -85,6 +86,12 @@ def exchange(
         list[str] | None,
         typer.Option("--static-ip", metavar="ADDR", help="Take order writes from this address only; repeatable."),
     ] = None,
+    redirect_url: Annotated[
+        str,
+        typer.Option(
+            "--redirect-url", metavar="URL", help="Where /connect/login sends the browser: the engine's callback."
+        ),
+    ] = DEFAULT_REDIRECT,
     postback_url: Annotated[
         str | None,
         typer.Option("--postback-url", metavar="URL", help="POST each order update there; this machine only."),
@@ -98,6 +105,9 @@ def exchange(
     ] = None,
 ) -> None:
     """Run the exchange until Ctrl-C or SIGTERM; prints its API key and secret, then its address.
+
+    Keys come in pairs: those of PAPER1 first, then those of each --user. A browser on this machine sees accounts,
+    orders and trades at /book. A second start with the same --record goes on with the same keys and orders.
 
     A fault RULE is name=value,name=value with: on (any, write, place, modify, cancel, read, orders,
     trades, positions, quotes, other_read); takes (now, never, late) and late_s, whether and when the request has its
@@ -134,6 +144,7 @@ def exchange(
     push_rules = [read_push_rule(text) for text in ws_fault or ()]
     users = {name: money or Decimal(capital) for name, money in map(read_user, user or ())}
     scenario = _behaviour(behaviour)
+    redirect = read_redirect(redirect_url)
     begin = _instant(start_at) if start_at is not None else None
 
     async def work() -> None:
@@ -159,6 +170,7 @@ def exchange(
             faults=rules,
             push_faults=push_rules,
             users=users,
+            redirect_url=redirect,
             replay_path=replay,
             speed=speed,
             start_at=begin,
@@ -178,5 +190,7 @@ def _instant(text: str) -> datetime:
 def _behaviour(text: str) -> Behaviour:
     try:
         return msgspec.json.decode(text, type=Behaviour)
+    except msgspec.ValidationError as exc:
+        raise ExchangeError(f"--behaviour {text!r}: {mended(exc, Behaviour)}") from exc
     except msgspec.DecodeError as exc:
         raise ExchangeError(f'--behaviour {text!r}: {exc}; write for example {{"positions_lag_s": 2}}') from exc

@@ -4,7 +4,7 @@ import os
 import secrets
 from pathlib import Path
 
-from engine.cli.places import say
+from engine.cli.places import data_dir_of, say
 from engine.errors import StartupError
 
 _TEXT = """\
@@ -25,23 +25,32 @@ url = "embedded"    # or redis://host:6379/0, unix:///path/to.sock
 mode = "paper"      # or kite
 
 [security]
-master_key = "file:keys/master.key"
-jwt_secret = "file:keys/jwt.key"
+master_key = "file:{keys}/master.key"
+jwt_secret = "file:{keys}/jwt.key"
 """
+_NAMES = ("master.key", "jwt.key")
 
 
 def init() -> None:
-    """Write ./engine.toml and fresh key files, readable by you alone."""
+    """Write ./engine.toml and fresh key files, readable by you alone; keys that ./.engine has already are kept."""
     config = Path("engine.toml")
-    keys = Path("keys")
-    taken = [path for path in (config, keys / "master.key", keys / "jwt.key") if path.exists()]
+    keys, kept = Path("keys"), data_dir_of(None) / "keys"
+    if config.exists():
+        raise StartupError(f"{config} is there already; move it away to make a fresh one")
+    if all((kept / name).exists() for name in _NAMES):
+        # what the data directory holds can be read with these alone
+        kept = kept.relative_to(Path.cwd()) if kept.is_relative_to(Path.cwd()) else kept
+        _write(config, _TEXT.format(keys=kept))
+        say(f"wrote engine.toml (mode 0600) with the keys that are there, in {kept}; keep a copy of them apart")
+        return
+    taken = [keys / name for name in _NAMES if (keys / name).exists()]
     if taken:
         raise StartupError(f"{taken[0]} is there already; move it away to make a fresh one")
     keys.mkdir(mode=0o700, exist_ok=True)
     keys.chmod(0o700)
-    for name in ("master.key", "jwt.key"):
+    for name in _NAMES:
         _write(keys / name, secrets.token_urlsafe(32) + "\n")
-    _write(config, _TEXT)
+    _write(config, _TEXT.format(keys=keys))
     say("wrote engine.toml, keys/master.key and keys/jwt.key (mode 0600); keep a copy of keys/ apart from the data")
 
 

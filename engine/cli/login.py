@@ -1,6 +1,7 @@
 """``engine login``: the link to the broker's login page, and the end of a login without a public address."""
 
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from engine.actors.control import call
 from engine.cli.places import DataDirOption, JsonOption, data_dir_of, say, say_json
+from engine.clock import IST
 from engine.errors import EngineError
 
 # Longer than the engine waits for the broker.
@@ -41,10 +43,14 @@ def login(
     elif request_token:
         say(f"account {told['account']} is {told['status']}, Zerodha user {told['brokerUserId']}")
     else:
-        say(f"log account {told['account']} in, once and before {told['expiresAt']}:")
+        say(f"log account {told['account']} in with this address, once and before {_clock_time(told['expiresAt'])}:")
         say(str(told["url"]))
         say(f"the app's redirect URL on the Kite developer console must be {told['callbackUrl']}")
         say("where the browser cannot reach that: engine login --request-token 'ADDRESS IT WAS SENT TO'")
+
+
+def _clock_time(stamp: str) -> str:
+    return f"{datetime.fromisoformat(stamp).astimezone(IST):%H:%M:%S} IST"
 
 
 def _ask(folder: Path, request: dict[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,9 @@ SPOTS: Mapping[tuple[Exchange, str], str] = {
 }
 """Where the price of an index is found, by the exchange of its contracts and their name there."""
 
+HINT = "a contract in words is written as NIFTY FUT, NIFTY ATM CE, NIFTY OTM2 PE MONTHLY or NIFTY 02DEC26 24500 CE"
+"""What to answer to words that mean a contract and are in no order that is known."""
+
 _CASH_OF = {Exchange.NFO: Exchange.NSE, Exchange.BFO: Exchange.BSE}
 # Currency contracts end at 12:30 on their last day (NSE, contract specifications); all others at the close.
 _LAST_DAY_ENDS = {Exchange.CDS: time(12, 30), Exchange.BCD: time(12, 30)}
@@ -110,6 +113,12 @@ def parse_contract(text: str) -> Contract | None:
         return None
     made = Contract(underlying=" ".join(words), kind=kind, expiry=expiry, period=period)
     return made if level is None else _at(made, level)
+
+
+def is_like_contract(text: str) -> bool:
+    """Whether *text* (upper case) has a word of contracts, so that whoever wrote it may have meant one."""
+    words = text.split(" ")
+    return len(words) > 1 and not _KEYWORDS.isdisjoint(words)
 
 
 def _at(contract: Contract, level: re.Match[str]) -> Contract:
@@ -208,7 +217,7 @@ def _expiry(
 ) -> date | Denial:
     name = f"{contract.underlying} {contract.kind}"
     if exchange not in EXCHANGES:
-        text = f"{name} is a contract, and {exchange} has none; write {', '.join(EXCHANGES)}"
+        text = f"{name} is a contract, and {exchange} has none; give as exchange {', '.join(EXCHANGES)}"
         return Denial(code="NO_SUCH_CONTRACT", text=text)
     running = [
         day

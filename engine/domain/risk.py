@@ -205,7 +205,10 @@ def _exposure(
             yield _over("MAX_OPEN_POSITIONS", count, limits.max_open_positions)
     unknown = capital is None or capital <= 0
     if unknown and (limits.max_position_pct is not None or limits.max_daily_loss_pct is not None):
-        yield Denial(code="CAPITAL_UNKNOWN", text="a limit in percent needs the account's capital; set it")
+        yield Denial(
+            code="CAPITAL_UNKNOWN",
+            text="a limit in percent needs the account's capital; set its field capital",
+        )
     price = request.reference_price
     if limits.max_position_pct is not None and capital is not None and capital > 0 and price:
         notional = state.exposure_after(request, scope) * price * request.multiplier

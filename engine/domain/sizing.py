@@ -46,7 +46,10 @@ def size(
             wanted = int(value) * Decimal(lot_size)
         case SizingMode.CAPITAL_PCT:
             if capital is None or capital <= 0:
-                return Denial(code="CAPITAL_UNKNOWN", text="sizing by capital needs the account's capital; set it")
+                return Denial(
+                    code="CAPITAL_UNKNOWN",
+                    text="sizing by capital needs the account's capital; set its field capital",
+                )
             if price is None or price <= 0:
                 return Denial(code="PRICE_UNAVAILABLE", text="sizing by capital needs a price, and none is known")
             wanted = percent_of(capital, value) / (price * multiplier)

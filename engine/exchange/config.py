@@ -9,6 +9,9 @@ import msgspec
 
 from engine.errors import EngineError
 
+DEFAULT_REDIRECT = "http://127.0.0.1/callback"
+"""Where a login is sent unless the account says otherwise."""
+
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Interval = Annotated[float, msgspec.Meta(gt=0)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]

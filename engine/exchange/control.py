@@ -12,7 +12,7 @@ import msgspec
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from engine.exchange.config import Behaviour, ExchangeError, Limits
+from engine.exchange.config import DEFAULT_REDIRECT, Behaviour, ExchangeError, Limits
 from engine.exchange.errors import bad_input
 from engine.exchange.fault_gate import FaultGate
 from engine.exchange.faults import FaultRule
@@ -25,7 +25,6 @@ from engine.exchange.ticker import Ticker
 from engine.exchange.web import Gateway, success
 
 T = TypeVar("T", bound=msgspec.Struct)
-DEFAULT_REDIRECT = "http://127.0.0.1/callback"
 
 
 class SetPrice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

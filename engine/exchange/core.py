@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from engine.clock import trading_day
 from engine.exchange import errors, portfolio_rows, rows
 from engine.exchange.calculators import Calculators
-from engine.exchange.config import Behaviour, ExchangeConfig, ExchangeError
+from engine.exchange.config import DEFAULT_REDIRECT, Behaviour, ExchangeConfig, ExchangeError
 from engine.exchange.desk import OrderDesk
 from engine.exchange.events import AccountOpened, Event, OrderRequested, SessionClosed, SessionOpened
 from engine.exchange.gtt_desk import GttDesk
@@ -96,7 +96,7 @@ class Exchange:
         api_secret: str,
         user_id: str,
         capital: Decimal,
-        redirect_url: str = "http://127.0.0.1/callback",
+        redirect_url: str = DEFAULT_REDIRECT,
         *,
         now: datetime,
     ) -> None:

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from engine.exchange.config import ExchangeError
+from engine.exchange.written import read_pairs
 
 On = Literal[
     "any", "write", "place", "modify", "cancel", "read", "orders", "trades", "positions", "quotes", "other_read"
@@ -169,13 +170,6 @@ def _check(rule: FaultRule) -> None:
 
 def read_rule(text: str) -> FaultRule:
     """Return the rule that ``name=value,name=value`` describes. Raises ExchangeError naming what is wrong."""
-    pairs = [part.partition("=") for part in text.split(",") if part]
-    unclear = [name for name, equals, _ in pairs if not equals]
-    if unclear:
-        raise ExchangeError(f"the fault {text!r}: {unclear[0]!r} has no value; write name=value,name=value")
-    try:
-        rule = msgspec.convert({name.strip(): value.strip() for name, _, value in pairs}, FaultRule, strict=False)
-    except msgspec.ValidationError as exc:
-        raise ExchangeError(f"the fault {text!r}: {exc}") from exc
+    rule = read_pairs(text, FaultRule, "fault")
     _check(rule)
     return rule

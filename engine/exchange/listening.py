@@ -20,6 +20,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import repr_socket_addr, wrap_app
 
+from engine.exchange.config import ExchangeError
 from engine.exchange.fast_lane import FastLane
 from engine.exchange.lean_http import PARTIAL, Request, read_request
 
@@ -163,8 +164,8 @@ async def serve(
     """Serve *app* behind *lane* on ``config.bind`` until *shutdown_trigger* returns; reports the URLs it listens on.
 
     As ``hypercorn.trio.serve``: requests at hand have ``config.graceful_timeout`` to finish. Requests with a
-    body over *most_body_bytes* are left to *app*. Raises an exception group with an OSError when the address
-    cannot be had.
+    body over *most_body_bytes* are left to *app*. Raises an exception group with an ExchangeError when the
+    address cannot be had.
     """
     wrapped = wrap_app(app, config.wsgi_max_body_size, "asgi")
     lifespan = Lifespan(wrapped, config, {})
@@ -197,7 +198,12 @@ async def serve(
 
 
 def _listen(config: Config) -> list[trio.SocketListener]:
-    sockets = config.create_sockets().insecure_sockets
-    for sock in sockets:
-        sock.listen(config.backlog)
+    try:
+        sockets = config.create_sockets().insecure_sockets
+        for sock in sockets:
+            sock.listen(config.backlog)
+    except OSError as exc:
+        where, reason = ", ".join(config.bind), exc.strerror or exc
+        mend = "take another port (0: a free one) and an address of this machine"
+        raise ExchangeError(f"cannot listen on {where}: {reason}; {mend}") from exc
     return [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]

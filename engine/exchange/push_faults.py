@@ -12,7 +12,7 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 
-from engine.exchange.config import ExchangeError
+from engine.exchange.written import read_pairs
 
 OfUpdate = Literal["duplicate", "missing", "reorder"]
 OfConnection = Literal["silent", "no_heartbeat", "logout", "drop"]
@@ -88,11 +88,4 @@ class PushFaults:
 
 def read_push_rule(text: str) -> PushRule:
     """Return the rule that ``fault=name,name=value`` describes. Raises ExchangeError naming what is wrong."""
-    pairs = [part.partition("=") for part in text.split(",") if part]
-    unclear = [name for name, equals, _ in pairs if not equals]
-    if unclear:
-        raise ExchangeError(f"the ticker fault {text!r}: {unclear[0]!r} has no value; write name=value,name=value")
-    try:
-        return msgspec.convert({name.strip(): value.strip() for name, _, value in pairs}, PushRule, strict=False)
-    except msgspec.ValidationError as exc:
-        raise ExchangeError(f"the ticker fault {text!r}: {exc}") from exc
+    return read_pairs(text, PushRule, "ticker fault")

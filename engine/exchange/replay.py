@@ -90,9 +90,13 @@ def read_replay(path: Path) -> Replay:
 def _read(path: Path, line: int, row: dict[str, str | None]) -> Print:
     try:
         at = datetime.fromisoformat(row["time"] or "")
-        price, volume = Decimal(row["price"] or ""), int(row["volume"]) if row.get("volume") else None  # type: ignore[arg-type]
-    except (ValueError, InvalidOperation) as exc:
+        volume = int(row["volume"]) if row.get("volume") else None  # type: ignore[arg-type]
+    except ValueError as exc:
         raise ExchangeError(f"{path}, line {line}: {exc}; write time,EXCHANGE:SYMBOL,price[,volume]") from exc
+    try:
+        price = Decimal(row["price"] or "")
+    except InvalidOperation:
+        raise ExchangeError(f"{path}, line {line}: `price` {row['price']!r} is no number; write rupees") from None
     if not price.is_finite() or price <= 0:
         raise ExchangeError(f"{path}, line {line}: `price` {price} is not above 0")
     if ":" not in (row["instrument"] or ""):

@@ -14,7 +14,7 @@ import trio
 from hypercorn.config import Config
 
 from engine.clock import Clock
-from engine.exchange.config import ExchangeConfig, ExchangeError
+from engine.exchange.config import DEFAULT_REDIRECT, ExchangeConfig, ExchangeError
 from engine.exchange.control import add_control_routes, build_control_app
 from engine.exchange.core import Exchange
 from engine.exchange.fast_lane import FastLane
@@ -74,7 +74,7 @@ class ExchangeServer:
         api_secret: str,
         user_id: str,
         capital: Decimal,
-        redirect_url: str = "http://127.0.0.1/callback",
+        redirect_url: str = DEFAULT_REDIRECT,
     ) -> None:
         """Add an account (capital in rupees) before or during `run`; adding the same again changes nothing.
 
@@ -103,8 +103,8 @@ class ExchangeServer:
     ) -> None:
         """Serve until cancelled or `stop`; reports the base URL once it listens (port 0: a free one).
 
-        Raises ExchangeError when the record cannot be used; an exception group with an OSError when the
-        port or the disk fails.
+        Raises ExchangeError when the record cannot be used; an exception group with an ExchangeError when the
+        port cannot be had, with an OSError when the disk fails.
         """
         if self._config.record_path is not None or self._exchange is None:
             exchange = Exchange(self._config, replay=self._replay)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import trio
 
 from engine.clock import Clock, SystemClock
-from engine.exchange.config import ExchangeConfig, ExchangeError
+from engine.exchange.config import DEFAULT_REDIRECT, ExchangeConfig, ExchangeError
 from engine.exchange.events import AccountOpened, Event
 from engine.exchange.faults import FaultRule
 from engine.exchange.paced_clock import PacedClock
@@ -34,6 +35,7 @@ async def serve_standalone(
     faults: Sequence[FaultRule] = (),
     push_faults: Sequence[PushRule] = (),
     users: Mapping[str, Decimal] | None = None,
+    redirect_url: str = DEFAULT_REDIRECT,
     replay_path: Path | None = None,
     speed: float = 1.0,
     start_at: datetime | None = None,
@@ -43,7 +45,8 @@ async def serve_standalone(
     Announces the lines ``api_key K``, ``api_secret S`` (again for each of *users*, further accounts with their
     rupees), ``control ready http://127.0.0.1:PORT`` where the control routes have a port of their own, and, once it
     listens, ``exchange ready http://HOST:PORT``. The keys are kept in the record: a restart announces the same
-    ones. *config* gives the rest of the behaviour; its seed and record are replaced by *seed* and *record_path*.
+    ones. *redirect_url* is where a login sends the browser. *config* gives the rest of the behaviour; its seed and
+    record are replaced by *seed* and *record_path*.
 
     *replay_path* is a file of prices (`engine.exchange.replay`). Exchange time passes *speed* times as fast as the
     machine's, from *start_at* on, or else from the first row of the file; with neither, from now. A record
@@ -61,7 +64,7 @@ async def serve_standalone(
         async with trio.open_nursery() as nursery:
             for user_id, money in {USER_ID: capital, **(users or {})}.items():
                 api_key, api_secret = _keys(past, user_id)
-                server.add_account(api_key, api_secret, user_id, money)
+                server.add_account(api_key, api_secret, user_id, money, redirect_url)
                 announce(f"api_key {api_key}")
                 announce(f"api_secret {api_secret}")
 
@@ -86,6 +89,21 @@ def read_user(text: str) -> tuple[str, Decimal | None]:
     if not user_id.isalnum() or (colon and not (money.isascii() and money.isdigit() and int(money))):
         raise ExchangeError(f"the user {text!r} is not ID[:capital]; write for example AB1234:500000")
     return user_id, Decimal(money) if money else None
+
+
+def read_redirect(url: str) -> str:
+    """Return *url*, an address that a login can be sent to. Raises ExchangeError naming the mend."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and url.isprintable() and " " not in url
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ExchangeError(
+            f"--redirect-url {url!r} is no web address; write for example "
+            "http://127.0.0.1:8080/api/v1/accounts/callback"
+        )
+    return url
 
 
 def _clock(speed: float, start_at: datetime | None, past: Sequence[Event]) -> Clock:

@@ -15,13 +15,27 @@ CONTENT_SECURITY_POLICY = (
 _RESULT_POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 STYLE = """\
-:root { color-scheme: light dark; --line: #8884; --quiet: #888; --bad: #c22; --good: #283; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem; }
-label { display: block; margin: .6rem 0; }
-input { font: inherit; display: block; width: 100%; max-width: 22rem; padding: .3rem .5rem; }
-button { font: inherit; padding: .3rem .8rem; cursor: pointer; }
-table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
-th, td { text-align: left; vertical-align: top; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid var(--line); }
+:root { color-scheme: light dark; --line: #8884; --ground: #f4f6f8; --sheet: #fff; --ink: #1c2430; --quiet: #687586;
+  --bad: #b3261e; --good: #1b7f3b; --act: #1f5fbf; --on-act: #fff; }
+@media (prefers-color-scheme: dark) { :root { --ground: #14181d; --sheet: #1c222a; --ink: #dfe5ec; --quiet: #93a0b0;
+  --bad: #ff8a80; --good: #6fd08c; --act: #7fb0ff; --on-act: #10151b; } }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2.5rem auto; padding: 0 1rem;
+  color: var(--ink); background: var(--ground); }
+h1 { font-size: 1.5rem; margin: 0 0 1rem; }
+form, table, .sheet { background: var(--sheet); border: 1px solid var(--line); border-radius: .5rem; }
+form > p, .sheet > p:first-child { margin-top: 0; }
+form, .sheet { max-width: 24rem; padding: 1.2rem 1.4rem; }
+label { display: block; margin: .8rem 0; }
+input { font: inherit; color: inherit; background: var(--ground); display: block; box-sizing: border-box; width: 100%;
+  margin-top: .2rem; padding: .4rem .6rem; border: 1px solid var(--line); border-radius: .3rem; }
+button { font: inherit; padding: .35rem .9rem; margin: 0 .5rem .3rem 0; cursor: pointer; white-space: nowrap;
+  border: 0; border-radius: .3rem; color: var(--on-act); background: var(--act); }
+button:focus-visible, input:focus-visible { outline: 2px solid var(--act); outline-offset: 2px; }
+a { color: var(--act); }
+table { border-collapse: separate; border-spacing: 0; width: 100%; margin: 1rem 0; }
+th, td { text-align: left; vertical-align: top; padding: .7rem 1rem; }
+tr + tr td, thead + tbody td { border-top: 1px solid var(--line); }
+td p { margin: .2rem 0 0; font-size: .9rem; overflow-wrap: anywhere; }
 .quiet { color: var(--quiet); }
 .bad { color: var(--bad); }
 .good { color: var(--good); }
@@ -51,6 +65,7 @@ SCRIPT = """\
 const base = "/api/v1";
 let token = null;
 let timer = null;
+let awaited = null;
 const message = document.getElementById("message");
 const table = document.getElementById("accounts");
 const form = document.getElementById("sign-in");
@@ -100,16 +115,39 @@ function row(account) {
   const name = document.createElement("td");
   name.textContent = account.label + (account.brokerUserId ? " (" + account.brokerUserId + ")" : "");
   const state = document.createElement("td");
-  state.textContent = account.status + (account.statusReason ? ": " + account.statusReason : "");
-  state.className = account.status === "ACTIVE" ? "good" : "bad";
+  const word = document.createElement("strong");
+  word.textContent = account.status;
+  word.className = account.status === "ACTIVE" ? "good" : "bad";
+  state.append(word);
+  if (account.statusReason) {
+    const reason = document.createElement("p");
+    reason.textContent = account.statusReason;
+    state.append(reason);
+  }
   const action = document.createElement("td");
-  const button = document.createElement("button");
-  button.type = "button";
-  button.textContent = "Log in to Zerodha";
-  button.addEventListener("click", () => logIn(account));
-  action.append(button);
+  action.append(button("Log in to Zerodha", () => logIn(account)));
+  if (account.status === "ORDERS_BLOCKED") action.append(button("Unblock", () => unblock(account)));
   line.append(name, state, action);
   return line;
+}
+
+function button(text, act) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.textContent = text;
+  made.addEventListener("click", act);
+  return made;
+}
+
+async function unblock(account) {
+  try {
+    await call("POST", "/accounts/" + encodeURIComponent(account.id) + "/unblock");
+    say(account.label + " may order again; the next order shows whether the broker agrees.", "good");
+    await show();
+  } catch (error) {
+    if (error.status === 401) signedOut("Signed out: sign in again.");
+    else say(error.message, "bad");
+  }
 }
 
 async function show() {
@@ -117,6 +155,11 @@ async function show() {
     const accounts = await allAccounts();
     table.tBodies[0].replaceChildren(...accounts.map(row));
     table.hidden = accounts.length === 0;
+    const came = awaited && accounts.find((a) => a.id === awaited.id && a.loggedInAt !== awaited.loggedInAt);
+    if (came) {
+      awaited = null;
+      say(came.label + " is logged in.", "good");
+    }
     if (accounts.length === 0) say("There is no kite account yet; add one with POST /api/v1/accounts.");
   } catch (error) {
     if (error.status === 401) signedOut("Signed out: sign in again.");
@@ -132,6 +175,7 @@ async function logIn(account) {
     if (tab) {
       tab.opener = null;
       tab.location.replace(link.url);
+      awaited = account;
       say("Finish the login of " + account.label + " in the other tab; this page follows.");
     } else {
       window.location.assign(link.url);
@@ -153,7 +197,7 @@ form.addEventListener("submit", async (event) => {
     form.hidden = true;
     say("Signed in.", "good");
     await show();
-    timer = setInterval(show, 5000);
+    timer = setInterval(show, 2000);
   } catch (error) {
     say(error.message, "bad");
   }
@@ -173,7 +217,7 @@ def result_page(*, title: str, text: str, is_good: bool, status: int) -> Raw:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<link rel="stylesheet" href="/console/login.css"></head><body>'
-        f'<h1>{escape(title)}</h1><p class="{kind}">{escape(text)}</p>'
-        '<p><a href="/console/login">All accounts</a></p></body></html>'
+        f'<h1>{escape(title)}</h1><div class="sheet"><p class="{kind}">{escape(text)}</p>'
+        '<p><a href="/console/login">All accounts</a></p></div></body></html>'
     )
     return Raw(body.encode(), "text/html; charset=utf-8", status, {"Content-Security-Policy": _RESULT_POLICY})

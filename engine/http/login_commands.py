@@ -66,6 +66,8 @@ def token_of(given: str) -> str:
     text = given.strip()
     if "request_token=" in text:
         text = parse_qs(urlsplit(text).query).get("request_token", [""])[0]
+    elif "://" in text:
+        raise EngineError("--request-token: that address holds none: the login was not finished, begin again")
     if not text or len(text) > 200 or not text.isascii() or not text.isprintable() or " " in text:
         raise EngineError("--request-token: give the request_token, or the whole address that the browser was sent to")
     return text

@@ -29,7 +29,10 @@ class SecretUnreadable(EngineError):
     """A stored secret does not open: its key is missing, or the record was changed or moved."""
 
     def __init__(self) -> None:
-        super().__init__("a stored secret cannot be read: its key is missing, or the record was changed or moved")
+        super().__init__(
+            "a stored secret cannot be read: its key is missing, or the record was changed or moved; put back the "
+            "keys that it was written with ([security] in engine.toml, or keys/ in the data directory)"
+        )
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from engine.domain.contracts import parse_contract
+from engine.domain.contracts import HINT, is_like_contract, parse_contract
 from engine.domain.enums import Exchange, OrderType, ProductType, TransactionType, Validity, Variety
 from engine.domain.options import ExitMode, OrderOptions
 from engine.domain.signal import Signal
@@ -150,9 +150,10 @@ def symbol(text: str, name: str) -> str:
     """Read a trading symbol, another name of one or a contract in words, in upper case."""
     found = text.strip(" ").upper() if text.isascii() else ""
     if not _SYMBOL.fullmatch(found) and not is_contract(found):
+        hint = f"; {HINT}" if is_like_contract(found) else ""
         raise Refused(
             RefusalCode.INVALID_VALUE,
-            f"{name} {_shown(text)} must be 1 to 40 letters, digits, spaces or & _ - .",
+            f"{name} {_shown(text)} must be 1 to 40 letters, digits, spaces or & _ - .{hint}",
             field=name,
         )
     return " ".join(found.split()) if is_contract(found) else found

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from engine.config import load
+from engine.security.keys import load_or_create
 from engine.store.migrate import latest_version
 from tests.support.servers import TestServers
 
@@ -123,6 +125,20 @@ def test_usage_error_exits_two(tmp_path: Path, words: list[str]) -> None:
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_init_keeps_the_keys_that_the_data_directory_was_written_with(tmp_path: Path) -> None:
+    before = load_or_create(master_key=None, jwt_secret=None, data_dir=tmp_path / ".engine")
+    done = subprocess.run(
+        [sys.executable, "-m", "engine", "init"], cwd=tmp_path, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "keys").exists()
+    security = load(tmp_path / "engine.toml", {}).security
+    used = load_or_create(
+        master_key=security.master_key, jwt_secret=security.jwt_secret, data_dir=tmp_path / "elsewhere"
+    )
+    assert (used.master, used.jwt) == (before.master, before.jwt)
 
 
 def test_init_writes_files_that_run_accepts_and_refuses_to_overwrite(tmp_path: Path) -> None:

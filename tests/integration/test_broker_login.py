@@ -193,6 +193,10 @@ def test_link_leads_through_the_brokers_page_to_an_account_that_trades(desk: Des
     assert desk.trade()["status"] == "EXECUTED"
 
 
+def test_start_says_where_accounts_are_logged_in(desk: Desk) -> None:
+    assert f"accounts are logged in at {desk.engine.base_url}/console/login" in desk.engine.lines
+
+
 def test_browser_is_shown_a_page_that_runs_nothing(desk: Desk) -> None:
     answer = desk.come_back(desk.walk(desk.link()), Accept="text/html,application/xhtml+xml")
     assert answer.status_code == 200
@@ -233,8 +237,20 @@ def test_request_token_that_the_broker_does_not_know_is_refused_without_being_sh
     answer = desk.come_back(query)
     assert answer.status_code == 422, answer.text
     assert "canary" not in answer.text
+    assert "Token is invalid or has expired." in answer.text
+    assert "secret" in answer.text
     desk.secrets.append("canary-of-a-request-token")
     assert desk.account["status"] == "ACTIVE"
+
+
+def test_key_that_is_of_no_app_is_named_and_not_called_an_outage(desk: Desk) -> None:
+    app = {"label": "typo", "broker": "kite", "apiKey": "nosuchapp", "apiSecret": "other", "capital": 1}
+    path = f"/accounts/{desk.post('/accounts', app)['id']}"
+    assert desk.engine.request("GET", f"{path}/readiness").json()["data"]["ready"] is False
+    answer = desk.engine.request("POST", f"{path}/session", json={"requestToken": "abc"})
+    assert answer.status_code == 422, answer.text
+    assert "Invalid `api_key`." in answer.json()["error"]["details"]["fields"]["requestToken"]
+    assert desk.engine.request("DELETE", path).status_code == 200
 
 
 def test_link_is_for_those_only_who_may_trade_the_account(desk: Desk) -> None:
@@ -357,6 +373,10 @@ def test_address_that_may_not_order_blocks_orders_names_it_and_leaves_reads(desk
     assert account["status"] == "ORDERS_BLOCKED"
     assert account["statusReason"].startswith("STATIC_IP: orders come from 203.0.113.9")
     assert "developer console" in account["statusReason"]
+    assert "/unblock" in account["statusReason"]
+    found = command(desk, "doctor")
+    assert "main: ORDERS_BLOCKED: STATIC_IP" in found.stdout
+    assert "engine login" not in found.stdout
     assert desk.engine.request("GET", f"/accounts/{desk.account_id}/margins").status_code == 200
     examined = desk.engine.get(f"/accounts/{desk.account_id}/readiness")
     checks = {check["check"]: check["ok"] for check in examined["checks"]}

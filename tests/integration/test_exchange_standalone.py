@@ -102,6 +102,21 @@ async def test_process_prints_its_keys_and_keeps_them_and_serves_more_users(tmp_
             assert (await control.get("/_control/stats")).json()["data"]["accounts"] == 3
 
 
+async def test_login_is_sent_where_the_app_is_registered() -> None:
+    callback = "http://127.0.0.1:8080/api/v1/accounts/callback"
+    async with exchange_process("--redirect-url", callback, "--user", "AB1234") as process:
+        async with httpx.AsyncClient(base_url=process.url) as browser:
+            for key in process.keys:
+                sent = await browser.get("/connect/login", params={"v": "3", "api_key": key})
+                assert sent.headers["location"].startswith(f"{callback}?request_token=")
+        with trio.fail_after(60):
+            words = [sys.executable, "-m", "engine", "exchange", "--port", process.url.rpartition(":")[2]]
+            second = await trio.run_process(words, check=False, capture_stderr=True, capture_stdout=True)
+        assert second.returncode == 1
+        assert b"cannot listen on 127.0.0.1:" in second.stderr
+        assert b"take another port" in second.stderr
+
+
 async def test_process_replays_prices_on_a_faster_clock(tmp_path: Path) -> None:
     file, record = tmp_path / "prices.csv", str(tmp_path / "record.jsonl")
     file.write_text(
@@ -132,8 +147,11 @@ async def test_process_replays_prices_on_a_faster_clock(tmp_path: Path) -> None:
         ({"user": ["A:x"]}, r"ID\[:capital\]"),
         ({"start_at": "soon"}, "--start-at"),
         ({"replay": Path("/nowhere.csv")}, r"/nowhere\.csv"),
-        ({"ws_fault": ["fault=loud"]}, "ticker fault"),
+        ({"ws_fault": ["fault=loud"]}, "ticker fault.*one of duplicate, missing.*refuse_429"),
         ({"behaviour": '{"latency": 1}'}, "--behaviour"),
+        ({"behaviour": '{"lag": 1}'}, "`lag` is not known; there are latency"),
+        ({"behaviour": '{"autoslice_answer": "v3"}'}, "one of v2, v1"),
+        ({"redirect_url": "localhost:8080"}, "http://127.0.0.1:8080/api/v1/accounts/callback"),
         ({"postback_url": "http://example.org/"}, "this machine"),
     ],
 )

@@ -48,6 +48,11 @@ def test_first_start_prints_one_curl_line_and_the_ready_line_last(tour: EnginePr
     assert tour.lines[-1] == f"engine ready {tour.base_url}"
 
 
+def test_start_says_where_the_paper_exchange_shows_its_book(tour: EngineProcess) -> None:
+    address = next(line for line in tour.lines if line.startswith("paper exchange")).split()[-1]
+    assert "No order here reaches a market" in httpx.get(address, timeout=10).text
+
+
 def test_first_start_given_a_password_does_not_print_it(tour: EngineProcess) -> None:
     assert not any("password" in line for line in tour.lines)
 

@@ -13,12 +13,14 @@ import msgspec
 import structlog
 import trio
 
+from engine.broker.base import BrokerAuthError, BrokerLoginRefused
 from engine.broker.kite import routes, rows
 from engine.broker.kite.codec import moment
 from engine.broker.kite.origin import Origin
-from engine.broker.kite.reads import KiteReads
+from engine.broker.kite.reads import KiteReads, checked
 from engine.errors import BrokerUnavailable, ConfigError
 
+_BAD_INPUT = 400
 _log = structlog.get_logger(__name__)
 
 
@@ -56,14 +58,24 @@ def checksum(api_key: str, request_token: str, api_secret: str) -> str:
 async def exchange_token(reads: KiteReads, *, api_key: str, api_secret: str, request_token: str) -> KiteSession:
     """Turn a one-time *request_token* into a session, which ends the one before.
 
-    Raises BrokerAuthError when the broker refuses, BrokerUnavailable when it cannot be reached.
+    Raises BrokerAuthError or BrokerLoginRefused when the broker refuses, BrokerUnavailable when it cannot be reached.
     """
     form = {
         "api_key": api_key,
         "request_token": request_token,
         "checksum": checksum(api_key, request_token, api_secret),
     }
-    body = await reads.post(routes.TOKEN, form, headers={"X-Kite-Version": routes.API_VERSION})
+    headers = {"X-Kite-Version": routes.API_VERSION}
+    status, _, body = await reads.request("POST", routes.TOKEN, headers=headers, form=form)
+    try:
+        body = checked(routes.TOKEN, status, body)
+    except BrokerAuthError as error:
+        raise BrokerAuthError(str(error).replace(request_token, "..."), error.code) from None
+    except BrokerUnavailable as error:
+        if status == _BAD_INPUT:
+            # an API key that is not known, for one: nothing that goes away by waiting
+            raise BrokerLoginRefused(str(error).replace(request_token, "...")) from None
+        raise
     try:
         answer = rows.SESSION.decode(body)
     except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError):

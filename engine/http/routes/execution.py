@@ -238,6 +238,7 @@ class CancelAllView(ApiStruct, frozen=True, kw_only=True):
     permission=Permission.TRADE,
     summary="Cancel every open order",
     body=CancelAllBody,
+    body_required=False,
     response=CancelAllView,
     errors=(NotFoundError, UnavailableError),
     rate=RateClass.KILL_SWITCH,
@@ -250,7 +251,7 @@ async def cancel_all_orders(request: ApiRequest) -> CancelAllView:
     Everything is ended at the same time; the answer comes within 15 s and says of each what it is now.
     """
     services: Services = request.services
-    body: CancelAllBody = request.body
+    body: CancelAllBody = request.body or CancelAllBody()
     accounts = [
         account
         for account in services.directory.accounts.values()

@@ -59,7 +59,8 @@ class ReadyKeeper:
 
 def _feeds(services: Services) -> FeedsView:
     state = services.extras["feeds"].state()
-    detail = "; ".join(state.reasons) or ("connected" if state.wanted else "no account needs one now")
+    well = "connected" if state.wanted == state.connected else "connecting; orders and prices are polled meanwhile"
+    detail = "; ".join(state.reasons) or (well if state.wanted else "no account needs one now")
     return FeedsView(wanted=state.wanted, connected=state.connected, detail=detail)
 
 
@@ -97,7 +98,7 @@ def _database_fault(services: Services, held: Lease | None) -> str | None:
 
 def _broker_fault(services: Services) -> str | None:
     if services.master.loaded_at is None:
-        return "no instruments have been read from the broker yet"
+        return "no instruments have been read yet: that needs an account that is logged in"
     accounts = services.directory.accounts.values()
     waiting = sum(account.status is not AccountStatus.ACTIVE for account in accounts)
     # anybody may ask: which ones they are is for their owners, in /accounts

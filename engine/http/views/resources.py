@@ -298,7 +298,12 @@ def symbols(given: Sequence[str] | None) -> frozenset[str] | None:
     found = frozenset(symbol.strip().upper() for symbol in given)
     bad = [symbol for symbol in found if not _SYMBOL.fullmatch(symbol)]
     if bad or len(found) > 5000:
-        raise invalid({"allowedSymbols": "must be at most 5000 symbols of 1 to 40 letters, digits, blanks or & _ - ."})
+        raise invalid(
+            {
+                "allowedSymbols": "must be at most 5000 symbols of 1 to 40 letters, digits, blanks or & _ - ., "
+                "such as INFY: without the exchange"
+            }
+        )
     return found
 
 

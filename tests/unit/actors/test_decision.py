@@ -132,6 +132,7 @@ def test_strategy_without_accounts_rejects():
 
 def test_unknown_symbol_rejects_and_an_empty_master_says_so():
     assert verdict(symbol="NOSUCH").reason.startswith("UNKNOWN_SYMBOL")
+    assert "NIFTY ATM CE" in verdict(symbol="NIFTY WEEKLY ATM PE").reason
     assert verdict(instruments=InstrumentBook()).reason.startswith("INSTRUMENTS_NOT_LOADED")
 
 

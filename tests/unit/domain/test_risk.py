@@ -119,7 +119,7 @@ def test_check_value_limit_without_price_denied(limits: dict[str, Any], price: s
 @pytest.mark.parametrize("limits", [{"max_daily_loss_pct": Decimal(1)}, {"max_position_pct": Decimal(50)}])
 def test_check_percentage_without_capital_denied(limits: dict[str, Any]) -> None:
     assert denied(a_request(), capital=None, **limits) == [
-        "CAPITAL_UNKNOWN: a limit in percent needs the account's capital; set it"
+        "CAPITAL_UNKNOWN: a limit in percent needs the account's capital; set its field capital"
     ]
 
 

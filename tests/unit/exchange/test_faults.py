@@ -77,7 +77,13 @@ def test_written_rule_is_read_with_its_numbers():
 
 
 @pytest.mark.parametrize(
-    ("text", "named"), [("drop", "drop"), ("answer=fly", "answer"), ("probability=2", "probability"), ("x=1", "x")]
+    ("text", "named"),
+    [
+        ("drop", "drop"),
+        ("answer=fly", "one of own, none, drop"),
+        ("probability=2", "probability"),
+        ("x=1", "`x` is not known; there are on, takes, answer"),
+    ],
 )
 def test_written_rule_with_a_mistake_is_refused_by_name(text, named):
     with pytest.raises(ExchangeError, match=named):

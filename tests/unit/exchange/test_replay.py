@@ -67,7 +67,7 @@ def test_replay_starts_at_its_first_row(prices: Path) -> None:
         ("time,price\n", "no column 'instrument'"),
         ("time,instrument,price\n", "no rows"),
         ("time,instrument,price\nsoon,NSE:INFY,1\n", "line 2"),
-        ("time,instrument,price\n2026-11-23 09:15:00,NSE:INFY,x\n", "line 2"),
+        ("time,instrument,price\n2026-11-23 09:15:00,NSE:INFY,x\n", "line 2: `price` 'x' is no number"),
         ("time,instrument,price\n2026-11-23 09:15:00,NSE:INFY,-1\n", "not above 0"),
         ("time,instrument,price\n2026-11-23 09:15:00,INFY,1\n", "EXCHANGE:SYMBOL"),
         ("time,instrument,price,volume\n2026-11-23 09:15:00,NSE:INFY,1,many\n", "line 2"),

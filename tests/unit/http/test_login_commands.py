@@ -43,7 +43,9 @@ def test_request_token_is_taken_alone_or_out_of_the_address(given) -> None:
     assert token_of(given) == "tok3n"
 
 
-@pytest.mark.parametrize("given", ["", " ", "a b", "https://x/cb?request_token=", "\u0661", "x" * 201])
+@pytest.mark.parametrize(
+    "given", ["", " ", "a b", "https://x/cb?request_token=", "https://x/cb?status=cancelled", "\u0661", "x" * 201]
+)
 def test_what_is_no_request_token_is_refused_without_being_quoted(given) -> None:
     with pytest.raises(EngineError) as caught:
         token_of(given)

@@ -342,6 +342,12 @@ def test_parse_symbol_may_be_an_alias_or_a_contract_in_words(written, read):
     assert signal(symbol=written).symbol == read
 
 
+def test_parse_contract_in_words_of_no_known_order_is_told_how_it_is_written():
+    told = refusal(symbol="NIFTY WEEKLY ATM+1 PE")
+    assert told.field == "symbol"
+    assert "NIFTY OTM2 PE MONTHLY" in told.message
+
+
 @pytest.mark.parametrize("symbol", ["NIFTY+2", "NIFTY ATM+2", "NIFTY ATM+2 CE +", "A+B"])
 def test_parse_plus_outside_of_a_contract_is_refused(symbol):
     assert refusal(symbol=symbol).code == Code.INVALID_VALUE

@@ -91,6 +91,10 @@ def test_reason_of_a_login_begins_with_its_code(code, start) -> None:
     assert login_reason(code, "said").startswith(start)
 
 
+def test_reason_that_is_the_engines_own_quotes_nobody() -> None:
+    assert "The broker said" not in login_reason(RefusalCode.NO_LOGIN, "account a: nobody has logged in")
+
+
 @given(error_type=st.text(max_size=30), message=st.text(max_size=200))
 def test_any_denial_has_a_cause_and_only_the_session_ones_end_it(error_type, message) -> None:
     code = judge(error_type, message)
