@@ -100,10 +100,10 @@ class Adopter:
     def _adopt(self, order: Order, row: BrokerOrder) -> None:
         self._reads.drop(row.broker_order_id)
         ours = next((tag for tag in (row.tag, *row.tags) if tag and self._context.is_ours(tag)), None)
-        if ours is None:
-            self._desk.adopt(
-                order, f"EXTERNAL_ADOPTED: {row.raw_status} at the broker, not sent from here", anomaly=False
-            )
+        parent = row.parent_order_id
+        if ours is None or (parent is not None and parent in self._desk.known_broker_ids):
+            made = "not sent from here" if parent is None else f"made by the broker for its order {parent}"
+            self._desk.adopt(order, f"EXTERNAL_ADOPTED: {row.raw_status} at the broker, {made}", anomaly=False)
             _log.info("order.external", order=str(order.id), broker_order=row.broker_order_id)
             return
         text = f"ORPHAN: {row.broker_order_id} bears {ours}, a tag of this engine, and the ledger has no such order"

@@ -5,6 +5,7 @@ spent once the broker has seen it. No mailbox: each login is a task of its own, 
 Restart: permanent; a login under way when it ends is told to its asker as not done.
 """
 
+from collections import Counter
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -27,6 +28,7 @@ from engine.errors import (
     EngineError,
     ForbiddenError,
     NotFoundError,
+    RateLimitError,
     UnavailableError,
     ValidationError,
 )
@@ -37,6 +39,8 @@ _log = structlog.get_logger(__name__)
 
 _TOTAL_S = 10.0
 _ASK_S = 25.0
+# Each of them is asked of the broker, whether its asker still waits or not.
+_MOST_AT_ONCE = 4
 # The broker dates tokens by its own clock, in whole seconds; one that is far off dates nothing.
 _BELIEVED = timedelta(minutes=5)
 
@@ -54,6 +58,7 @@ class BrokerLogins:
         self._timeout_s = timeout_s
         self._nursery: trio.Nursery | None = None
         self._turns: dict[UUID, trio.Lock] = {}
+        self._under_way: Counter[UUID] = Counter()
         self._askers: set[Reply[Account]] = set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -73,14 +78,18 @@ class BrokerLogins:
         """Exchange *request_token* for the account's session and return the account, ACTIVE.
 
         Raises NotFoundError, ConflictError for a paper account, ValidationError when the broker refuses the
-        token, ForbiddenError when the session is another Zerodha user's, BrokerUnavailable, UnavailableError.
+        token, ForbiddenError when the session is another Zerodha user's, RateLimitError while several logins of
+        the account are under way, BrokerUnavailable, UnavailableError.
         """
         if self._nursery is None:
             raise UnavailableError("logins are not taken now; try again", retry_after_s=2)
+        if self._under_way[account_id] >= _MOST_AT_ONCE:
+            raise RateLimitError("logins of this account are under way; try again", retry_after_s=5)
         reply: Reply[Account] = Reply()
         self._askers.add(reply)
         try:
             self._nursery.start_soon(self._answer, reply, account_id, request_token, by, via)
+            self._under_way[account_id] += 1
             with trio.fail_after(_ASK_S):
                 return await reply.wait()
         except trio.TooSlowError:
@@ -95,6 +104,8 @@ class BrokerLogins:
         except EngineError as error:
             _log.warning("account.login_failed", account=str(account_id), via=via, error=type(error).__name__)
             reply.fail(error)
+        finally:
+            self._under_way[account_id] -= 1
 
     async def _log_in(self, account_id: UUID, token: Secret, by: str, via: str) -> Account:
         account = self._find(account_id)

@@ -109,7 +109,9 @@ class Canceller:
                 return NotSent(reason="FENCED: another engine leads; ask it", gated=True)
             crashpoint("C.before_request")
             with trio.move_on_after(_TIMEOUT_S):
-                return await broker.cancel(broker_order_id, variety, gate=gate)
+                # the leg of a cover order is exited by naming what it belongs to (Kite Connect v3, orders)
+                parent = self._desk.index.parents.get(broker_order_id) if variety is Variety.CO else None
+                return await broker.cancel(broker_order_id, variety, parent_order_id=parent, gate=gate)
             return Unknown(reason=f"no answer within {_TIMEOUT_S:g} s")
 
         outcome = await self._turns.call(request)

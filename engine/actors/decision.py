@@ -331,6 +331,10 @@ def judge_change(
     if wanted.quantity <= order.filled_quantity:
         text = f"{order.filled_quantity} have filled already; the new total must be more, or cancel the order"
         return (Denial(code="QUANTITY_REQUIRED", text=text),)
+    if order.is_attached and wanted.quantity > order.quantity:
+        # exits are reserved nowhere, for they only reduce: one that grew would be seen by no limit
+        text = f"an attached exit covers the {order.quantity} that have filled; make it smaller, or send another order"
+        return (Denial(code="EXIT_QUANTITY", text=text),)
     static = check_order(
         instrument,
         quantity=wanted.quantity,

@@ -32,6 +32,8 @@ class OrderIndex:
         self.icebergs: set[UUID] = set()
         # the leg of an iceberg that works now, by the broker's id
         self.live_legs: dict[UUID, str] = {}
+        # of a leg of a cover order the order that it belongs to, both by the broker's ids
+        self.parents: dict[str, str] = {}
         self._by_instrument: dict[tuple[Exchange, str], dict[UUID, None]] = {}
 
     def restore(self, orders: Iterable[Order]) -> None:
@@ -41,6 +43,7 @@ class OrderIndex:
         for index in self._sets:
             index.clear()
         self.live_legs.clear()
+        self.parents.clear()
         for order in orders:
             if order.submitting_at is not None or order.is_external or not order.status.is_terminal:
                 self.put(order)
@@ -106,11 +109,16 @@ class OrderIndex:
 
     def find(self, row: BrokerOrder) -> Order | None:
         """Return the order that a row of the order book is of, by the broker's id or by tag."""
+        if row.parent_order_id is not None:
+            self.parents[row.broker_order_id] = row.parent_order_id
         order_id = self.by_broker_id.get(row.broker_order_id)
         if order_id is None:
             tags = (tag.upper() for tag in (row.tag, *row.tags) if tag is not None)
             order_id = next((self._by_tag[tag] for tag in tags if tag in self._by_tag), None)
         order = None if order_id is None else self.orders.get(order_id)
+        if order is not None and row.transaction_type == order.transaction_type.opposite:
+            # the stop of a cover order bears the tag of its entry: it is an order of the broker's own making
+            return None
         if order is not None:
             self.by_broker_id[row.broker_order_id] = order.id
         return order
@@ -145,4 +153,6 @@ class ClosedOrders:
     def __contains__(self, row: BrokerOrder) -> bool:
         if row.broker_order_id in self._names:
             return True
+        if row.parent_order_id is not None:
+            return False  # the stop of a cover order bears the tag of its entry, and outlives it
         return any(tag.upper() in self._names for tag in (row.tag, *row.tags) if tag is not None)

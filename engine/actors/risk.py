@@ -325,7 +325,7 @@ class RiskActor:
     def judge_change(self, order: Order, wanted: Order) -> tuple[Denial, ...]:
         """Return what stands against changing an order into *wanted*; when nothing does, the larger of both is held.
 
-        Raises UnavailableError before the state is rebuilt. An attached exit is judged by its form alone.
+        Raises UnavailableError before the state is rebuilt. An attached exit may not grow, for it is held nowhere.
         """
         if not self._is_ready:
             raise UnavailableError("the user's positions are being read; try again", retry_after_s=2)
@@ -339,7 +339,7 @@ class RiskActor:
             rules=self._context.rules,
             now=self._clock.now(),
         )
-        if not denials and not order.is_attached and wanted.quantity > order.quantity:
+        if not denials and wanted.quantity > order.quantity:
             self.state.track(wanted)
         return denials
 

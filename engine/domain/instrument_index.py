@@ -70,7 +70,7 @@ class InstrumentIndex:
     def _holding(self, words: Sequence[str]) -> Sequence[int]:
         """Return the numbers of the rows whose text holds every word."""
         found: Sequence[int] = range(len(self._rows))
-        for word in sorted(words, key=len, reverse=True):
+        for word in sorted(set(words), key=len, reverse=True):
             # a plain loop over all rows would take ten times as long
             found = [number for number in found if word in self._texts[number]]
         return found

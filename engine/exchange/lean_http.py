@@ -17,8 +17,8 @@ MOST_HEAD_BYTES = 16 * 1024
 
 _END_OF_HEAD = b"\r\n\r\n"
 _HOST = re.compile(rb"[A-Za-z0-9.:\[\]_-]+")
-# these change what a request means, where its body ends or what must be done before it is read
-_MEANINGFUL = frozenset({b"transfer-encoding", b"upgrade", b"expect", b"te", b"trailer", b"http2-settings"})
+# these change what a request means, who makes it, where its body ends or what must be done before it is read
+_MEANINGFUL = frozenset({b"transfer-encoding", b"upgrade", b"expect", b"te", b"trailer", b"http2-settings", b"origin"})
 _ONLY_ONCE = frozenset({b"host", b"content-length", b"authorization", b"connection"})
 
 

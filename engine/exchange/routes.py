@@ -7,7 +7,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from engine.exchange import rows
-from engine.exchange.errors import KiteRefusal
+from engine.exchange.errors import KiteRefusal, wrong_token
 from engine.exchange.page import add_page
 from engine.exchange.routes_calculators import add_calculator_routes
 from engine.exchange.routes_gtt import add_gtt_routes
@@ -22,9 +22,10 @@ MAX_BODY_BYTES = 256 * 1024
 
 
 def bare_app(gateway: Gateway) -> QuartTrio:
-    """Return an application without routes that refuses as Kite does."""
+    """Return an application without routes that refuses as Kite does, and any write out of a page in a browser."""
     app = QuartTrio("engine.exchange", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.before_request(_refuse_pages)
     app.register_error_handler(KiteRefusal, _refusal_handler(gateway))
     app.register_error_handler(HTTPException, _http_error)
     return app
@@ -72,6 +73,12 @@ def _add_session_routes(app: QuartTrio, gateway: Gateway) -> None:
     @app.get("/user/profile")
     async def profile() -> Response:
         return success(rows.profile_row(gateway.reader()))
+
+
+async def _refuse_pages() -> None:
+    # no client of Kite is a page; one of a stranger can post forms here, and fill the record with them
+    if "Origin" in request.headers and request.method not in ("GET", "HEAD"):
+        raise wrong_token()
 
 
 def _refusal_handler(gateway: Gateway) -> Callable[[KiteRefusal], Awaitable[Response]]:

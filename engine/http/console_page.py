@@ -34,12 +34,11 @@ PAGE = """\
 <h1>Log in to Zerodha</h1>
 <noscript><p class="bad">This page needs JavaScript. Without it: <code>engine login ACCOUNT</code>.</p></noscript>
 <form id="sign-in" autocomplete="on">
-<p class="quiet">Sign in to the engine first.</p>
+<p class="quiet">Sign in to the engine first.
+Never type your Zerodha password or code here: they belong on Zerodha's own page.</p>
 <label>E-mail <input name="email" type="text" autocomplete="username" required maxlength="256"></label>
-<label>Password
+<label>Password of the engine
 <input name="password" type="password" autocomplete="current-password" required maxlength="1024"></label>
-<label>One-time code, if you have one
-<input name="otp" inputmode="numeric" autocomplete="one-time-code" maxlength="10"></label>
 <button type="submit">Sign in</button>
 </form>
 <p id="message" role="status"></p>
@@ -148,7 +147,6 @@ form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const fields = new FormData(form);
   const body = { email: fields.get("email"), password: fields.get("password") };
-  if (fields.get("otp")) body.otp = fields.get("otp");
   try {
     token = (await call("POST", "/auth/login", body)).data.accessToken;
     form.reset();

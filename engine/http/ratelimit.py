@@ -75,6 +75,7 @@ class RateLimits:
         self._login_ip = TokenBuckets(login_per_minute * _IP_FACTOR, time=time)
         self._login_email = TokenBuckets(login_per_minute * _EMAIL_FACTOR, time=time)
         self._session_ip = TokenBuckets(login_per_minute * _IP_FACTOR, time=time)
+        self._login_state = TokenBuckets(login_per_minute * _IP_FACTOR, time=time)
         self._webhook = TokenBuckets(webhook_per_minute, time=time)
         self._api = TokenBuckets(api_per_minute, time=time)
         self._kill = TokenBuckets(max(api_per_minute, _KILL_PER_MINUTE), time=time)
@@ -104,6 +105,10 @@ class RateLimits:
     def session_known(self, client_ip: str) -> None:
         """Take a refresh token that was known off the count: only guesses add up."""
         self._session_ip.give_back(rate_key(client_ip))
+
+    def login_state(self, client_ip: str) -> None:
+        """Count one state of a broker login that an address presents and that is not good."""
+        _check(self._login_state.take(rate_key(client_ip)))
 
     def webhook(self, source: UUID | str) -> None:
         """Count one delivery of a source."""

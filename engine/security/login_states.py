@@ -14,7 +14,7 @@ import msgspec
 
 TTL = timedelta(minutes=10)
 _MOST = 10_000
-_MOST_OF_ACCOUNT = 20
+_MOST_OF_ASKER = 20
 _LONGEST = 200
 
 
@@ -38,10 +38,14 @@ class LoginStates:
         return len(self._held)
 
     def issue(self, *, account_id: UUID, user_id: UUID, via: str, now: datetime) -> tuple[str, LoginIntent]:
-        """Return a new state and what it stands for; the oldest of the account, or of all, make room."""
+        """Return a new state and what it stands for; the oldest of the same person, way and account make room.
+
+        So a chat that asks without end ends no link of the console. Of too many in all, the oldest go.
+        """
         self._drop_expired(now)
-        of_account = [digest for digest, held in self._held.items() if held.account_id == account_id]
-        for digest in of_account[: max(0, len(of_account) - _MOST_OF_ACCOUNT + 1)]:
+        asker = (account_id, user_id, via)
+        same = [digest for digest, held in self._held.items() if (held.account_id, held.user_id, held.via) == asker]
+        for digest in same[: max(0, len(same) - _MOST_OF_ASKER + 1)]:
             del self._held[digest]
         while len(self._held) >= _MOST:
             self._held.popitem(last=False)

@@ -242,3 +242,23 @@ def test_terms_drop_what_the_new_type_does_not_take(
     before = an_order(order_type=OrderType.SL, trigger_price=Decimal(99))
     after = with_terms(before, terms)
     assert (after.price, after.trigger_price) == (price, trigger)
+
+
+async def test_stop_of_a_cover_order_is_adopted_and_never_cancelled_as_one_too_many(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        order = world.order(variety=Variety.CO, trigger_price=Decimal(95))
+        world.submit(order)
+        await world.until_status(order, OPEN)
+        parent = world.row(order).broker_order_id or ""
+        world.broker.fill(parent)
+        leg = world.broker.put(
+            order, OrderStatus.TRIGGER_PENDING, transaction_type="SELL", parent_order_id=parent, product="CO"
+        )
+        await world.until(lambda: any(o.is_external for o in world.store.orders.values()))
+        (stop,) = [o for o in world.store.orders.values() if o.is_external]
+        await trio.sleep(10)
+        assert world.broker.cancels == []
+        await world.executor.cancel(stop.id, by="user:1")
+    assert world.broker.cancels == [leg]
+    assert world.broker.parents == [parent]

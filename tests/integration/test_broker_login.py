@@ -388,6 +388,8 @@ def test_permission_to_order_that_is_missing_blocks_orders_until_the_next_login(
 
 def test_permission_to_read_quotes_that_is_missing_blocks_nothing(desk: Desk) -> None:
     desk.log_in()
+    # an app without market data has neither quotes nor a ticker
+    desk.exchange.control("ticker-faults", {"rules": [{"fault": "drop", "after_s": 0}, {"fault": "refuse_403"}]})
     desk.exchange.set_faults({"on": "quotes", "takes": "never", "answer": "permission"})
 
     def noticed() -> bool:
@@ -397,6 +399,7 @@ def test_permission_to_read_quotes_that_is_missing_blocks_nothing(desk: Desk) ->
     desk.engine.wait_for("the refusal of quotes", noticed)
     assert desk.account["status"] == "ACTIVE"
     assert desk.trade()["status"] == "EXECUTED"
+    desk.exchange.control("ticker-faults", {"rules": []})
 
 
 # what is left behind

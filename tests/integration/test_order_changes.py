@@ -165,3 +165,58 @@ def test_quantity_over_the_freeze_quantity_goes_in_slices(engine: EngineProcess)
 def _nifty_futures(engine: EngineProcess) -> list[dict[str, Any]]:
     found = engine.get("/instruments", query="NIFTY", exchange="NFO", type="FUT")
     return [row for row in found if row["symbol"].startswith("NIFTY")]
+
+
+def test_filled_order_shows_what_it_cost(engine: EngineProcess) -> None:
+    done = order_of(engine, market_order("INFY", productType="MIS"), "COMPLETE")
+    assert done["charges"] is None or done["charges"]["total"] > 0
+    charges = engine.get(f"/executions/orders/{done['id']}")["charges"]
+    turnover = done["averagePrice"] * done["filledQuantity"]
+    assert charges["brokerage"] == pytest.approx(min(20, turnover * 0.0003), abs=0.001)
+    parts = sum(value for name, value in charges.items() if name != "total")
+    assert charges["total"] == pytest.approx(parts, abs=0.001)
+
+
+def test_cover_order_has_a_stop_that_cancelling_exits(engine: EngineProcess) -> None:
+    body = limit_order("SBIN", price=830, quantity=2, productType="MIS", variety="co", triggerPrice=780)
+    entry = order_of(engine, body, "COMPLETE")
+
+    def stop() -> Any:
+        found = [o for o in engine.get("/executions/orders", symbol="SBIN", limit=50) if o["origin"] == "EXTERNAL"]
+        return [o for o in found if o["status"] == "TRIGGER_PENDING"]
+
+    leg = engine.wait_for("the stop of the cover order", stop, within_s=30)[0]
+    assert (leg["transactionType"], leg["variety"], leg["quantity"]) == ("SELL", "co", 2)
+    assert engine.request("POST", f"/executions/orders/{leg['id']}/cancel", json={}).status_code == 200
+
+    def flat() -> Any:
+        rows = [p for p in engine.get("/executions/positions") if (p["symbol"], p["productType"]) == ("SBIN", "CO")]
+        return rows and rows[0]["quantity"] == 0
+
+    engine.wait_for("the exit", flat, within_s=30)
+    assert entry["variety"] == "co"
+
+
+def test_iceberg_is_one_order_here_and_legs_at_the_exchange(engine: EngineProcess) -> None:
+    body = limit_order("TATASTEEL", price=180, quantity=10, productType="MIS", variety="iceberg", icebergLegs=3)
+    done = order_of(engine, body, "COMPLETE")
+    assert (done["filledQuantity"], done["icebergLegs"], len(done["fills"])) == (10, 3, 3)
+    assert not [event for event in done["events"] if event["anomaly"]]
+
+
+def test_iceberg_that_rests_is_cancelled_by_its_live_leg(engine: EngineProcess) -> None:
+    body = limit_order("TATASTEEL", price=160, quantity=10, productType="MIS", variety="iceberg", icebergLegs=2)
+    order = order_of(engine, body, "OPEN")
+    assert engine.request("POST", f"/executions/orders/{order['id']}/cancel", json={}).status_code == 200
+    engine.wait_for(
+        "the cancellation", lambda: engine.get(f"/executions/orders/{order['id']}")["status"] == "CANCELLED" or None
+    )
+
+
+def test_order_with_minutes_to_live_and_after_market_order_are_taken(engine: EngineProcess) -> None:
+    ttl = order_of(engine, limit_order("WIPRO", price=520, quantity=1, validity="TTL", validityTtl=2), "OPEN")
+    assert (ttl["validity"], ttl["validityTtl"]) == ("TTL", 2)
+    shown = order_of(engine, limit_order("WIPRO", price=520, quantity=100, disclosedQuantity=20), "OPEN")
+    assert shown["disclosedQuantity"] == 20
+    amo = order_of(engine, limit_order("WIPRO", price=520, quantity=1, variety="amo"), "SUBMITTED")
+    assert engine.request("POST", f"/executions/orders/{amo['id']}/cancel", json={}).status_code == 200

@@ -45,6 +45,7 @@ FOR_ADMINS = {
     ("GET", "/system/metrics"),
     ("GET", "/system/flags"),
     ("POST", "/risk/killswitch/disable"),
+    ("PUT", "/instruments/freeze"),
 }
 Operation = tuple[str, str]
 
@@ -318,6 +319,9 @@ class Belongings:
             ("PATCH", "/accounts/{}", account, {"capital": 1}),
             ("DELETE", "/accounts/{}", account, None),
             ("POST", "/accounts/{}/session", account, {"requestToken": "x"}),
+            ("GET", "/accounts/{}/login-url", account, None),
+            ("GET", "/accounts/{}/readiness", account, None),
+            ("POST", "/accounts/{}/unblock", account, {}),
             ("GET", "/accounts/{}/margins", account, None),
             ("GET", "/accounts/{}/holdings", account, None),
             ("GET", "/accounts/{}/positions", account, None),
@@ -353,7 +357,8 @@ def test_somebody_elses_object_is_answered_like_a_missing_one(
 ) -> None:
     before, person = belongings.state(), people(name, role)
     for method, path, object_id, body in belongings.attempts():
-        if role == "VIEWER" and method != "GET":
+        if role == "VIEWER" and (method != "GET" or path.endswith("/login-url")):
+            assert_refused(person.request(method, path.format(object_id), json=body), 403)
             continue
         theirs = person.request(method, path.format(object_id), json=body)
         missing = person.request(method, path.format(uuid4()), json=body)
@@ -378,6 +383,7 @@ def test_somebody_elses_object_is_not_reached_through_a_body(mallory: Person, be
             ("POST", "/risk/limits", {"userId": user, "maxOrderValue": 1}),
             ("POST", "/signals", market_order() | {"sourceId": source}),
             ("POST", "/signals", market_order() | {"strategyId": strategy}),
+            ("POST", "/executions/orders/cancel-all", {"accountId": account}),
             ("POST", "/risk/killswitch/enable", {"scope": f"account:{account}", "reason": "x"}),
             ("POST", "/risk/killswitch/enable", {"scope": f"strategy:{strategy}", "reason": "x"}),
             ("POST", "/risk/killswitch/enable", {"scope": f"user:{user}", "reason": "x"}),
@@ -388,6 +394,15 @@ def test_somebody_elses_object_is_not_reached_through_a_body(mallory: Person, be
     for (method, path, body), (_, _, nobody) in zip(theirs, missing, strict=True):
         refused = comparable(mallory.request(method, path, json=body))
         assert refused == comparable(mallory.request(method, path, json=nobody)), f"{method} {path} {body}"
+    assert belongings.state() == before
+
+
+def test_cancelling_everything_is_everything_of_ones_own(mallory: Person, belongings: Belongings) -> None:
+    before = belongings.state()
+    for body in ({}, {"symbol": "SBIN"}, {"strategyId": belongings.strategy["id"]}):
+        answer = mallory.request("POST", "/executions/orders/cancel-all", json=body)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["data"]["orders"] == []
     assert belongings.state() == before
 
 

@@ -59,6 +59,7 @@ class MemoryBroker(Broker):
         self.read_times: list[float] = []
         self.read_latency_s = 0.005
         self.cancels: list[str] = []
+        self.parents: list[str] = []
         self.cancel_times: list[float] = []
         self.cancel_answer: WriteOutcome | None = None
         self.cancel_latency_s = 0.01
@@ -185,6 +186,8 @@ class MemoryBroker(Broker):
         if reason is not None:
             return NotSent(reason=reason, gated=True)
         self.cancels.append(broker_order_id)
+        if parent_order_id is not None:
+            self.parents.append(parent_order_id)
         self.cancel_times.append(trio.current_time())
         await trio.sleep(self.cancel_latency_s)
         if self.cancel_answer is not None:

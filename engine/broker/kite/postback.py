@@ -1,8 +1,8 @@
 """Kite's postback: a POST to the app's registered address when an order has changed. Pure.
 
 The checksum is SHA-256 of order id, order timestamp and the app's secret (Kite Connect v3, postbacks). It
-covers neither status nor quantity, so that the body proves nothing but that the order exists: it is a reason
-to read the order book and never data.
+covers neither status, quantity nor user, so that the body proves nothing but that the order exists: it is a
+reason to read the order book and never data.
 """
 
 import hashlib
@@ -19,11 +19,15 @@ _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", re.ASCII)
 
 
 class Postback(msgspec.Struct, frozen=True):
-    """What is used of a postback; the timestamp is kept exactly as it was sent."""
+    """What is used of a postback; the timestamp is kept exactly as it was sent.
+
+    ``user_id`` is the Zerodha user whose order it is, None when it names nobody.
+    """
 
     order_id: str
     order_timestamp: str
     checksum: str
+    user_id: str | None = None
 
     def is_signed_with(self, secret: str) -> bool:
         """Whether the checksum was made with *secret*, in constant time; never with an empty one."""

@@ -321,9 +321,25 @@ async def _connect(ticket: Ticket) -> tuple[Stream, str, str]:
     except (OSError, trio.TooSlowError) as exc:
         raise TickerLost(f"{host}:{port} cannot be reached: {exc or 'no answer'}") from exc
     target = f"{parts.path or '/'}?{query}"
-    if not is_tls:
-        return stream, parts.netloc, target
-    return trio.SSLStream(stream, _tls(), server_hostname=host, https_compatible=True), parts.netloc, target
+    return await _encrypted(stream, host) if is_tls else stream, parts.netloc, target
+
+
+async def _encrypted(stream: trio.SocketStream, host: str) -> Stream:
+    """Return *stream* over TLS once the server has proven that it is *host*. Raises TickerLost."""
+    encrypted = trio.SSLStream(stream, _tls(), server_hostname=host, https_compatible=True)
+    is_done = False
+    try:
+        # the WebSocket library would wait for its answer when this fails, and say no more than that
+        with trio.fail_after(_CONNECT_S):
+            await encrypted.do_handshake()
+        is_done = True
+    except (trio.BrokenResourceError, trio.TooSlowError) as exc:
+        raise TickerLost(f"{host}: no TLS: {exc.__cause__ or 'no answer'}") from exc
+    finally:
+        if not is_done:
+            with trio.CancelScope(shield=True):  # closes at once, waits for nobody
+                await trio.aclose_forcefully(stream)
+    return encrypted
 
 
 def _address(url: str) -> SplitResult:

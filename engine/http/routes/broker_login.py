@@ -103,13 +103,13 @@ async def login_callback(request: ApiRequest) -> AccountView | Raw:
 async def _finish(request: ApiRequest) -> Account:
     services: Services = request.services
     query: CallbackQuery = request.query
-    services.rate_limits.session(request.client_ip)
     intent = states_of(services).take(query.state, now=services.clock.now())
     if intent is None:
+        # only guesses are counted: any page in a person's browser can make them, from that person's address
+        services.rate_limits.login_state(request.client_ip)
         _note_refused(request, "LOGIN_STATE_INVALID", "account:unknown")
         text = "this login link was used already, is too old or is not this engine's; ask for a new one"
         raise ValidationError(text, code="LOGIN_STATE_INVALID", details={"fields": {"state": "is not good any more"}})
-    services.rate_limits.session_known(request.client_ip)
     subject = f"account:{intent.account_id}"
     account = _still_allowed(services, intent)
     if account is None:

@@ -98,7 +98,7 @@ async def list_orders(request: ApiRequest) -> Page[OrderView]:
     await services.read_your_writes()
     found = await services.database.run(lambda connection: orders.list_orders(connection, wanted))
     page = Page.cut(found, window, key=lambda story: (story.order.created_at, story.order.id))
-    return page.map(order_view)
+    return page.map(lambda story: _shown(services, story))
 
 
 @endpoint(
@@ -112,7 +112,7 @@ async def list_orders(request: ApiRequest) -> Page[OrderView]:
 )
 async def show_order(request: ApiRequest) -> OrderView:
     """One order with its events and fills."""
-    return order_view(await _find(request))
+    return _shown(request.services, await _find(request))
 
 
 @endpoint(
@@ -139,7 +139,7 @@ async def cancel_order(request: ApiRequest) -> OrderView:
     except NotFoundError:
         # it exists: its books have closed it, or have not been opened again after a start
         raise ConflictError("the order is not open; read it again", code="ORDER_NOT_OPEN") from None
-    return order_view(await _find(request))
+    return _shown(request.services, await _find(request))
 
 
 class OrderChange(ApiBody, frozen=True, kw_only=True):
@@ -192,7 +192,7 @@ async def change_order(request: ApiRequest) -> OrderView:
         changed = await executor.modify(order.id, terms, by=f"user:{request.user.user_id}")
     except NotFoundError:
         raise ConflictError("the order is not open; read it again", code="ORDER_NOT_OPEN") from None
-    return order_view(await _story(request, changed.id))
+    return _shown(services, await _story(request, changed.id))
 
 
 class CancelAllBody(ApiBody, frozen=True, kw_only=True):
@@ -350,6 +350,10 @@ async def list_trades(request: ApiRequest) -> Page[TradeView]:
     await services.read_your_writes()
     found = await services.database.run(lambda connection: holdings.list_trades(connection, wanted))
     return Page.cut(found, window, key=lambda trade: trade.place).map(trade_view)
+
+
+def _shown(services: Services, story: orders.OrderStory) -> OrderView:
+    return order_view(story, services.master.book.get(story.order.exchange, story.order.symbol))
 
 
 async def _find(request: ApiRequest) -> orders.OrderStory:

@@ -11,7 +11,7 @@ from engine.clock import trading_day
 from engine.domain.enums import Exchange
 from engine.domain.freeze import FreezeFault, FreezeQuantity, checked, freeze_list, freeze_row
 from engine.domain.instrument_index import Found, Place
-from engine.errors import NotFoundError, UnavailableError, UnsupportedMediaTypeError, ValidationError
+from engine.errors import NotFoundError, RateLimitError, UnavailableError, UnsupportedMediaTypeError, ValidationError
 from engine.http.endpoint import ApiBody, ApiRequest, Page, endpoint
 from engine.http.json_body import decode_body
 from engine.http.paging import DEFAULT_LIMIT, PageWindow, clamp_limit, decode_cursor
@@ -20,6 +20,10 @@ from engine.http.services import Services
 from engine.http.views.instruments import FreezeView, InstrumentView, freeze_view, instrument_view
 
 _TAGS = ("instruments",)
+
+# A scan holds the interpreter's lock: several at a time would hold up orders for as long as they take together.
+_one_at_a_time = trio.CapacityLimiter(1)
+_MOST_WAITING = 20
 
 Kind = Literal["EQ", "FUT", "CE", "PE", "INDEX"]
 
@@ -56,7 +60,7 @@ class FreezeBody(ApiBody, frozen=True, kw_only=True):
     summary="Search instruments",
     query=InstrumentQuery,
     list_of=InstrumentView,
-    errors=(UnavailableError,),
+    errors=(RateLimitError, UnavailableError),
     tags=_TAGS,
 )
 async def search_instruments(request: ApiRequest) -> Page[InstrumentView]:
@@ -67,6 +71,8 @@ async def search_instruments(request: ApiRequest) -> Page[InstrumentView]:
     after = _place(window)
     _check_loaded(services)
     index = services.master.index
+    if _one_at_a_time.statistics().tasks_waiting >= _MOST_WAITING:
+        raise RateLimitError("too many searches at once; try again", retry_after_s=1)
     # a scan of 100,000 rows would hold up everything else on the loop
     found = await trio.to_thread.run_sync(
         lambda: index.find(
@@ -76,7 +82,8 @@ async def search_instruments(request: ApiRequest) -> Page[InstrumentView]:
             expiry=query.expiry,
             limit=window.limit + 1,
             after=after,
-        )
+        ),
+        limiter=_one_at_a_time,
     )
     return Page.cut(found, window, key=lambda row: row.place).map(lambda row: _view(services, row))
 

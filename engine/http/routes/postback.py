@@ -30,8 +30,9 @@ _FEW = 100
 async def kite_postback(request: ApiRequest) -> dict[str, str]:
     """Needs the checksum that Kite makes with the app's secret; an account without a secret has no door here.
 
-    Nothing in the body is taken over: the order book is read soon, and that is believed. A repeated postback
-    is answered like the first and changes nothing. 401 says nothing of whether an order exists.
+    Nothing in the body is taken over: the order book is read soon, and that is believed. One of another Zerodha
+    user than the account's is refused, as far as that one is known. A repeated postback is answered like the
+    first and changes nothing. 401 says nothing of whether an order exists.
     """
     services: Services = request.services
     services.rate_limits.webhook(f"postback:{rate_key(request.client_ip)}")
@@ -39,10 +40,14 @@ async def kite_postback(request: ApiRequest) -> dict[str, str]:
         postback = parse_postback(request.raw)
     except BrokerUnavailable as error:
         raise BadRequestError(str(error), code="POSTBACK_UNREADABLE") from error
-    told = [account.id for account in _candidates(services, postback) if _is_signed(postback, account)]
-    if not told:
+    signed = [account for account in _candidates(services, postback) if _is_signed(postback, account)]
+    if not signed:
         record_refusal(request, "BAD_CHECKSUM", None)
         raise UnauthorizedError("the checksum is of no account of this engine", code="BAD_CHECKSUM")
+    told = [account.id for account in signed if _is_of(postback, account)]
+    if not told:
+        record_refusal(request, "WRONG_BROKER_USER", None)
+        raise UnauthorizedError("user_id is not the Zerodha user of the account", code="WRONG_BROKER_USER")
     feeds: Feeds = services.extras[_FEEDS]
     for account_id in told:
         feeds.order_update(account_id, postback.order_id)
@@ -51,6 +56,12 @@ async def kite_postback(request: ApiRequest) -> dict[str, str]:
 
 def _is_signed(postback: Postback, account: Account) -> bool:
     return account.api_secret is not None and postback.is_signed_with(account.api_secret.reveal())
+
+
+def _is_of(postback: Postback, account: Account) -> bool:
+    """Whether the order may be the account's: one app may have several users, and its secret signs for each."""
+    known = None if account.login is None else account.login.broker_user_id
+    return known is None or postback.user_id == known
 
 
 def _candidates(services: Services, postback: Postback) -> Iterable[Account]:

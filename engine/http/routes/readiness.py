@@ -99,8 +99,9 @@ def _broker_fault(services: Services) -> str | None:
     if services.master.loaded_at is None:
         return "no instruments have been read from the broker yet"
     accounts = services.directory.accounts.values()
-    waiting = [account.label for account in accounts if account.status is not AccountStatus.ACTIVE]
-    return f"accounts that cannot trade now: {', '.join(sorted(waiting))}" if waiting else None
+    waiting = sum(account.status is not AccountStatus.ACTIVE for account in accounts)
+    # anybody may ask: which ones they are is for their owners, in /accounts
+    return f"{waiting} of {len(accounts)} accounts cannot trade now" if waiting else None
 
 
 def _migrations_fault(services: Services) -> str | None:

@@ -5,6 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
+from engine.domain.charges import FIRST_DAY, charges_of
 from engine.domain.enums import (
     Exchange,
     IntentStatus,
@@ -16,9 +17,10 @@ from engine.domain.enums import (
     Variety,
 )
 from engine.domain.fill import Fill
+from engine.domain.instruments import Instrument
 from engine.domain.intent import IntentEvent
 from engine.domain.options import ExitMode, OrderRole
-from engine.domain.order import OrderOrigin
+from engine.domain.order import Order, OrderOrigin
 from engine.domain.position import Position, average_price, m2m, pnl, realised, unrealised
 from engine.http.endpoint import ApiStruct
 from engine.http.views.numbers import tidy, tidy_or_none
@@ -45,6 +47,18 @@ class FillView(ApiStruct, frozen=True, kw_only=True):
     quantity: int
     price: Decimal
     filled_at: datetime
+
+
+class ChargesView(ApiStruct, frozen=True, kw_only=True):
+    """What the fills of an order cost, in rupees, by the published rates of the day; the contract note is the truth."""
+
+    brokerage: Decimal
+    transaction_tax: Decimal
+    exchange_turnover: Decimal
+    sebi_turnover: Decimal
+    stamp_duty: Decimal
+    gst: Decimal
+    total: Decimal
 
 
 class OrderView(ApiStruct, frozen=True, kw_only=True):
@@ -87,6 +101,7 @@ class OrderView(ApiStruct, frozen=True, kw_only=True):
     disclosed_quantity: int | None
     validity_ttl: int | None
     iceberg_legs: int | None
+    charges: ChargesView | None
     created_at: datetime
     updated_at: datetime
     events: tuple[OrderEventView, ...]
@@ -188,8 +203,31 @@ class TradeView(ApiStruct, frozen=True, kw_only=True):
     filled_at: datetime
 
 
-def order_view(story: OrderStory) -> OrderView:
-    """Return an order as the API shows it."""
+def charges_view(order: Order, instrument: Instrument | None) -> ChargesView | None:
+    """Return what *order* has cost so far; None before it has filled, or when its instrument is not known."""
+    if instrument is None or not order.filled_quantity or order.trading_day < FIRST_DAY:
+        return None
+    found = charges_of(
+        instrument,
+        order.product_type,
+        order.transaction_type,
+        order.filled_quantity,
+        order.average_price,
+        order.trading_day,
+    )
+    return ChargesView(
+        brokerage=tidy(found.brokerage),
+        transaction_tax=tidy(found.transaction_tax),
+        exchange_turnover=tidy(found.exchange_turnover),
+        sebi_turnover=tidy(found.sebi_turnover),
+        stamp_duty=tidy(found.stamp_duty),
+        gst=tidy(found.gst),
+        total=tidy(found.total),
+    )
+
+
+def order_view(story: OrderStory, instrument: Instrument | None = None) -> OrderView:
+    """Return an order as the API shows it, with its charges where its *instrument* is known."""
     order = story.order
     return OrderView(
         id=order.id,
@@ -223,6 +261,7 @@ def order_view(story: OrderStory) -> OrderView:
         disclosed_quantity=order.options.disclosed_quantity or None,
         validity_ttl=order.options.validity_ttl or None,
         iceberg_legs=order.options.iceberg_legs or None,
+        charges=charges_view(order, instrument),
         created_at=order.created_at,
         updated_at=order.updated_at,
         events=tuple(

@@ -51,6 +51,7 @@ def test_checksum_in_another_form_is_not_believed(change) -> None:
         made(order_id=ORDER[:-1], order_timestamp=ORDER[-1] + AT),
         made(order_id="\u0661" * 15),
         made(checksum=None),
+        made(user_id=7),
         made()[:-1],
         b"[" * 10_000,
     ],
