@@ -192,6 +192,8 @@ class Ticker:
                 mode, instrument = connection.modes.get(token), master.by_token.get(token)
                 if mode is not None and instrument is not None:
                     found.append(self._packet(instrument, mode, now))
+                    # a price that moves before the next look has moved from this one
+                    self._last.setdefault(token, self._exchange.market.last_price(instrument, now))
             await trio.lowlevel.checkpoint()
         return found
 
@@ -208,7 +210,6 @@ class Ticker:
         for connection in self.connections:
             for token in connection.modes:
                 subscribers.setdefault(token, []).append(connection)
-        last: dict[int, Decimal] = {}
         for tokens in _batches(subscribers):
             now = self._clock.now()
             master = self._exchange.roll(now)
@@ -216,13 +217,15 @@ class Ticker:
                 instrument = master.by_token.get(token)
                 if instrument is None:
                     continue
-                price = last[token] = self._exchange.market.last_price(instrument, now)
-                if price != self._last.get(token, price):
+                price = self._exchange.market.last_price(instrument, now)
+                before, self._last[token] = self._last.get(token, price), price
+                if price != before:
                     for connection in subscribers[token]:
                         connection.due[token] = None
                         connection.wake.set()
             await trio.lowlevel.checkpoint()
-        self._last = last
+        watched = {token for connection in self.connections for token in connection.modes}
+        self._last = {token: price for token, price in self._last.items() if token in watched}
 
     def _close_dead(self) -> None:
         now, moment = self._clock.now(), trio.current_time()

@@ -1,7 +1,9 @@
 """What every Broker must show, whichever venue is behind it.
 
 A test module subclasses `BrokerSuite` and gives the fixture ``venue``: a `Venue` whose last price of
-NSE:INFY is about 1450 and which fills a MARKET order at once.
+NSE:INFY is about 1450 and which fills a MARKET order at once. The rest of the suite needs a venue whose other
+side can be turned by hand (`PaperVenue`): placing in every way is in order_suite.py, changing and cancelling
+in change_suite.py, the account with its sessions and limits in account_suite.py.
 """
 
 from collections.abc import Callable

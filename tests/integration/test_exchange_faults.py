@@ -132,7 +132,7 @@ async def test_order_book_is_stale_empty_partial_or_away(tmp_path):
 
 async def test_limits_are_switched_on_while_it_runs(tmp_path):
     async with running_exchange(tmp_path) as exchange:
-        await exchange._control("limits", {"orders_per_minute": 2, "orders_per_second": 1000})
+        await exchange.control("limits", {"orders_per_minute": 2, "orders_per_second": 1000})
         assert [(await place(exchange, f"T{n}")).status_code for n in range(3)] == [200, 200, 429]
 
 

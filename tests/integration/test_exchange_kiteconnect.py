@@ -192,3 +192,102 @@ async def test_official_client_places_every_variety(tmp_path: Path) -> None:
         assert await call(kite.modify_order, "co", stop, parent_order_id=entry, trigger_price=1435.0) == stop
         assert await call(kite.exit_order, "co", stop, parent_order_id=entry) == stop
         assert [row["status"] for row in await call(kite.orders)][-1] == "COMPLETE"
+
+
+async def test_official_client_lives_through_every_kind_of_order(tmp_path: Path) -> None:
+    async with running_exchange(tmp_path, login=False) as exchange:
+        kite = await logged_in(exchange)
+        await exchange.set_price("NSE:INFY", "1450.00")
+
+        async def last(order_id: str) -> dict[str, Any]:
+            row: dict[str, Any] = (await call(kite.order_history, order_id))[-1]
+            return row
+
+        ioc = await call(place(kite, price=1400.0, validity=kite.VALIDITY_IOC))
+        assert (await last(ioc))["status"] == kite.STATUS_CANCELLED
+        ttl = await call(place(kite, price=1400.0, validity=kite.VALIDITY_TTL, validity_ttl=5, disclosed_quantity=2))
+        book = {row["order_id"]: row for row in await call(kite.orders)}
+        assert [book[ttl][key] for key in ("status", "validity", "validity_ttl", "disclosed_quantity")] == [
+            "OPEN", "TTL", 5, 2,
+        ]  # fmt: skip
+        stop = await call(
+            place(kite, order_type=kite.ORDER_TYPE_SL, transaction_type="SELL", price=1420.0, trigger_price=1425.0)
+        )
+        assert (await last(stop))["status"] == "TRIGGER PENDING"
+        assert await call(kite.modify_order, "regular", stop, trigger_price=1430.0) == stop
+        assert (await last(stop))["trigger_price"] == 1430
+        await exchange.set_price("NSE:INFY", "1430.00")
+        assert [row["status"] for row in await call(kite.order_history, stop)][-2:] == ["OPEN", kite.STATUS_COMPLETE]
+        market_stop = await call(
+            place(
+                kite, order_type=kite.ORDER_TYPE_SLM, trigger_price=1440.0,
+                market_protection=kite.MARKET_PROTECTION_AUTO, tag="SLM",
+            )
+        )  # fmt: skip
+        await exchange.set_price("NSE:INFY", "1440.00")
+        row = (await call(kite.orders))[-1]
+        assert (row["order_id"], row["status"], row["order_type"]) == (market_stop, "COMPLETE", "LIMIT")
+        assert row["tags"] == ["mktp", "mktp:0.50", "SLM"]
+        changed = await call(place(kite, price=1400.0))
+        await call(kite.modify_order, "regular", changed, order_type="MARKET", market_protection=2)
+        assert [row["status"] for row in await call(kite.order_history, changed)][-4:] == [
+            "MODIFY PENDING", "MODIFIED", "OPEN", "COMPLETE",
+        ]  # fmt: skip
+        await exchange.set_market_open(False)
+        amo = await call(place(kite, variety=kite.VARIETY_AMO, price=1400.0))
+        assert await call(kite.modify_order, "amo", amo, price=1410.0) == amo
+        assert ((await last(amo))["status"], (await last(amo))["price"]) == ("AMO REQ RECEIVED", 1410)
+        assert await call(kite.cancel_order, "amo", amo) == amo
+        assert (await last(amo))["status"] == kite.STATUS_CANCELLED
+
+
+async def test_official_client_meets_every_limit_with_its_own_exceptions(tmp_path: Path) -> None:
+    raised = kiteconnect.exceptions
+    async with running_exchange(tmp_path, login=False) as exchange:
+        kite = await logged_in(exchange)
+        resting = await call(place(kite, price=1400.0))
+        for number in range(25):
+            await call(kite.modify_order, "regular", resting, quantity=11 + number)
+        with pytest.raises(raised.NetworkException, match="Maximum allowed order modifications"):
+            await call(kite.modify_order, "regular", resting, quantity=99)
+        await exchange.control("static-ip", {"addresses": ["203.0.113.9"]})
+        with pytest.raises(raised.PermissionException, match=r"IP \(127.0.0.1\) is not allowed") as address:
+            await call(kite.cancel_order, "regular", resting)
+        assert (address.value.code, (await call(kite.orders))[0]["status"]) == (403, "OPEN")
+        await exchange.control("static-ip", {"addresses": []})
+        await call(kite.cancel_order, "regular", resting)
+        with pytest.raises(raised.InputException, match="cannot be cancelled as it is being processed"):
+            await call(kite.cancel_order, "regular", resting)
+        with pytest.raises(raised.GeneralException, match="Couldn't find that"):
+            await call(kite.order_history, "151220000000000")
+        with pytest.raises(raised.InputException, match="Tick size for this script"):
+            await call(place(kite, price=1400.03))
+        await exchange.control("limits", {"orders_per_second": 1, "orders_per_minute": 1})
+        await call(place(kite, price=1400.0))
+        with pytest.raises(raised.NetworkException) as limited:
+            await call(place(kite, price=1400.0))
+        assert limited.value.code == 429
+
+
+async def test_official_client_reads_candles_and_every_segment(tmp_path: Path) -> None:
+    async with running_exchange(tmp_path, login=False) as exchange:
+        kite = await logged_in(exchange)
+        end = datetime.datetime(2026, 11, 20, 15, 30)  # noqa: DTZ001 -- the package takes naive IST
+        minutes = await call(kite.historical_data, 408065, end - datetime.timedelta(hours=1), end, "minute")
+        assert minutes
+        assert minutes[0].keys() == {"date", "open", "high", "low", "close", "volume"}
+        assert all(row["low"] <= row["open"] <= row["high"] for row in minutes)
+        assert [row["date"] for row in minutes] == sorted(row["date"] for row in minutes)
+        future = next(row for row in await call(kite.instruments, "NFO") if row["instrument_type"] == "FUT")
+        days = await call(
+            kite.historical_data, future["instrument_token"], end - datetime.timedelta(days=7), end, "day", False, True
+        )
+        assert "oi" in days[0]
+        for name in ("NSE", "BSE", "NFO", "BFO", "CDS", "BCD", "MCX"):
+            rows = await call(kite.instruments, name)
+            assert {row["exchange"] for row in rows} == {name}
+            assert all(isinstance(row["lot_size"], int) for row in rows)
+        assert (await call(kite.margins, "commodity"))["enabled"] in (True, False)
+        sector = await call(kite.ohlc, "NSE:NIFTY 50", "MCX:GOLDGUINEA26NOVFUT", 408065)
+        assert sector["NSE:NIFTY 50"]["instrument_token"] == 256265
+        assert sector["408065"]["last_price"] > 0

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from tests.support.exchange import RunningExchange, running_exchange
 
 pytest.importorskip("kiteconnect")
 INFY, NIFTY = 408065, 256265
+SBIN, BANKNIFTY = 779521, 260105
+BOTH_FULL = {INFY: "full", NIFTY: "full"}
 PROGRAM = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
@@ -25,8 +27,10 @@ def say(kind, data):
     print(json.dumps([kind, data], default=str), flush=True)
 
 def connected(ws, response):
-    ws.subscribe([408065, 256265])
-    ws.set_mode(ws.MODE_FULL, [408065, 256265])
+    for token, mode in json.loads(sys.argv[4]).items():
+        ws.subscribe([int(token)])
+        if mode:
+            ws.set_mode(mode, [int(token)])
     say("connect", None)
 
 ticker = KiteTicker(sys.argv[2], sys.argv[3], root=sys.argv[1], reconnect_max_tries=1)
@@ -61,10 +65,13 @@ class Official:
 
 
 @asynccontextmanager
-async def official_ticker(exchange: RunningExchange, access_token: str) -> AsyncIterator[Official]:
+async def official_ticker(
+    exchange: RunningExchange, access_token: str, modes: Mapping[int, str | None] = BOTH_FULL
+) -> AsyncIterator[Official]:
+    """Run the client; it subscribes to *modes* by token, None for a plain subscription."""
     root = f"ws://{urlsplit(exchange.base_url).netloc}"
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-c", PROGRAM, root, exchange.api_key, access_token],
+        [sys.executable, "-c", PROGRAM, root, exchange.api_key, access_token, json.dumps(modes)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
@@ -117,3 +124,73 @@ async def test_official_ticker_is_told_that_its_token_is_wrong(tmp_path: Path) -
         code, reason = await official.next("error")
         assert code == 1006
         assert "403" in reason
+
+
+async def test_official_ticker_decodes_the_three_modes_of_shares_and_indices(tmp_path: Path) -> None:
+    # SENSEX only in its shortest form, beside a future of the currency segment, which has other divisors
+    modes = {INFY: "ltp", SBIN: None, 2953217: "full", NIFTY: "quote", BANKNIFTY: "full", 265: "ltp"}
+    async with (
+        running_exchange(tmp_path, ticker_interval_s=0.05) as exchange,
+        official_ticker(exchange, exchange.access_token, modes) as official,
+    ):
+        await exchange.set_price("NSE:INFY", "1450.10")
+        await official.next("connect")
+        wanted = {token: mode or "quote" for token, mode in modes.items()}
+        seen: dict[int, Any] = {}
+        # the first packet after a subscription is in quote mode; those after the mode was set are in it
+        with trio.fail_after(20):
+            while {token: tick["mode"] for token, tick in seen.items()} != wanted:
+                seen |= {tick["instrument_token"]: tick for tick in await official.next("ticks")}
+        assert seen[INFY] == {"tradable": True, "mode": "ltp", "instrument_token": INFY, "last_price": 1450.1}
+        assert seen[265].keys() == seen[INFY].keys()
+        assert not seen[265]["tradable"]
+        assert {"volume_traded", "ohlc"} <= seen[SBIN].keys()
+        assert "depth" not in seen[SBIN]
+        assert len(seen[2953217]["depth"]["sell"]) == 5
+        assert seen[NIFTY].keys() & {"ohlc", "exchange_timestamp", "volume_traded"} == {"ohlc"}
+        ohlc = seen[BANKNIFTY]["ohlc"]
+        assert ohlc["low"] <= seen[BANKNIFTY]["last_price"] <= ohlc["high"]
+        assert "exchange_timestamp" in seen[BANKNIFTY]
+
+
+async def test_official_ticker_is_told_of_modify_fill_cancel_and_reject(tmp_path: Path) -> None:
+    order = {
+        "exchange": "NSE", "tradingsymbol": "INFY", "transaction_type": "BUY", "quantity": "10", "product": "MIS",
+        "order_type": "LIMIT", "price": "1400.00", "validity": "DAY", "tag": "OWN",
+    }  # fmt: skip
+    async with (
+        running_exchange(tmp_path, ticker_interval_s=0.05) as exchange,
+        exchange.client() as rest,
+        official_ticker(exchange, exchange.access_token, {}) as official,
+    ):
+        await exchange.set_price("NSE:INFY", "1450.00")
+        await official.next("connect")
+
+        async def placed(**fields: str) -> str:
+            answer = await rest.post("/orders/regular", data={**order, **fields})
+            return str(answer.json()["data"]["order_id"])
+
+        async def told() -> tuple[str, str, int]:
+            update = await official.next("order")
+            assert update.keys() >= {"account_id", "unfilled_quantity", "checksum", "guid", "tag", "status_message"}
+            assert "tags" not in update
+            return update["order_id"], update["status"], update["filled_quantity"]
+
+        # nothing is told of the mere placing (kite.md 15.5)
+        first = await placed()
+        await rest.put(f"/orders/regular/{first}", data={"quantity": "8", "price": "1405.00"})
+        assert await told() == (first, "UPDATE", 0)
+        await exchange.set_liquidity("NSE:INFY", 3)
+        await exchange.set_price("NSE:INFY", "1405.00")
+        assert await told() == (first, "UPDATE", 3)
+        await rest.delete(f"/orders/regular/{first}")
+        assert await told() == (first, "CANCELLED", 3)
+        await exchange.set_liquidity("NSE:INFY", None)
+        await exchange.behave(order_rejects={"NSE:INFY": "RMS:Rule: Check circuit limit"})
+        rejected = await placed()
+        assert await told() == (rejected, "REJECTED", 0)
+        await exchange.behave()
+        stop = await placed(order_type="SL", trigger_price="1410.00", price="1411.00")
+        await exchange.set_price("NSE:INFY", "1410.00")
+        assert await told() == (stop, "OPEN", 0)
+        assert await told() == (stop, "COMPLETE", 10)

@@ -104,6 +104,17 @@ async def test_ticker_tells_only_of_what_moved_and_beats_when_idle(tmp_path: Pat
         assert [tick["instrument_token"] for tick in await client.ticks()] == [INFY]
 
 
+async def test_ticker_tells_of_a_price_that_moved_right_after_the_snapshot(tmp_path: Path) -> None:
+    async with running_exchange(tmp_path, ticker_interval_s=0.5) as exchange, ticker(exchange) as client:
+        await exchange.set_price("NSE:INFY", "1450.00")
+        await client.send({"a": "subscribe", "v": [INFY]})
+        [snapshot] = await client.ticks()
+        assert snapshot["last_price"] == 1450
+        await exchange.set_price("NSE:INFY", "1440.00")
+        [tick] = await client.ticks()
+        assert tick["last_price"] == 1440
+
+
 async def test_ticker_packs_many_instruments_into_one_frame_with_their_quotes(tmp_path: Path) -> None:
     async with running_exchange(tmp_path, **FAST) as exchange, exchange.client() as rest, ticker(exchange) as client:
         tokens = list(exchange.server.exchange.roll(exchange.server._clock.now()).by_token)[:900]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
+from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,6 +22,8 @@ from engine.exchange.server import ExchangeServer
 API_KEY = "paperkey"
 API_SECRET = "papersecret"
 USER_ID = "AB0001"
+# the exchange speaks plain HTTP: reading the certificate store for each client would take longer than most tests
+_NO_STORE = SSLContext(PROTOCOL_TLS_CLIENT)
 
 
 @dataclass
@@ -38,7 +41,7 @@ class RunningExchange:
 
     def client(self) -> httpx.AsyncClient:
         """A client that sends the session's Authorization header."""
-        return httpx.AsyncClient(base_url=self.base_url, headers=self.headers, timeout=10)
+        return httpx.AsyncClient(base_url=self.base_url, headers=self.headers, timeout=10, verify=_NO_STORE)
 
     def record(self) -> list[Event]:
         """The truth record so far."""
@@ -57,50 +60,51 @@ class RunningExchange:
 
     async def set_price(self, key: str, price: str | None) -> None:
         """Pin the last price of ``EXCHANGE:SYMBOL`` (None lets it move again) and match resting orders."""
-        await self._control("price", {"key": key, "price": price})
+        await self.control("price", {"key": key, "price": price})
 
     async def set_liquidity(self, key: str, quantity: int | None) -> None:
         """Let at most *quantity* units of ``EXCHANGE:SYMBOL`` trade from now on (None: no bound)."""
-        await self._control("liquidity", {"key": key, "quantity": quantity})
+        await self.control("liquidity", {"key": key, "quantity": quantity})
 
     async def set_market_open(self, is_open: bool) -> None:
         """Open or close the market."""
-        await self._control("market", {"open": is_open})
+        await self.control("market", {"open": is_open})
 
     async def behave(self, **fields: Any) -> None:
         """Behave so from now on (fields of engine.exchange.config.Behaviour)."""
-        await self._control("behaviour", fields)
+        await self.control("behaviour", fields)
 
     async def release_amo(self) -> None:
         """Send every after-market order to the exchange."""
-        await self._control("release-amo", {})
+        await self.control("release-amo", {})
 
     async def set_faults(self, *rules: dict[str, Any]) -> None:
         """Replace the rules by which it misbehaves (engine.exchange.faults.FaultRule); none ends it."""
-        await self._control("faults", {"rules": list(rules)})
+        await self.control("faults", {"rules": list(rules)})
 
     async def set_ticker_faults(self, *rules: dict[str, Any]) -> None:
         """Replace the rules by which its ticker misbehaves (engine.exchange.push_faults.PushRule); none ends it."""
-        await self._control("ticker-faults", {"rules": list(rules)})
+        await self.control("ticker-faults", {"rules": list(rules)})
 
     async def fault_hits(self) -> list[dict[str, Any]]:
         """Return the requests that rules were applied to."""
-        async with httpx.AsyncClient(base_url=self.base_url, timeout=10) as client:
+        async with httpx.AsyncClient(base_url=self.base_url, timeout=10, verify=_NO_STORE) as client:
             return list((await client.get("/_control/faults")).json()["data"]["hits"])
 
     async def flush_sessions(self) -> None:
         """End every session, as the daily token flush does."""
-        await self._control("flush-sessions", {})
+        await self.control("flush-sessions", {})
 
-    async def _control(self, name: str, body: dict[str, Any]) -> None:
-        async with httpx.AsyncClient(base_url=self.base_url, timeout=10) as client:
+    async def control(self, name: str, body: dict[str, Any]) -> None:
+        """Turn the control /_control/NAME."""
+        async with httpx.AsyncClient(base_url=self.base_url, timeout=10, verify=_NO_STORE) as client:
             response = await client.post(f"/_control/{name}", json=body)
             assert response.status_code == 200, response.text
 
 
 async def login(base_url: str, api_key: str, api_secret: str) -> str:
     """Log in at the exchange over HTTP as a browser and an app do; returns the access token."""
-    async with httpx.AsyncClient(base_url=base_url, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=base_url, timeout=10, verify=_NO_STORE) as client:
         redirect = await client.get("/connect/login", params={"v": "3", "api_key": api_key})
         assert redirect.status_code == 302, redirect.text
         request_token = parse_qs(urlsplit(redirect.headers["location"]).query)["request_token"][0]

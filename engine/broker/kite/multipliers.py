@@ -33,8 +33,10 @@ _COMMODITIES: Mapping[str, int] = {
     "LEADMINI": 1000,
     "ALUMINIUM": 5000,
     "ALUMINI": 1000,
+    "NICKEL": 1500,
     "MENTHAOIL": 360,
     "COTTONCNDY": 48,
+    "KAPAS": 200,
 }
 
 

@@ -5,6 +5,7 @@ every day; only the paper exchange, which asks nobody anything, is walked throug
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -22,6 +23,9 @@ from engine.errors import BrokerUnavailable, ConfigError
 
 _BAD_INPUT = 400
 _log = structlog.get_logger(__name__)
+
+# What may stand in the Authorization header: a token that cannot be used must not pass for a login.
+_TOKEN = re.compile(r"[!-9;-~]{1,512}", re.ASCII)
 
 
 class KiteSession(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +86,7 @@ async def exchange_token(reads: KiteReads, *, api_key: str, api_secret: str, req
         # Without the cause, which could quote the token.
         raise BrokerUnavailable(f"{routes.TOKEN}: the answer is no session") from None
     row = answer.data
-    if answer.status != "success" or not row.access_token:
+    if answer.status != "success" or not _TOKEN.fullmatch(row.access_token) or not (row.user_id or "").isprintable():
         raise BrokerUnavailable(f"{routes.TOKEN}: the answer is no session")
     return KiteSession(
         access_token=row.access_token,
