@@ -17,6 +17,7 @@ import engine.assembly
 import engine.journal.writer
 import engine.runtime.supervisor
 from engine import boot
+from engine.actors import feeds, session_keeper
 from engine.runtime import crashpoint as crashpoints
 from engine.runtime import holder
 from tests.simulation import database_units, faults, oracles, scheduling, valkey
@@ -77,6 +78,9 @@ def _patches(world: World) -> list[tuple[Any, str, Any]]:
         (engine.assembly, "Sessions", sessions),
         (engine.journal.writer, "connect", connect),
         (engine.runtime.supervisor, "random", SimpleNamespace(Random=lambda: random.Random(world.plan.seed))),
+        # nobody has a ticker here, and no round over the accounts is due: their looks would only cost
+        (feeds, "_LOOK_S", 3600.0),
+        (session_keeper, "_TICK_S", 3600.0),
         (boot, "uuid4", new_id),
         (crashpoints, "_hook", passed),
         (holder, "own_name", name),
