@@ -18,6 +18,7 @@ from engine.actors.executor_context import ExecutorContext
 from engine.actors.modifying import Terms
 from engine.actors.order_desk import OrderDesk
 from engine.broker.base import BrokerAuthError, NotSent, Refused, WriteOutcome
+from engine.clock import trading_day
 from engine.domain.attached import Action, Cancel, GiveUp, Place, Shrink, exit_id, plan, price_exit
 from engine.domain.enums import Exchange, OrderStatus, ProductType, TransactionType, Validity, Variety
 from engine.domain.options import ExitMode, OrderOptions
@@ -82,7 +83,16 @@ class ExitKeeper:
         self._asked.clear()
         for order in orders:
             self._take(order)
+        for entry in list(self._entries.values()):
+            if self._ended_earlier(entry):
+                self._forget(entry)
         self._wake.set()
+
+    def _ended_earlier(self, entry: Order) -> bool:
+        """Whether an entry and its exits ended with an earlier day: what is held now is another's."""
+        orders = [entry, *self._exits[entry.id].values()]
+        day = self._desk.day
+        return day is not None and all(o.status.is_terminal and trading_day(o.updated_at) < day for o in orders)
 
     def order_changed(self, order: Order) -> None:
         """An order of the account stands as given."""
@@ -123,7 +133,7 @@ class ExitKeeper:
             exits = [self._as_booked(order) for order in self._exits[entry.id].values()]
             todo = plan(self._as_booked(entry), exits, held=self._held(entry), others=claimed[key])
             claimed[key] += todo.needs
-            if todo.is_over:
+            if todo.is_over and not self._is_in_doubt(entry):
                 self._forget(entry)
                 continue
             for action in todo.actions:
@@ -142,6 +152,10 @@ class ExitKeeper:
             (entry.account_id, entry.exchange, entry.symbol, entry.product_type)
         )
         return 0 if position is None else max(position.quantity * entry.transaction_type.sign, 0)
+
+    def _is_in_doubt(self, entry: Order) -> bool:
+        """Whether what is held may prove to be more: an order of the instrument may have filled, and nobody knows."""
+        return any(order.status.is_unresolved for order in self._desk.index.of_instrument(entry.key))
 
     def _forget(self, entry: Order) -> None:
         self._entries.pop(entry.id, None)

@@ -177,15 +177,17 @@ def plan(entry: Order, exits: Iterable[Order], *, held: int, others: int = 0) ->
     # the newest fills are what is still held when something else has closed a part: first in, first out
     room = max(held - others, 0)
     allowed: dict[int, int] = {}
+    claimed = 0
     for unit in sorted(needs, reverse=True):
-        allowed[unit] = max(min(needs[unit], room), 0)
-        room -= allowed[unit]
+        allowed[unit] = max(min(needs[unit], room - claimed), 0)
+        # a unit that gets no exit any more must not keep another's from what is held
+        claimed += 0 if _is_spent(entry, units[unit]) else allowed[unit]
     actions: list[Action] = []
     for unit in sorted(units):
         actions += _of_unit(entry, unit, units[unit], allowed[unit], fresh if not units[unit] else 0)
     live = any(not order.status.is_terminal for orders in units.values() for order in orders)
     is_over = entry.status.is_terminal and not live and not actions
-    return Plan(actions=tuple(actions), needs=sum(allowed.values()), is_over=is_over)
+    return Plan(actions=tuple(actions), needs=claimed, is_over=is_over)
 
 
 def _of_unit(entry: Order, unit: int, orders: Sequence[Order], wanted: int, fresh: int) -> list[Action]:
@@ -222,6 +224,17 @@ def _next(role: OrderRole, unit: int, size: int, want: int, before: Sequence[Ord
         why = refusals[-1].status_message or "refused by the broker"
         return GiveUp(role=role, unit=unit, quantity=want, why=why)
     return Place(role=role, unit=unit, unit_quantity=size, quantity=want, attempt=len(before) + 1)
+
+
+def _is_spent(entry: Order, orders: Sequence[Order]) -> bool:
+    """Whether no exit of a unit is live or will be placed, on either side."""
+    for role, level in zip(_SIDES, (entry.stop_loss, entry.target), strict=True):
+        of_side = [order for order in orders if order.role is role]
+        ended = all(order.status.is_terminal for order in of_side)
+        refusals = sum(order.status is OrderStatus.REJECTED for order in of_side)
+        if level is not None and not (ended and (refusals >= MAX_REFUSALS or any(map(_is_stopped, of_side)))):
+            return False
+    return True
 
 
 def _is_stopped(order: Order) -> bool:
