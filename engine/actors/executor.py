@@ -121,6 +121,7 @@ class Executor:
             take_back=self._take_back,
             cancel=lambda order: self._canceller.ask(self.desk.index.wire_id(order) or "", order.variety),
             modify=self._modifier.ask,
+            is_behind=self._watch.is_behind,
         )
         self.desk.on_order = self._exits.order_changed
         # admitted, and not yet known to be in the ledger

@@ -48,7 +48,8 @@ class ExitKeeper:
     """Keeps the exits of entries whose exits are orders.
 
     *spawn* enters a new order, *against* says why one must not go now, *take_back* ends one that waits unsent,
-    *cancel* and *modify* ask the broker.
+    *cancel* and *modify* ask the broker; *is_behind* tells that
+    something of an instrument has filled that is not in the books yet.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class ExitKeeper:
         take_back: Callable[[Order, str], bool],
         cancel: Callable[[Order], Awaitable[WriteOutcome]],
         modify: Callable[[Order, Terms], Awaitable[WriteOutcome]],
+        is_behind: Callable[[tuple[Exchange, str]], bool],
     ) -> None:
         self._context = context
         self._desk = desk
@@ -69,6 +71,7 @@ class ExitKeeper:
         self._take_back = take_back
         self._cancel = cancel
         self._modify = modify
+        self._is_behind = is_behind
         self._entries: dict[UUID, Order] = {}
         self._exits: defaultdict[UUID, dict[UUID, Order]] = defaultdict(dict)
         # when what was asked of the broker about an exit may be asked again
@@ -155,7 +158,9 @@ class ExitKeeper:
 
     def _is_in_doubt(self, entry: Order) -> bool:
         """Whether what is held may prove to be more: an order of the instrument may have filled, and nobody knows."""
-        return any(order.status.is_unresolved for order in self._desk.index.of_instrument(entry.key))
+        return self._is_behind(entry.key) or any(
+            order.status.is_unresolved for order in self._desk.index.of_instrument(entry.key)
+        )
 
     def _forget(self, entry: Order) -> None:
         self._entries.pop(entry.id, None)
@@ -189,7 +194,9 @@ class ExitKeeper:
         before = [o for o in self._exits[entry.id].values() if o.role is place.role and o.options.unit == place.unit]
         last = max((order.updated_at for order in before), default=None)
         rest = _RETRY_S[min(place.attempt - 1, len(_RETRY_S) - 1)]
-        if last is not None and (self._context.clock.now() - last).total_seconds() < rest:
+        waited = inf if last is None else (self._context.clock.now() - last).total_seconds()
+        # one that is still to come is of a clock that has been set back since
+        if 0 <= waited < rest:
             return
         order = self._exit(entry, place, was_refused=any(o.status is OrderStatus.REJECTED for o in before))
         if order is None:

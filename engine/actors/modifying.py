@@ -187,6 +187,10 @@ class Modifier:
         if isinstance(outcome, Refused):
             self._session.refused(broker, outcome)
         latest = self._desk.orders.get(order.id)
+        if isinstance(outcome, Refused) and outcome.code is RefusalCode.MODIFICATION_CAP and latest is not None:
+            # somebody has changed it elsewhere too: the broker's count is the one that holds
+            if not latest.status.is_terminal and latest.modifications < MAX_MODIFICATIONS:
+                self._desk.change(latest, outcome.message, modifications=MAX_MODIFICATIONS)
         if latest is not None and isinstance(outcome, Accepted | Unknown):
             # one that nobody knows of counts: the cap must not be met unawares
             count = latest.modifications + 1
@@ -214,6 +218,8 @@ class Modifier:
                 f"{why}; the broker has not confirmed its cancellation: read it again, and send the rest anew",
                 retry_after_s=5,
             )
+        if self._has_successor(latest):
+            raise ConflictError("the engine has placed it anew meanwhile: change that one", code="ORDER_FINISHED")
         wanted = with_terms(latest, terms)
         quantity = wanted.quantity - latest.filled_quantity
         if quantity <= 0:
@@ -222,12 +228,20 @@ class Modifier:
         wanted = msgspec.structs.replace(
             wanted,
             id=uuid5(latest.id, "replacement"),
-            # the intent has ended with the order that it made; this one is a person's
-            intent_id=None,
-            parent_id=latest.id,
+            # the intent has ended with the order that it made; this one is a person's. An exit stays its entry's.
+            intent_id=latest.intent_id if latest.is_attached else None,
+            parent_id=latest.parent_id if latest.is_attached else latest.id,
             quantity=quantity,
             filled_quantity=0,
             average_price=Decimal(0),
             market_protection=protection if wanted.order_type in _AT_MARKET else None,
         )
         return self._spawner.spawn(wanted, action="ORDER_REPLACED", detail=f"replaces {latest.id}, by {by}").id
+
+    def _has_successor(self, exit_: Order) -> bool:
+        """Whether an attached exit that has ended has another in its place."""
+        return exit_.is_attached and any(
+            (o.parent_id, o.role, o.options.unit) == (exit_.parent_id, exit_.role, exit_.options.unit)
+            for o in self._desk.orders.values()
+            if not o.status.is_terminal
+        )

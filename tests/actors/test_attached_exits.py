@@ -7,6 +7,7 @@ import msgspec
 import trio
 
 from engine.actors.intake import Passage
+from engine.actors.modifying import Terms
 from engine.broker.base import Accepted, RefusalCode, Refused, Unknown
 from engine.domain.enums import IntentStatus, OrderStatus, OrderType, ProductType, TransactionType
 from engine.domain.options import OrderRole
@@ -325,3 +326,65 @@ async def test_entries_of_an_earlier_day_place_nothing_on_what_is_bought_today(a
         after.broker.fill(next(reversed(after.broker.rows)))
         await trio.sleep(10)
         assert len(after.broker.left) == sent + 1
+
+
+async def test_exit_that_a_person_changes_once_too_often_is_replaced_and_still_belongs_to_its_unit(
+    autojump_clock: Any,
+) -> None:
+    world = World()
+    cap = Refused(
+        code=RefusalCode.MODIFICATION_CAP, message="Maximum allowed order modifications exceeded.", status=429
+    )
+    async with running(world):
+        deliver(world)
+        await entered(world)
+        stop, target = await protected(world)
+        world.broker.change_answers = [cap]
+        changed = await world.executor.modify(stop.id, Terms(trigger_price=Decimal(96)), by="user:1")
+        await world.until_status(changed, OrderStatus.TRIGGER_PENDING)
+        await trio.sleep(10)
+        live = [o for o in of_role(world, OrderRole.STOP) if not o.status.is_terminal]
+        assert [(o.id, o.trigger_price, o.quantity) for o in live] == [(changed.id, Decimal(96), 10)]
+        world.broker.fill(target.broker_order_id or "", 3, price="110")
+        await world.until(lambda: world.row(changed).quantity == 7)
+        world.broker.fill(target.broker_order_id or "", price="110")
+        await world.until_status(changed, CANCELLED)
+    assert len(of_role(world, OrderRole.STOP)) == 2
+
+
+async def test_stop_that_must_shrink_and_has_no_changes_left_at_the_broker_is_placed_anew(autojump_clock: Any) -> None:
+    world = World()
+    cap = Refused(
+        code=RefusalCode.MODIFICATION_CAP, message="Maximum allowed order modifications exceeded.", status=429
+    )
+    async with running(world):
+        deliver(world)
+        await entered(world)
+        stop, target = await protected(world)
+        # somebody has changed it 25 times by hand
+        world.broker.change_answers = [cap] * 9
+        world.broker.fill(target.broker_order_id or "", 3, price="110")
+        await world.until_status(stop, CANCELLED, timeout_s=20)
+        await world.until(
+            lambda: any(o.quantity == 7 for o in of_role(world, OrderRole.STOP, OrderStatus.TRIGGER_PENDING))
+        )
+
+
+async def test_clock_that_is_set_back_does_not_keep_an_exit_waiting(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        deliver(world, target=None)
+        await entered(world)
+        stop = await rested(world)
+        world.clock.step = -3600.0
+        world.broker.change(stop.broker_order_id or "", OrderStatus.REJECTED)
+        await world.until_status(stop, OrderStatus.REJECTED)
+        world.clock.step = -7200.0
+        await world.until(lambda: bool(of_role(world, OrderRole.STOP, OrderStatus.TRIGGER_PENDING)), timeout_s=30)
+    assert len(of_role(world, OrderRole.STOP)) == 2
+
+
+async def rested(world: World) -> Order:
+    """Wait until a stop rests at the broker and return it."""
+    await world.until(lambda: bool(of_role(world, OrderRole.STOP, OrderStatus.TRIGGER_PENDING)))
+    return of_role(world, OrderRole.STOP)[-1]
