@@ -187,10 +187,10 @@ class Modifier:
         if isinstance(outcome, Refused):
             self._session.refused(broker, outcome)
         latest = self._desk.orders.get(order.id)
-        if isinstance(outcome, Refused) and outcome.code is RefusalCode.MODIFICATION_CAP and latest is not None:
+        is_used_up = isinstance(outcome, Refused) and outcome.code is RefusalCode.MODIFICATION_CAP
+        if is_used_up and latest is not None and latest.modifications < MAX_MODIFICATIONS:
             # somebody has changed it elsewhere too: the broker's count is the one that holds
-            if not latest.status.is_terminal and latest.modifications < MAX_MODIFICATIONS:
-                self._desk.change(latest, outcome.message, modifications=MAX_MODIFICATIONS)
+            self._desk.change(latest, f"{outcome}", modifications=MAX_MODIFICATIONS)
         if latest is not None and isinstance(outcome, Accepted | Unknown):
             # one that nobody knows of counts: the cap must not be met unawares
             count = latest.modifications + 1
