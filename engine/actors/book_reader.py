@@ -18,7 +18,7 @@ from engine.actors.order_index import ENDED_SHORT
 from engine.broker.icebergs import join_legs, live_leg
 from engine.broker.values import BrokerOrder
 from engine.clock import trading_day
-from engine.domain.enums import OrderStatus, OrderType, Variety
+from engine.domain.enums import Exchange, OrderStatus, OrderType, Variety
 from engine.domain.order import Order, OrderReport
 
 _log = structlog.get_logger(__name__)
@@ -57,6 +57,12 @@ class BookReader:
         self._absent: dict[UUID, int] = {}
         self._legs: dict[str, tuple[str, ...]] = {}
         self._day: date | None = None
+        # instruments with an order of somebody else that the books do not have yet
+        self._strangers: frozenset[tuple[str, str]] = frozenset()
+
+    def is_behind(self, key: tuple[Exchange, str]) -> bool:
+        """Whether something of an instrument has filled, as far as is known, that is not in the books yet."""
+        return self.lacks_trades or (key[0].value, key[1]) in self._strangers
 
     @property
     def lacks_trades(self) -> bool:
@@ -110,6 +116,7 @@ class BookReader:
             if row.status.is_working and order.status in ENDED_SHORT and (was_given_up or self._again(row)):
                 excess.append((self._index.orders[order.id], row))
         self._end_yesterday(found)
+        self._strangers = frozenset((row.exchange, row.symbol) for row in foreign if row.filled_quantity)
         return BookNews(found=frozenset(found), excess=excess, doubles=doubles, foreign=foreign)
 
     def _whole(self, book: Sequence[BrokerOrder]) -> list[BrokerOrder]:

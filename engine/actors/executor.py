@@ -127,6 +127,7 @@ class Executor:
             modify=self._modifier.ask,
             is_unsure=self._reconciler.is_unsure,
             is_replaced=self._modifier.is_replacing,
+            is_behind=self._watch.is_behind,
         )
         self._gtts = GttKeeper(
             context,

@@ -57,7 +57,8 @@ class ExitKeeper:
 
     *spawn* enters a new order, *against* says why one must not go now, *take_back* ends one that waits unsent,
     *cancel* and *modify* ask the broker. *is_unsure* tells of an instrument whether what is held of it may be
-    wrong, *is_replaced* of an order whether somebody else is about to place it anew.
+    wrong, *is_behind* that something of it has filled that is not in the books yet, *is_replaced* of an order
+    whether somebody else is about to place it anew.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class ExitKeeper:
         modify: Callable[[Order, Terms], Awaitable[WriteOutcome]],
         is_unsure: Callable[[tuple[Exchange, str]], bool],
         is_replaced: Callable[[UUID], bool],
+        is_behind: Callable[[tuple[Exchange, str]], bool],
     ) -> None:
         self._context = context
         self._desk = desk
@@ -82,6 +84,7 @@ class ExitKeeper:
         self._modify = modify
         self._is_unsure = is_unsure
         self._is_replaced = is_replaced
+        self._is_behind = is_behind
         self._entries: dict[UUID, Order] = {}
         self._exits: defaultdict[UUID, dict[UUID, Order]] = defaultdict(dict)
         # when what was asked of the broker about an exit may be asked again
@@ -100,7 +103,16 @@ class ExitKeeper:
         self._not_done.clear()
         for order in orders:
             self._take(order)
+        for entry in list(self._entries.values()):
+            if self._ended_earlier(entry):
+                self._forget(entry)
         self._wake.set()
+
+    def _ended_earlier(self, entry: Order) -> bool:
+        """Whether an entry and its exits ended with an earlier day: what is held now is another's."""
+        orders = [entry, *self._exits[entry.id].values()]
+        day = self._desk.day
+        return day is not None and all(o.status.is_terminal and trading_day(o.updated_at) < day for o in orders)
 
     def order_changed(self, order: Order) -> None:
         """An order of the account stands as given."""
@@ -143,7 +155,7 @@ class ExitKeeper:
             exits = [self._as_booked(order) for order in self._exits[entry.id].values()]
             todo = plan(self._as_booked(entry), exits, held=self._held(entry), others=claimed[key])
             claimed[key] += todo.needs
-            if todo.is_over:
+            if todo.is_over and not self._is_in_doubt(entry):
                 # its exits stay known: a late fill must not be covered as if it were the first
                 del self._entries[entry.id]
                 continue
@@ -176,6 +188,16 @@ class ExitKeeper:
             (entry.account_id, entry.exchange, entry.symbol, entry.product_type)
         )
         return 0 if position is None else max(position.quantity * entry.transaction_type.sign, 0)
+
+    def _is_in_doubt(self, entry: Order) -> bool:
+        """Whether what is held may prove to be more: an order of the instrument may have filled, and nobody knows."""
+        return self._is_behind(entry.key) or any(
+            order.status.is_unresolved for order in self._desk.index.of_instrument(entry.key)
+        )
+
+    def _forget(self, entry: Order) -> None:
+        self._entries.pop(entry.id, None)
+        self._exits.pop(entry.id, None)
 
     # doing
 

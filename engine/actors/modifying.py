@@ -201,6 +201,10 @@ class Modifier:
         if isinstance(outcome, Refused):
             self._session.refused(broker, outcome)
         latest = self._desk.orders.get(order.id)
+        is_used_up = isinstance(outcome, Refused) and outcome.code is RefusalCode.MODIFICATION_CAP
+        if is_used_up and latest is not None and latest.modifications < MAX_MODIFICATIONS:
+            # somebody has changed it elsewhere too: the broker's count is the one that holds
+            self._desk.change(latest, f"{outcome}", modifications=MAX_MODIFICATIONS)
         if latest is not None and isinstance(outcome, Accepted | Unknown):
             # one that nobody knows of counts: the cap must not be met unawares
             count = latest.modifications + 1
@@ -243,6 +247,8 @@ class Modifier:
             )
         if order.id not in self._replacing:
             raise ConflictError("somebody has cancelled the order meanwhile", code="ORDER_FINISHED")
+        if self._has_successor(latest):
+            raise ConflictError("the engine has placed it anew meanwhile: change that one", code="ORDER_FINISHED")
         wanted = with_terms(latest, terms)
         quantity = wanted.quantity - latest.filled_quantity
         if quantity <= 0:
@@ -261,3 +267,11 @@ class Modifier:
             market_protection=protection if wanted.order_type in _AT_MARKET else None,
         )
         return self._spawner.spawn(wanted, action="ORDER_REPLACED", detail=f"replaces {latest.id}, by {by}").id
+
+    def _has_successor(self, exit_: Order) -> bool:
+        """Whether an attached exit that has ended has another in its place."""
+        return exit_.is_attached and any(
+            (o.parent_id, o.role, o.options.unit) == (exit_.parent_id, exit_.role, exit_.options.unit)
+            for o in self._desk.orders.values()
+            if not o.status.is_terminal
+        )

@@ -21,7 +21,7 @@ from engine.actors.order_index import UNPLACED
 from engine.broker.base import Broker, BrokerAuthError
 from engine.broker.values import BrokerOrder, BrokerTrade
 from engine.clock import Clock, SteadyTime, trading_day
-from engine.domain.enums import OrderStatus
+from engine.domain.enums import Exchange, OrderStatus
 from engine.domain.order import Order
 from engine.domain.reconcile import AbsenceProof, BookRead, Verdict, clean_book, clean_read, next_poll_delay
 from engine.errors import BrokerUnavailable
@@ -180,6 +180,10 @@ class OrderWatch:
         if self._desk.has_external_orders and looks < _SOON_LOOKS:
             return _REST_S
         return _UNPLACED_LOOK_S if self._proofs or self._desk.has_unplaced_orders else inf
+
+    def is_behind(self, key: tuple[Exchange, str]) -> bool:
+        """Whether something of an instrument has filled, as far as is known, that is not in the books yet."""
+        return self._reader.is_behind(key)
 
     @property
     def _settles_today(self) -> bool:

@@ -168,21 +168,24 @@ def plan(entry: Order, exits: Iterable[Order], *, held: int, others: int = 0) ->
     covered = sum(orders[0].options.unit_quantity for orders in units.values())
     fresh = max(entry.filled_quantity - covered, 0)
     needs = {unit: orders[0].options.unit_quantity - _filled(orders) for unit, orders in units.items()}
+    claims = {unit: min(needs[unit], _reach(entry, orders)) for unit, orders in units.items()}
     if fresh:
         unit = max(units, default=0) + 1
-        units[unit], needs[unit] = [], fresh
+        units[unit], needs[unit], claims[unit] = [], fresh, fresh
     # the newest fills are what is still held when something else has closed a part: first in, first out
     room = max(held - others, 0)
     allowed: dict[int, int] = {}
+    claimed = 0
     for unit in sorted(needs, reverse=True):
-        allowed[unit] = max(min(needs[unit], room), 0)
-        room -= allowed[unit]
+        allowed[unit] = max(min(needs[unit], room - claimed), 0)
+        # what no exit of it reaches any more must not keep another's from what is held
+        claimed += min(claims[unit], allowed[unit])
     actions: list[Action] = []
     for unit in sorted(units):
         actions += _of_unit(entry, unit, units[unit], allowed[unit], fresh if not units[unit] else 0)
     live = any(not order.status.is_terminal for orders in units.values() for order in orders)
     is_over = entry.status.is_terminal and not live and not actions
-    return Plan(actions=tuple(actions), needs=sum(allowed.values()), is_over=is_over)
+    return Plan(actions=tuple(actions), needs=claimed, is_over=is_over)
 
 
 def _of_unit(entry: Order, unit: int, orders: Sequence[Order], wanted: int, fresh: int) -> list[Action]:
@@ -197,7 +200,7 @@ def _of_unit(entry: Order, unit: int, orders: Sequence[Order], wanted: int, fres
         live = next((order for order in of_side if not order.status.is_terminal), None)
         if live is not None:
             actions += _fit(live, want, triggered)
-        elif want and not any(_is_stopped(order) for order in of_side):
+        elif (want := min(want, _left(of_side, size))) and not any(_is_stopped(order) for order in of_side):
             actions.append(_next(role, unit, size, want, of_side))
     return actions
 
@@ -219,6 +222,31 @@ def _next(role: OrderRole, unit: int, size: int, want: int, before: Sequence[Ord
         why = refusals[-1].status_message or "refused by the broker"
         return GiveUp(role=role, unit=unit, quantity=want, why=why)
     return Place(role=role, unit=unit, unit_quantity=size, quantity=want, attempt=len(before) + 1)
+
+
+def _reach(entry: Order, orders: Sequence[Order]) -> int:
+    """Return how much of a unit its exits can come to, those that live and those that may still be placed."""
+    triggered = any(o.role is OrderRole.STOP and _is_triggered(o) for o in orders)
+    found = 0
+    for role, level in zip(_SIDES, (entry.stop_loss, entry.target), strict=True):
+        of_side = [order for order in orders if order.role is role]
+        live = next((order for order in of_side if not order.status.is_terminal), None)
+        if live is not None:
+            found = max(found, live.remaining_quantity)
+        elif level is None or any(map(_is_stopped, of_side)) or (role is OrderRole.TARGET and triggered):
+            continue
+        elif sum(order.status is OrderStatus.REJECTED for order in of_side) < MAX_REFUSALS:
+            found = max(found, _left(of_side, orders[0].options.unit_quantity))
+    return found
+
+
+def _left(of_side: Sequence[Order], size: int) -> int:
+    """Return what the next exit of a side of a unit may come to: it never covers more than the one before it did.
+
+    A part that was not covered then is not of this entry's fills any more: something else had closed it.
+    """
+    last = max(of_side, key=lambda order: (order.created_at, order.id), default=None)
+    return size if last is None else last.quantity - last.filled_quantity
 
 
 def _is_stopped(order: Order) -> bool:

@@ -7,13 +7,17 @@ import msgspec
 import trio
 
 from engine.actors.intake import Passage
+from engine.actors.modifying import Terms
 from engine.broker.base import Accepted, RefusalCode, Refused, Unknown
 from engine.domain.enums import IntentStatus, OrderStatus, OrderType, ProductType, TransactionType
 from engine.domain.options import OrderRole
+from engine.domain.order import Order
+from engine.errors import BrokerUnavailable
 from tests.support.desk import World, a_delivery, a_signal, answer, crashed, running
 from tests.support.exits import deliver, entered, of_role, protected
 from tests.support.trade import ACCOUNT
 
+SHORT: dict[str, Any] = {"transaction_type": TransactionType.SELL}
 OPEN, COMPLETE, CANCELLED = OrderStatus.OPEN, OrderStatus.COMPLETE, OrderStatus.CANCELLED
 
 
@@ -223,3 +227,137 @@ async def test_account_s_protection_is_on_the_stop(autojump_clock: Any) -> None:
         await entered(world)
         stop, _ = await protected(world)
     assert stop.market_protection == 3
+
+
+async def test_entry_whose_exits_somebody_took_away_leaves_another_s_alone_after_a_crash(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        deliver(world, target=None)
+        await world.until(lambda: any(o.broker_order_id for o in of_role(world, OrderRole.ENTRY)))
+        older = of_role(world, OrderRole.ENTRY)[0]
+        world.crew.decide(Passage(a_delivery(world, a_signal(stop_loss=Decimal(94)), key="k2")))
+        await world.until(lambda: sum(bool(o.broker_order_id) for o in of_role(world, OrderRole.ENTRY)) == 2)
+        newer = next(o for o in of_role(world, OrderRole.ENTRY) if o.id != older.id)
+        world.broker.fill(newer.broker_order_id or "")
+        await world.until(lambda: bool(of_role(world, OrderRole.STOP, OrderStatus.TRIGGER_PENDING)))
+        await world.executor.cancel(of_role(world, OrderRole.STOP)[0].id, by="user:1")
+        world.broker.fill(world.broker.by_hand(side="SELL"))
+        await world.executor.reconcile()
+        world.broker.fill(older.broker_order_id or "")
+        await world.until(lambda: bool(of_role(world, OrderRole.STOP, OrderStatus.TRIGGER_PENDING)))
+    after = await crashed(world)
+    async with running(after):
+        await trio.sleep(10)
+        (stop,) = of_role(after, OrderRole.STOP, OrderStatus.TRIGGER_PENDING)
+    assert (stop.parent_id, stop.quantity) == (older.id, 10)
+
+
+async def test_entry_is_covered_when_an_order_in_doubt_turns_out_filled_on_its_side(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        long = Passage(a_delivery(world, a_signal(), key="k0"))
+        world.crew.decide(long)
+        await entered(world)
+        await world.until(lambda: world.held() == 10)
+        world.crew.decide(Passage(a_delivery(world, a_signal(**SHORT, quantity=10, stop_loss=Decimal(105)), key="k1")))
+        await world.until(lambda: sum(bool(o.broker_order_id) for o in of_role(world, OrderRole.ENTRY)) == 2)
+        short = next(o for o in of_role(world, OrderRole.ENTRY) if o.stop_loss is not None)
+        world.broker.answers = [answer(Unknown(reason="lost"), placed=OPEN)]
+        world.broker.book_down = BrokerUnavailable("HTTP 503")
+        world.crew.decide(Passage(a_delivery(world, a_signal(**SHORT, quantity=4), key="k2")))
+        await world.until(lambda: any(o.status is OrderStatus.UNKNOWN for o in of_role(world, OrderRole.ENTRY)))
+        doubted = next(row for row in world.broker.rows.values() if row.quantity == 4)
+        world.broker.hide = {doubted.broker_order_id}
+        world.broker.book_down = None
+        world.broker.fill(short.broker_order_id or "")
+        await world.until_status(short, COMPLETE)
+        assert world.held() == 0
+        await trio.sleep(5)
+        world.broker.hide = set()
+        world.broker.fill(doubted.broker_order_id)
+        await world.until(lambda: world.held() == -4)
+        await world.until(lambda: bool(of_role(world, OrderRole.STOP, OrderStatus.TRIGGER_PENDING)), timeout_s=20)
+        (stop,) = of_role(world, OrderRole.STOP)
+    assert (stop.parent_id, stop.quantity) == (short.id, 4)
+
+
+async def test_entries_of_an_earlier_day_place_nothing_on_what_is_bought_today(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        deliver(world)
+        await entered(world)
+        stop, target = await protected(world)
+    for order in (stop, target):
+        # the day ended with them at the broker
+        world.store.orders[order.id] = msgspec.structs.replace(order, status=OrderStatus.EXPIRED)
+    after = await crashed(world)
+    after.clock.sleep(86_400)
+    async with running(after):
+        sent = len(after.broker.left)
+        after.crew.decide(Passage(a_delivery(after, a_signal(), key="k2")))
+        await after.until(lambda: len(after.broker.left) == sent + 1)
+        after.broker.fill(next(reversed(after.broker.rows)))
+        await trio.sleep(10)
+        assert len(after.broker.left) == sent + 1
+
+
+async def test_exit_that_a_person_changes_once_too_often_is_replaced_and_still_belongs_to_its_unit(
+    autojump_clock: Any,
+) -> None:
+    world = World()
+    cap = Refused(
+        code=RefusalCode.MODIFICATION_CAP, message="Maximum allowed order modifications exceeded.", status=429
+    )
+    async with running(world):
+        deliver(world)
+        await entered(world)
+        stop, target = await protected(world)
+        world.broker.change_answers = [cap]
+        changed = await world.executor.modify(stop.id, Terms(trigger_price=Decimal(96)), by="user:1")
+        await world.until_status(changed, OrderStatus.TRIGGER_PENDING)
+        await trio.sleep(10)
+        live = [o for o in of_role(world, OrderRole.STOP) if not o.status.is_terminal]
+        assert [(o.id, o.trigger_price, o.quantity) for o in live] == [(changed.id, Decimal(96), 10)]
+        world.broker.fill(target.broker_order_id or "", 3, price="110")
+        await world.until(lambda: world.row(changed).quantity == 7)
+        world.broker.fill(target.broker_order_id or "", price="110")
+        await world.until_status(changed, CANCELLED)
+    assert len(of_role(world, OrderRole.STOP)) == 2
+
+
+async def test_stop_that_must_shrink_and_has_no_changes_left_at_the_broker_is_placed_anew(autojump_clock: Any) -> None:
+    world = World()
+    cap = Refused(
+        code=RefusalCode.MODIFICATION_CAP, message="Maximum allowed order modifications exceeded.", status=429
+    )
+    async with running(world):
+        deliver(world)
+        await entered(world)
+        stop, target = await protected(world)
+        # somebody has changed it 25 times by hand
+        world.broker.change_answers = [cap] * 9
+        world.broker.fill(target.broker_order_id or "", 3, price="110")
+        await world.until_status(stop, CANCELLED, timeout_s=20)
+        await world.until(
+            lambda: any(o.quantity == 7 for o in of_role(world, OrderRole.STOP, OrderStatus.TRIGGER_PENDING))
+        )
+
+
+async def test_clock_that_is_set_back_does_not_keep_an_exit_waiting(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        deliver(world, target=None)
+        await entered(world)
+        stop = await rested(world)
+        world.clock.step = -3600.0
+        world.broker.change(stop.broker_order_id or "", OrderStatus.REJECTED)
+        await world.until_status(stop, OrderStatus.REJECTED)
+        world.clock.step = -7200.0
+        await world.until(lambda: bool(of_role(world, OrderRole.STOP, OrderStatus.TRIGGER_PENDING)), timeout_s=30)
+    assert len(of_role(world, OrderRole.STOP)) == 2
+
+
+async def rested(world: World) -> Order:
+    """Wait until a stop rests at the broker and return it."""
+    await world.until(lambda: bool(of_role(world, OrderRole.STOP, OrderStatus.TRIGGER_PENDING)))
+    return of_role(world, OrderRole.STOP)[-1]

@@ -65,7 +65,10 @@ def _seeds(seeds: Iterable[int], pool: ProcessPoolExecutor, *, quiet: bool) -> i
             print(f"seed {found.seed} failed; replay it with: python -m tests.simulation --seed {found.seed} --trace")
             print("\n".join(f"    {line}" for line in found.violations[:5]), flush=True)
     if not quiet:
-        shown = ("accepted_2xx", "sent", "accepted", "fault", "killed", "ready", "lease", "stopped", "gated")
+        shown = (
+            *("accepted_2xx", "sent", "accepted", "fault", "killed", "ready", "lease", "stopped", "gated"),
+            *("exits", "exit_fills", "over_exits", "modify", "cancel", "person"),
+        )
         print(", ".join(f"{name} {counts.get(name, 0)}" for name in shown))
     print(f"{len(cpu)} seeds, {failed} failed, {sum(cpu) / len(cpu):.2f} s CPU each, {max(cpu):.2f} s the longest")
     return failed

@@ -8,11 +8,12 @@ import msgspec
 import trio
 
 from engine.broker.base import BrokerOrder, BrokerTrade
-from engine.domain.enums import OrderStatus
+from engine.domain.enums import OrderStatus, OrderType
 from engine.domain.order import Order
+from tests.simulation.plan import PRICE
 from tests.simulation.scheduling import start_as
 
-PRICE = Decimal(100)
+_WAITS_FOR_TRIGGER = (OrderType.SL, OrderType.SL_M)
 
 
 class Book:
@@ -27,6 +28,10 @@ class Book:
         self.log: list[tuple[float, BrokerOrder]] = []
         # when it happened, from when on it is shown, and what it was
         self.trades: list[tuple[float, float, BrokerTrade]] = []
+        # exits by the broker's id, and those of them that are being filled
+        self.exits: dict[str, Order] = {}
+        self.filling: set[str] = set()
+        self.changes: dict[str, int] = {}
         self.token = 1
         self._next = 250_000_000_000 + (account_id.int % 1000) * 1_000_000
 
@@ -36,6 +41,7 @@ class Book:
         """Keep a row as it is now."""
         self.rows[row.broker_order_id] = row
         self.log.append((trio.current_time(), row))
+        self.world.market.push(self.account_id, row.broker_order_id)
 
     def accept(self, order: Order, way: str, status: OrderStatus = OrderStatus.OPEN) -> str:
         """Take an order into the book, and let it live its life; return its id."""
@@ -45,6 +51,10 @@ class Book:
         tags = {"tag": None, "tags": ("SMARTAPI", order.tag)} if world.plan.only_tags else {"tag": order.tag}
         self.accepted_at[broker_id] = trio.current_time()
         self.order_of[broker_id] = order.id
+        if order.is_attached:
+            self.exits[broker_id] = order
+            if status is OrderStatus.OPEN and order.order_type in _WAITS_FOR_TRIGGER:
+                status = OrderStatus.TRIGGER_PENDING
         self.put(
             BrokerOrder(
                 broker_order_id=broker_id,
@@ -59,6 +69,7 @@ class Book:
                 validity=order.validity.value,
                 variety=order.variety.value,
                 price=order.price or Decimal(0),
+                trigger_price=order.trigger_price or Decimal(0),
                 order_timestamp=world.broker_now(),
                 status_message="RMS:Margin Exceeds" if status is OrderStatus.REJECTED else None,
                 **tags,
@@ -66,7 +77,7 @@ class Book:
         )
         world.accepted(order, broker_id, way if status.is_working else "rejected")
         if status.is_working:
-            start_as(None, world.nursery, self._live, broker_id)
+            start_as(None, world.nursery, self._live_exit if order.is_attached else self._live, broker_id)
         return broker_id
 
     async def _live(self, broker_id: str) -> None:
@@ -89,6 +100,54 @@ class Book:
             await self.world.healed.wait()
             await trio.sleep(dice.uniform(0.1, 3))
             await self._fill(broker_id, parts=1, pause=0.0)
+
+    async def _live_exit(self, broker_id: str) -> None:
+        """What becomes of an exit: it waits for its price, unless the broker throws it out."""
+        dice, row = self.world.dice, self.rows[broker_id]
+        if row.order_type == OrderType.MARKET:
+            await self._fill(broker_id, parts=1, pause=0.0)
+            return
+        self.world.market.look(self, row)
+        fate = dice.random()
+        if fate < 0.06:
+            await self._rest(dice.uniform(0.01, 30))
+            self.end(broker_id, OrderStatus.REJECTED if fate < 0.03 else OrderStatus.CANCELLED)
+
+    def meet(self, broker_id: str) -> None:
+        """The price has met an exit: a stop is triggered, a target is dealt."""
+        row = self.rows[broker_id]
+        if broker_id in self.filling or not row.status.is_working:
+            return
+        self.filling.add(broker_id)
+        if row.status is OrderStatus.TRIGGER_PENDING:
+            self.put(msgspec.structs.replace(row, status=OrderStatus.OPEN, raw_status="OPEN"))
+        start_as(None, self.world.nursery, self._deal, broker_id)
+
+    async def _deal(self, broker_id: str) -> None:
+        """Fill an exit in parts for as long as its price is met."""
+        dice, market = self.world.dice, self.world.market
+        parts, pause = dice.choice((1, 1, 2, 3)), dice.choice((0.0, 0.05, 0.8, 6.0))
+        is_stop = self.rows[broker_id].trigger_price > 0
+        for part in range(parts):
+            await trio.sleep(dice.uniform(0.001, 0.3) + pause * (part > 0))
+            row = self.rows[broker_id]
+            if not row.status.is_working or not (is_stop or market.is_met(row)):
+                break
+            rest = row.quantity - row.filled_quantity
+            self.fill(broker_id, rest if part == parts - 1 else rest // 2)
+        self.filling.discard(broker_id)
+
+    def change(self, broker_id: str, terms: dict[str, Any]) -> None:
+        """Give an order new terms, as its owner asked."""
+        self.changes[broker_id] = self.changes.get(broker_id, 0) + 1
+        row = msgspec.structs.replace(self.rows[broker_id], **terms)
+        if row.filled_quantity and row.quantity <= row.filled_quantity:
+            row = msgspec.structs.replace(
+                row, quantity=row.filled_quantity, status=OrderStatus.COMPLETE, raw_status="COMPLETE"
+            )
+        self.put(row)
+        if broker_id in self.exits:
+            self.world.market.look(self, row)
 
     async def _rest(self, seconds: float) -> None:
         with trio.move_on_after(seconds):
@@ -129,6 +188,7 @@ class Book:
                 ),
             )
         )
+        self.world.exits.filled(self, broker_id, quantity, trio.current_time() + lag)
         self.put(
             msgspec.structs.replace(
                 row,
@@ -148,7 +208,7 @@ class Book:
         self.put(msgspec.structs.replace(row, status=status, raw_status=status.value, status_message=words))
         return True
 
-    def by_hand(self, symbol: str, side: str, quantity: int) -> None:
+    def by_hand(self, symbol: str, side: str, quantity: int, product: str = "MIS") -> None:
         """Somebody trades the account in the broker's own app."""
         self._next += 1
         broker_id = str(self._next)
@@ -163,7 +223,7 @@ class Book:
                 exchange="NSE",
                 symbol=symbol,
                 transaction_type=side,
-                product="MIS",
+                product=product,
                 order_type="MARKET",
                 validity="DAY",
                 variety="regular",

@@ -30,8 +30,9 @@ from engine.domain.enums import Exchange, OrderStatus, Variety
 from engine.domain.instruments import Instrument
 from engine.domain.order import Order
 from engine.errors import BrokerUnavailable
-from tests.simulation.book import PRICE, Book, Weather
-from tests.simulation.plan import SYMBOLS, UNPRICED
+from tests.simulation.book import Book, Weather
+from tests.simulation.market import CAP
+from tests.simulation.plan import PRICE, SYMBOLS, UNPRICED
 from tests.simulation.scheduling import start_as
 
 _BYTES = 400
@@ -63,6 +64,13 @@ class _Post:
         self.answered.set()
 
 
+def _change_refused(status: int, error_type: str, message: str) -> WriteOutcome:
+    body = json.dumps({"status": "error", "error_type": error_type, "message": message, "data": None}).encode()
+    return kite_errors.classify(
+        status=status, body=body, content_type="application/json", bytes_written=_BYTES, change=True
+    )
+
+
 _TIMED_OUT = "Order request timed out. Please check the order book and confirm before placing again."
 
 
@@ -83,7 +91,7 @@ class SimBroker(Broker):
             raise OrderNotCommitted(f"{order.id} is {order.status}")
         world, life = self._world, self._life
         weather: Weather = world.weather
-        way = world.way_of_post()
+        way = world.way_of_post(order)
         life.point("post.before")
         refused = weather.refuses > 0
         if way == "connect_slow":
@@ -122,6 +130,18 @@ class SimBroker(Broker):
         match way:
             case "refused":
                 post.error(400, "MarginException", "Insufficient funds. Required margin is 95417.84.")
+            case "frozen":
+                lots = f"({order.quantity} lots)"
+                most = self._world.market.freeze[order.symbol]
+                post.error(
+                    400,
+                    "InputException",
+                    f"The order quantity {order.quantity} {lots} is higher than the maximum quantity of {most} "
+                    f"({most} lots) allowed by the exchanges. Please reduce the order quantity or use iceberg orders.",
+                )
+            case "trigger_met" | "exit_refused":
+                text = "Trigger price for stoploss sell orders should be lower than the last traded price."
+                post.error(400, "InputException", text)
             case "false_refusal":
                 post.error(400, "InputException", _TIMED_OUT)
                 await trio.sleep(dice.uniform(0, 8))
@@ -187,18 +207,62 @@ class SimBroker(Broker):
         if reason is not None:
             return NotSent(reason=reason, gated=True)
         self._world.note("cancel", broker_id=broker_order_id)
+        way = self._world.market.way_of_change()
+        if way == "busy":
+            return _change_refused(400, "InputException", "Order cannot be cancelled as it is being processed.")
+        if way == "lost":
+            return kite_errors.classify(status=None, bytes_written=_BYTES, failure=Failure.LOST, change=True)
+        if way in ("slow", "untold"):
+            start_as(None, self._world.nursery, self._cancel_late, broker_order_id)
+            if way == "untold":
+                return kite_errors.classify(status=None, bytes_written=_BYTES, failure=Failure.LOST, change=True)
+            return Accepted(broker_order_id=broker_order_id)
+        if way == "dropped":
+            return Accepted(broker_order_id=broker_order_id)
         if broker_order_id not in self._book.rows or not self._book.end(broker_order_id, OrderStatus.CANCELLED):
-            return kite_errors.classify(
-                status=400,
-                body=b'{"status":"error","error_type":"InputException","message":"Order does not exist","data":null}',
-                content_type="application/json",
-                bytes_written=_BYTES,
-                change=True,
-            )
+            return _change_refused(400, "InputException", "Order does not exist")
         return Accepted(broker_order_id=broker_order_id)
 
-    async def replace(self, *_args: Any, **_fields: Any) -> WriteOutcome:
-        return NotSent(reason="not simulated")
+    async def _cancel_late(self, broker_order_id: str) -> None:
+        await trio.sleep(self._world.dice.uniform(0.05, 4.0))
+        if broker_order_id in self._book.rows:
+            self._book.end(broker_order_id, OrderStatus.CANCELLED)
+
+    async def replace(
+        self, broker_order_id: str, variety: Variety, *, gate: Gate | None = None, **terms: Any
+    ) -> WriteOutcome:
+        self._life.point("modify.before")
+        await trio.sleep(0.01)
+        self._check()
+        reason = None if gate is None else gate()
+        if reason is not None:
+            return NotSent(reason=reason, gated=True)
+        given = {name: value for name, value in terms.items() if value is not None}
+        row = self._book.rows.get(broker_order_id)
+        way = self._world.market.way_of_change()
+        self._world.note("modify", broker_id=broker_order_id, way=way, terms=given)
+        if row is None or not row.status.is_working or way == "busy":
+            text = "Order cannot be modified as it is being processed. Try later."
+            return _change_refused(400, "InputException", text)
+        if self._book.changes.get(broker_order_id, 0) >= CAP:
+            return _change_refused(429, "NetworkException", "Maximum allowed order modifications exceeded.")
+        if way in ("ok", "untold"):
+            self._book.change(broker_order_id, given)
+        elif way == "slow":
+            start_as(None, self._world.nursery, self._change_late, broker_order_id, given)
+        elif way == "dropped":
+            # taken, and refused by the exchange after that
+            self._book.changes[broker_order_id] = self._book.changes.get(broker_order_id, 0) + 1
+        await trio.sleep(0.005)
+        self._life.point("modify.after")
+        if way in ("lost", "untold"):
+            return kite_errors.classify(status=None, bytes_written=_BYTES, failure=Failure.LOST, change=True)
+        return Accepted(broker_order_id=broker_order_id)
+
+    async def _change_late(self, broker_order_id: str, terms: dict[str, Any]) -> None:
+        await trio.sleep(self._world.dice.uniform(0.05, 4.0))
+        if self._book.rows[broker_order_id].status.is_working:
+            self._book.change(broker_order_id, terms)
 
     # reads
 
@@ -286,7 +350,7 @@ class SimBroker(Broker):
     async def last_prices(self, keys: Sequence[str]) -> dict[str, Decimal]:
         await trio.sleep(self._world.quote_s)
         self._check()
-        return dict.fromkeys(keys, PRICE)
+        return {key: self._world.market.price(key.partition(":")[2]) for key in keys}
 
     async def margins(self) -> Any:
         raise BrokerUnavailable("not simulated")
@@ -305,6 +369,8 @@ INSTRUMENTS = [
         symbol=symbol,
         lot_size=1,
         tick_size=Decimal("0.05"),
+        # exchanges take no SL-M on options
+        instrument_type="CE" if symbol == "TCS" else "EQ",
         last_price=Decimal(0) if symbol == UNPRICED else PRICE,
     )
     for number, symbol in enumerate(SYMBOLS, 1)

@@ -12,7 +12,8 @@ from uuid import UUID
 import trio
 
 from engine.domain.audit import GENESIS
-from engine.domain.enums import OrderStatus
+from engine.domain.enums import Exchange, OrderStatus
+from engine.domain.freeze import FreezeOrigin, FreezeQuantity
 from engine.domain.order import Order
 from engine.errors import Fenced, StoreUnavailable
 from engine.journal import keys
@@ -47,6 +48,8 @@ class Server:
         self.audit: list[Any] = []
         self.cursor: tuple[UUID, str] | None = None
         self.flags: dict[str, Any] = {}
+        self.freeze: dict[tuple[str, str], FreezeQuantity] = {}
+        self.rounds: dict[str, str] = {}
         self.account_status: dict[UUID, tuple[Any, Any]] = {}
         self.dead_letters: dict[UUID, Any] = {}
         self.attempts: dict[tuple[UUID, str], int] = {}
@@ -158,6 +161,13 @@ class Server:
             self.cursor = (args[0], args[1])
         elif sql.startswith("DELETE FROM fills"):
             self.fills.pop((args[0], args[1]), None)
+        elif sql.startswith("INSERT INTO system_flags") and args[0] == "broker-rounds":
+            self.rounds |= args[1]
+        elif sql.startswith("INSERT INTO freeze_quantities"):
+            exchange, symbol, quantity, origin, as_of, _ = args
+            self.freeze[exchange, symbol] = FreezeQuantity(
+                exchange=Exchange(exchange), symbol=symbol, quantity=quantity, origin=FreezeOrigin(origin), as_of=as_of
+            )
         elif sql.startswith("INSERT INTO system_flags"):
             held = self.flags.get(args[0])
             if held is None or held[1] < args[2] or (held[1] == args[2] and args[1]["state"] != "ARMED"):

@@ -7,13 +7,16 @@ from uuid import UUID
 
 import trio
 
+from engine.actors import ledger_reader
 from engine.clock import trading_day
 from engine.domain.enums import IntentStatus
+from engine.domain.freeze import FreezeQuantity
+from engine.domain.options import OrderRole
 from engine.domain.order import CHANGE_NOTES
 from engine.domain.position import roll_day
 from engine.errors import Fenced
 from engine.store import dead_letters as letter_rows
-from engine.store import history, late, lease
+from engine.store import freeze, history, late, lease
 from engine.store.queries import dead_letters as letter_queries
 from tests.simulation.database import LIVE, WATCHED, Connection
 from tests.simulation.plan import START
@@ -100,6 +103,11 @@ async def account_history(c: Connection, account_id: UUID, day: date) -> dict[st
             "live_orders": watched,
             "fills": [f for f in server.fills.values() if f.order_id in ids],
             "positions": [(p, d) for p, d in server.positions.values() if p.account_id == account_id],
+            "attached": [
+                o
+                for o in mine
+                if not o.is_external and (o.is_attached or o.stop_loss is not None or o.target is not None)
+            ],
             "broker_ids_today": [o.broker_order_id for o in mine if o.broker_order_id and o.trading_day == day],
             "sent_today": sum(max(o.attempt, 1) for o in mine if o.submitting_at and o.trading_day == day)
             + len(changes),
@@ -119,8 +127,9 @@ async def user_history(c: Connection, user_id: UUID, day: date) -> dict[str, Any
         live = [i for i in server.intents.values() if i.user_id == user_id and not i.status.is_terminal]
         of_intent: dict[UUID, list[Any]] = {}
         for o in mine:
-            row = (o.id, o.status, o.quantity, o.filled_quantity, o.status_message)
-            of_intent.setdefault(o.intent_id, []).append(row)
+            if o.role is OrderRole.ENTRY:
+                row = (o.id, o.status, o.quantity, o.filled_quantity, o.status_message)
+                of_intent.setdefault(o.intent_id, []).append(row)
         held = [(p, d) for p, d in server.positions.values() if p.account_id in accounts]
         return {
             "positions": [p if of == day else roll_day(p, p.last_price) for p, of in held],
@@ -198,7 +207,8 @@ async def ended_short(c: Connection, user_id: UUID, day: date) -> list[tuple[Any
             if intent.user_id != user_id or intent.status not in _SHORT:
                 continue
             theirs = sorted(
-                (o for o in server.orders.values() if o.intent_id == intent.id), key=lambda o: (o.created_at, o.id)
+                (o for o in server.orders.values() if o.intent_id == intent.id and not o.is_attached),
+                key=lambda o: (o.created_at, o.id),
             )
             if any(o.trading_day == day and o.filled_quantity for o in theirs):
                 ends = [(o.id, o.status, o.quantity, o.filled_quantity, o.status_message) for o in theirs]
@@ -211,7 +221,7 @@ async def ended_short(c: Connection, user_id: UUID, day: date) -> list[tuple[Any
 
 async def users_ended_short(c: Connection) -> list[UUID]:
     def work() -> list[UUID]:
-        filled = {o.intent_id for o in c.server.orders.values() if o.filled_quantity}
+        filled = {o.intent_id for o in c.server.orders.values() if o.filled_quantity and not o.is_attached}
         return list(
             dict.fromkeys(i.user_id for i in c.server.intents.values() if i.status in _SHORT and i.id in filled)
         )
@@ -224,6 +234,16 @@ async def attempts_of(c: Connection, epoch: UUID, positions: Sequence[str]) -> d
     found: dict[str, int] = await c.ask(
         "attempts", lambda: {p: c.server.attempts[epoch, p] for p in positions if (epoch, p) in c.server.attempts}
     )
+    return found
+
+
+async def freeze_quantities(c: Connection) -> list[FreezeQuantity]:
+    found: list[FreezeQuantity] = await c.ask("freeze", lambda: list(c.server.freeze.values()))
+    return found
+
+
+async def rounds(c: Connection) -> dict[str, str]:
+    found: dict[str, str] = await c.ask("rounds", lambda: dict(c.server.rounds))
     return found
 
 
@@ -246,6 +266,8 @@ PATCHES: tuple[tuple[Any, str, Any], ...] = (
     (history, "journal_cursor", journal_cursor),
     (late, "ended_short", ended_short),
     (late, "users_ended_short", users_ended_short),
+    (freeze, "freeze_quantities", freeze_quantities),
+    (ledger_reader, "rounds", rounds),
     (letter_rows, "attempts_of", attempts_of),
     (letter_queries, "requeued", requeued),
 )

@@ -18,6 +18,13 @@ async def happen(world: World, fault: Fault) -> None:
     if world.healed.is_set():
         return
     world.note("fault", kind=fault.kind.value, lasts=fault.lasts, number=fault.number, text=fault.text)
+    world.exits.storms += 1
+    await _happen(world, fault)
+    world.exits.storms -= 1
+    world.exits.noted("over")
+
+
+async def _happen(world: World, fault: Fault) -> None:
     match fault.kind:
         case Kind.KILL:
             _kill_someone(world)

@@ -145,6 +145,9 @@ class SimSessions:
     def lacks_prices(self, account_id: UUID) -> bool:
         return False
 
+    def ticket(self, account_id: UUID) -> None:
+        """No ticker: pushes come straight to the executor (`Book`)."""
+
     async def aclose(self) -> None:
         await trio.lowlevel.checkpoint()
 
@@ -262,6 +265,7 @@ class Life:
             reader=self.reader,
             infrastructure=_Infrastructure(),  # type: ignore[arg-type]
         )
+        trading.freeze.restore(await self.reader.freeze_quantities())
         trading.guardian.record_missing(self._stored_kills)
         self.clock_actor = ClockActor(
             clock=self.clock,

@@ -8,6 +8,7 @@ import trio
 
 from engine.domain.audit import verify
 from engine.domain.enums import IntentStatus, OrderStatus
+from engine.domain.intent import RESLICED
 from tests.simulation.life import CANARY
 
 _NEEDS_NO_REASON = frozenset({IntentStatus.EXECUTED, IntentStatus.CANCELLED, IntentStatus.PARTIAL})
@@ -22,7 +23,7 @@ def unquiet(world: Any) -> str | None:
         return f"{world.senders} senders and {world.faults_open} faults are not done"
     db = world.db
     for order in db.orders.values():
-        if not order.status.is_terminal:
+        if not order.status.is_terminal and not world.exits.is_resting(order):
             return f"order {order.id} is {order.status}: {order.status_message}"
     for intent in db.intents.values():
         if not intent.status.is_terminal:
@@ -30,7 +31,7 @@ def unquiet(world: Any) -> str | None:
     for intent_id in world.acked:
         if intent_id not in db.intents and intent_id not in world.excused:
             return f"intent {intent_id} of an accepted signal is not in the ledger"
-    wrong = disagreement(world)
+    wrong = disagreement(world) or world.exits.uncovered()
     if wrong:
         return wrong
     trading = life.trading
@@ -52,7 +53,7 @@ def disagreement(world: Any) -> str | None:
             held[position.account_id, position.symbol, position.product_type.value] = position.quantity
     for account_id, book in world.books.items():
         for row in book.rows.values():
-            if not row.status.is_terminal:
+            if not row.status.is_terminal and not world.exits.rests(book, row):
                 return f"order {row.broker_order_id} still works at the broker"
             order = by_broker_id.get((account_id, row.broker_order_id))
             if order is None:
@@ -81,6 +82,7 @@ def final(world: Any) -> None:
     _audit(world)
     _resources(world)
     _limits(world)
+    world.exits.final()
     for refusal in db.refusals:
         if not refusal.startswith(("trade_intents_pkey", "audit_logs_pkey")):
             world.broken("I2", f"the ledger had to refuse: {refusal}")
@@ -128,8 +130,9 @@ def _accepted(world: Any) -> None:
         if intent is None:
             world.broken("O1", f"intent {intent_id} ({delivery.idempotency_key}) was accepted and is lost")
             continue
-        orders = [o for o in db.orders.values() if o.intent_id == intent_id]
-        if intent.status is IntentStatus.EXECUTED and not all(o.filled_quantity == o.quantity for o in orders):
+        orders = [o for o in db.orders.values() if o.intent_id == intent_id and not o.is_attached]
+        whole = all(o.filled_quantity == o.quantity or (o.status_message or "").startswith(RESLICED) for o in orders)
+        if intent.status is IntentStatus.EXECUTED and not whole:
             world.broken("O1", f"intent {intent_id} is EXECUTED with orders that are not")
         explained = intent.reason or intent.status in _NEEDS_NO_REASON
         if not explained:
@@ -150,6 +153,11 @@ def _audit(world: Any) -> None:
     adopted = {record.subject for record in db.audit if record.action == "EXTERNAL_ADOPTED"}
     for subject in adopted:
         recorded[subject, "ORDER_SUBMITTED"] += 1
+    made = {record.subject for record in db.audit if record.action in ("EXIT_PLACED", "ORDER_SLICED", "ORDER_REPLACED")}
+    for event in db.order_events:
+        if f"order:{event.order_id}" in made:
+            made.remove(f"order:{event.order_id}")
+            recorded[f"order:{event.order_id}", f"ORDER_{event.to_status}"] += 1
     happened = Counter((f"order:{event.order_id}", f"ORDER_{event.to_status}") for event in db.order_events)
     for found, number in happened.items():
         if recorded[found] != number:
@@ -178,9 +186,13 @@ def _limits(world: Any) -> None:
     if plan.clock_steps:
         return
     by_user: dict[Any, list[float]] = {}
+    first: dict[Any, Any] = {}
     for order in world.db.orders.values():
-        if order.intent_id is not None:
-            by_user.setdefault(order.user_id, []).append(order.created_at.timestamp())
+        # slices of one order are judged as one, exits and what replaces an order are not limited
+        if order.intent_id is not None and not order.is_attached:
+            first.setdefault((order.intent_id, order.account_id), order)
+    for order in first.values():
+        by_user.setdefault(order.user_id, []).append(order.created_at.timestamp())
     # the orders of one signal are judged side by side: each account may add one
     allowed = plan.max_per_minute + max(plan.accounts) - 1
     for user, instants in by_user.items():

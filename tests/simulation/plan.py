@@ -10,11 +10,13 @@ from uuid import UUID, uuid5
 import msgspec
 
 from engine.domain.enums import OrderType, ProductType, TransactionType
+from engine.domain.options import NO_OPTIONS, OrderOptions
 from tests.simulation.scheduling import stream
 
 START = datetime(2026, 11, 18, 4, 30, tzinfo=UTC)  # 10:00 IST on a Wednesday
 _SPACE = UUID(int=0x51)
 SYMBOLS = ("INFY", "SBIN", "TCS", "ITC")
+PRICE = Decimal(100)
 UNPRICED = "ITC"  # its price has to be asked for
 
 
@@ -76,6 +78,40 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     price: Decimal | None
     product: ProductType
     again_at: float | None = None
+    stop_loss: Decimal | None = None
+    target: Decimal | None = None
+    options: OrderOptions = NO_OPTIONS
+
+
+class Move(msgspec.Struct, frozen=True, kw_only=True):
+    """The price of a symbol changes."""
+
+    at: float
+    symbol: str
+    price: Decimal
+
+
+class Deed(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that a person does; ``number`` chooses to which order or account."""
+
+    at: float
+    what: str
+    number: int
+
+
+class Extras(msgspec.Struct, frozen=True, kw_only=True):
+    """What a scenario with attached exits has (`tests.simulation.extras`).
+
+    ``freeze`` are the largest orders by symbol, ``refuses`` the share of exits that the broker refuses,
+    ``changes_fail`` the share of modify and cancel requests that go wrong in one of many ways.
+    """
+
+    moves: tuple[Move, ...]
+    freeze: tuple[tuple[str, int], ...]
+    deeds: tuple[Deed, ...]
+    refuses: float
+    changes_fail: float
+    pushes: bool
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +129,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ends_at: float
     wishes: tuple[Wish, ...]
     faults: tuple[Fault, ...]
+    extras: Extras | None = None
 
     @property
     def clock_steps(self) -> bool:
@@ -102,7 +139,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def by_hand(self) -> bool:
         """Whether somebody trades the accounts without the engine."""
-        return any(fault.kind is Kind.HAND for fault in self.faults)
+        closes = self.extras is not None and any(deed.what == "close" for deed in self.extras.deeds)
+        return closes or any(fault.kind is Kind.HAND for fault in self.faults)
 
 
 _POINTS = (

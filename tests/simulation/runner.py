@@ -17,10 +17,14 @@ import engine.assembly
 import engine.journal.writer
 import engine.runtime.supervisor
 from engine import boot
+from engine.actors import feeds, modifying, session_keeper
+from engine.domain import attached
 from engine.runtime import crashpoint as crashpoints
 from engine.runtime import holder
-from tests.simulation import database_units, faults, oracles, scheduling, valkey
+from tests.simulation import database_units, faults, oracles, persons, scheduling, valkey
+from tests.simulation.extras import with_extras
 from tests.simulation.life import Life, SimSessions
+from tests.simulation.market import CAP
 from tests.simulation.plan import Fault, Plan, draw
 from tests.simulation.senders import send
 from tests.simulation.world import Killed, World, leaves
@@ -77,6 +81,11 @@ def _patches(world: World) -> list[tuple[Any, str, Any]]:
         (engine.assembly, "Sessions", sessions),
         (engine.journal.writer, "connect", connect),
         (engine.runtime.supervisor, "random", SimpleNamespace(Random=lambda: random.Random(world.plan.seed))),
+        # nobody has a ticker here, and no round over the accounts is due: their looks would only cost
+        (feeds, "_LOOK_S", 3600.0),
+        (session_keeper, "_TICK_S", 3600.0),
+        (attached, "MAX_MODIFICATIONS", CAP),
+        (modifying, "MAX_MODIFICATIONS", CAP),
         (boot, "uuid4", new_id),
         (crashpoints, "_hook", passed),
         (holder, "own_name", name),
@@ -119,6 +128,9 @@ async def _scenario(world: World) -> None:
         world.nursery = nursery
         await _play(world)
         left = await oracles.settle(world, within_s=_QUIET_S)
+        if left is None and not world.enough.is_set() and world.plan.extras is not None:
+            await persons.cancel_everything(world)
+            left = await oracles.settle(world, within_s=_QUIET_S)
         if world.enough.is_set():
             pass
         elif left is not None:
@@ -138,6 +150,10 @@ async def _play(world: World) -> None:
         world.nursery.start_soon(send, world, wish)
     for fault in world.plan.faults:
         world.nursery.start_soon(_counted, world, fault)
+    if world.plan.extras is not None:
+        world.nursery.start_soon(world.market.run)
+        for deed in world.plan.extras.deeds:
+            world.nursery.start_soon(persons.act, world, deed)
     with trio.move_on_after(world.plan.ends_at):
         await world.enough.wait()
     world.note("heal")
@@ -205,7 +221,7 @@ def run_seed(
 
     async def main() -> None:
         nonlocal world
-        world = World(plan or draw(seed), trace=trace, to_first=to_first)
+        world = World(plan or with_extras(draw(seed)), trace=trace, to_first=to_first)
         world.virtual_s = 0.0
         with patched(_patches(world)), _logs(world), bug(world) if bug else contextlib.nullcontext():
             try:

@@ -75,6 +75,9 @@ def delivery_of(wish: Wish, life: Life) -> Delivery:
         order_type=wish.order_type,
         product_type=wish.product,
         price=wish.price,
+        stop_loss=wish.stop_loss,
+        target=wish.target,
+        options=wish.options,
     )
     return Delivery(
         source_id=name_id("source", wish.user),

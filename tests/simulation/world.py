@@ -17,7 +17,9 @@ from engine.domain.order import Order
 from engine.errors import Fenced
 from tests.simulation import database, scheduling, valkey
 from tests.simulation.book import Book, Weather
+from tests.simulation.exits import Exits
 from tests.simulation.life import CANARY, KEYS, Killed, Life, make_directory
+from tests.simulation.market import Market
 from tests.simulation.plan import START, Kind, Plan
 
 _EPS = 0.051
@@ -56,6 +58,8 @@ class World:
         self.db = database.Server(self)
         self.valkey = valkey.Server(self)
         self.weather = Weather()
+        self.market = Market(self)
+        self.exits = Exits(self)
         self.books: dict[UUID, Book] = {
             account_id: Book(self, account_id) for account_id in self.directory({}).accounts
         }
@@ -99,6 +103,7 @@ class World:
     def note(self, what: str, **fields: Any) -> None:
         """Put something on the trace; the digest of the trace is what two runs of a seed must share."""
         self.counts[what] += 1
+        self.exits.noted(what)
         text = f"{trio.current_time():9.3f} {what:<12}" + "".join(f" {k}={_short(v)}" for k, v in fields.items())
         self.digest.update(text.encode())
         if self.tracing:
@@ -144,6 +149,7 @@ class World:
     def accepted(self, order: Order, broker_id: str, way: str) -> None:
         """The broker takes an order in, perhaps long after it was asked to."""
         self.note("accepted", order=order, broker_id=broker_id)
+        self.exits.accepted(order, broker_id)
         row = self.db.orders.get(order.id)
         left_at = self.left_at.get((order.id, order.attempt), float("-inf"))
         in_time = trio.current_time() < left_at + HORIZON_S - _STALEST_S and not self._lost_count(order)
@@ -192,13 +198,10 @@ class World:
         if not life.is_dead:
             scheduling.resume(life)
 
-    def way_of_post(self) -> str:
+    def way_of_post(self, order: Order) -> str:
         """Return what becomes of the next order request."""
-        if self.weather.posts:
-            return self.weather.posts.pop(0)
-        if self.weather.trouble:
-            return "cut_after"
-        return "ok"
+        waiting = self.weather.posts or (["cut_after"] if self.weather.trouble else ["ok"])
+        return self.market.way_of_post(order, waiting.pop(0))
 
     def left(self, life: Life, order: Order, way: str) -> None:
         """The first byte of an order request leaves: everything that must be true now is looked at."""
@@ -224,6 +227,7 @@ class World:
         if lease is None or lease["epoch"] != life.epoch:
             self.broken("F43", f"{life.name} sent order {order.id} while another engine holds the lease")
         self._not_killed(life, order, now)
+        self.exits.left(order, now)
         if (order.id, order.attempt) in self.left_at:
             self.broken("O2", f"order {order.id} attempt {order.attempt} left twice")
         self.left_at[order.id, order.attempt] = now
@@ -239,17 +243,17 @@ class World:
             self.last_sent[place] = order.created_at
 
     def _fresh(self, order: Order, now: float) -> None:
+        if order.is_attached or order.intent_id is None:
+            self.exits.fresh(order, now)
+            return
         tries = self.tried.get(order.intent_id) if order.intent_id else None
         if not tries:
             self.broken("O1", f"order {order.id} is of an intent that nobody asked for")
             return
         delivery, _ = tries[0]
         wanted = delivery.items[0].signal
-        if (order.symbol, order.quantity, order.transaction_type) != (
-            wanted.symbol,
-            wanted.quantity,
-            wanted.transaction_type,
-        ):
+        is_whole = order.quantity == wanted.quantity or self.exits.is_slice(order, wanted.quantity)
+        if not is_whole or (order.symbol, order.transaction_type) != (wanted.symbol, wanted.transaction_type):
             self.broken("O1", f"order {order.id} is not what was asked for")
         latest = max(at for _, at in tries)
         age = now - latest
