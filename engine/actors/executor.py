@@ -23,6 +23,7 @@ from engine.actors.cancelling import Cancelled, Canceller
 from engine.actors.dispatching import Dispatcher
 from engine.actors.executor_context import ExecutorContext, Send
 from engine.actors.exit_keeper import ExitKeeper
+from engine.actors.gtt_keeper import GttKeeper
 from engine.actors.modifying import Modifier, Terms
 from engine.actors.order_desk import AccountHistory, OrderDesk
 from engine.actors.order_queue import OrderQueue
@@ -36,6 +37,7 @@ from engine.broker.base import BrokerAuthError
 from engine.broker.values import BrokerOrder
 from engine.clock import Clock, trading_day
 from engine.domain.enums import Exchange, OrderStatus
+from engine.domain.gtt import Gtt
 from engine.domain.order import Order
 from engine.errors import (
     BrokerUnavailable,
@@ -122,7 +124,16 @@ class Executor:
             cancel=lambda order: self._canceller.ask(self.desk.index.wire_id(order) or "", order.variety),
             modify=self._modifier.ask,
         )
-        self.desk.on_order = self._exits.order_changed
+        self._gtts = GttKeeper(
+            context,
+            self.desk,
+            self._session,
+            turns=self._turns,
+            spawn=lambda order, detail: self._spawner.spawn(order, action="EXIT_PLACED", detail=detail),
+            against=self._against_exit,
+            adopt_soon=self._reconciler.ask,
+        )
+        self.desk.on_order = self._order_changed
         # admitted, and not yet known to be in the ledger
         self._unrecorded: dict[UUID, _Admitted] = {}
         # admitted while the books were not ready, perhaps too late for what was read of the ledger
@@ -214,6 +225,7 @@ class Executor:
             self._nursery.start_soon(self._session.close, broker)
         self._turns.wake()
         self._watch.look_soon()
+        self._gtts.look_soon()
 
     def order_update(self, broker_order_id: str | None = None) -> None:
         """Read the order book soon: the broker has told of a change of this order, or may have of any (None).
@@ -318,6 +330,26 @@ class Executor:
             raise UnavailableError("the account's orders are being read; try again", retry_after_s=2)
         return await self._modifier.modify(order, terms, by=by, nursery=nursery)
 
+    @property
+    def gtts(self) -> Sequence[Gtt]:
+        """The triggers (GTT) of the account that stand at the broker, or may."""
+        return self._gtts.resting
+
+    async def cancel_gtt(self, gtt_id: UUID, *, by: str) -> Gtt:
+        """End a trigger for *by*, and return it as it is then; it is not placed again.
+
+        Raises NotFoundError, ConflictError, OrderExecutionError, UnavailableError.
+        """
+        return await self._gtts.ending.cancel(gtt_id, by=by)
+
+    async def cancel_gtts(self, by: str) -> Sequence[Gtt]:
+        """End every trigger of the account, those in doubt as soon as they are found; return them as they are then.
+
+        None of them is placed again. One that the broker did not end within 45 seconds is ACTIVE among them and is
+        asked about again and again.
+        """
+        return await self._gtts.ending.cancel_all(by=by)
+
     def start_cancel_all(
         self, *, by: str, symbol: str | None = None, strategy_id: UUID | None = None
     ) -> Reply[list[Cancelled]]:
@@ -375,6 +407,10 @@ class Executor:
             return "STOPPING: the engine stops; it goes after the next start"
         return self._sender.against_now(order)
 
+    def _order_changed(self, order: Order) -> None:
+        self._exits.order_changed(order)
+        self._gtts.order_changed(order)
+
     def _take_back(self, order: Order, why: str) -> bool:
         """End an exit that waits for its turn, so that another may be made; False when it does not wait."""
         if order.status is not OrderStatus.PENDING or not self._turns.forget(order):
@@ -402,6 +438,7 @@ class Executor:
                 nursery.start_soon(self._reconciler.run)
                 nursery.start_soon(self._log_in)
                 nursery.start_soon(self._exits.run)
+                nursery.start_soon(self._gtts.run)
                 async for message in self.mailbox:
                     nursery.start_soon(self._sender.send, message)
         finally:
@@ -441,6 +478,7 @@ class Executor:
         self._watch.restore()
         self._reconciler.restore()
         self._exits.restore(history.attached)
+        self._gtts.restore(history.attached, history.gtts)
         for order in self._unready.values():
             if order.id not in self.desk.orders:
                 self.desk.put(order)

@@ -23,6 +23,7 @@ from engine.clock import Clock, trading_day
 from engine.domain.audit import AuditDraft
 from engine.domain.enums import Exchange, OrderStatus
 from engine.domain.fill import Fill
+from engine.domain.gtt import Gtt
 from engine.domain.order import Order, OrderEvent, OrderReport, fold, move
 from engine.domain.position import Position
 from engine.errors import MailboxFull
@@ -37,9 +38,9 @@ class AccountHistory(msgspec.Struct, frozen=True, kw_only=True):
     """What the ledger knows of an account: the start of its books.
 
     ``earlier`` are the broker's ids and the tags of the orders of the last week, however they ended;
-    ``attached`` its entries with exits, and those exits, in whatever state. ``sent_today`` counts the order calls
-    of the day (every attempt, cancels and modifications too), and ``recent_calls`` are when (UTC) the latest of
-    them were made.
+    ``attached`` its entries with exits, and those exits, in whatever state; ``gtts`` the triggers of those entries,
+    and every other that stands at the broker. ``sent_today`` counts the order calls of the day (every attempt,
+    cancels and modifications too), and ``recent_calls`` are when (UTC) the latest of them were made.
     """
 
     live_orders: Sequence[Order]
@@ -49,6 +50,7 @@ class AccountHistory(msgspec.Struct, frozen=True, kw_only=True):
     sent_today: int
     earlier: Sequence[tuple[str, str]] = ()
     attached: Sequence[Order] = ()
+    gtts: Sequence[Gtt] = ()
     recent_calls: Sequence[datetime] = ()
 
 

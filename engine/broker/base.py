@@ -29,6 +29,7 @@ from engine.broker.values import (
     MarginSegment,
 )
 from engine.domain.enums import OrderType, Validity, Variety
+from engine.domain.gtt import BrokerGtt, BrokerGttOrder, Gtt
 from engine.domain.instruments import Instrument
 from engine.domain.order import Order
 from engine.errors import BrokerUnavailable, EngineError
@@ -37,6 +38,8 @@ __all__ = [
     "Accepted",
     "Broker",
     "BrokerAuthError",
+    "BrokerGtt",
+    "BrokerGttOrder",
     "BrokerHolding",
     "BrokerMargins",
     "BrokerNotPermitted",
@@ -114,6 +117,22 @@ class Broker(Protocol):
 
         ``quantity`` is the new total in units, filled part included; prices are rupees.
         """
+
+    async def place_gtt(self, gtt: Gtt, gate: Gate) -> WriteOutcome:
+        """Send *gtt*, which must be the committed write-ahead row; Accepted bears the trigger's id.
+
+        As `place` in all else, but there is no tag: what became of an Unknown is told by `gtts` alone. Raises
+        OrderNotCommitted for a trigger in any state but SUBMITTING.
+        """
+
+    async def replace_gtt(self, trigger_id: str, gtt: Gtt, gate: Gate) -> WriteOutcome:
+        """Ask to give an active trigger the terms of *gtt*, all of them."""
+
+    async def cancel_gtt(self, trigger_id: str, gate: Gate | None = None) -> WriteOutcome:
+        """Ask to end an active trigger."""
+
+    async def gtts(self) -> list[BrokerGtt]:
+        """Return the triggers that are active, and those that ended within the last seven days."""
 
     async def orders(self) -> list[BrokerOrder]:
         """Return the order book of the day, every state, in no particular order."""

@@ -168,13 +168,18 @@ class BrokerPositions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BrokerHolding(msgspec.Struct, frozen=True, kw_only=True):
-    """Shares in the demat account: ``quantity`` settled, ``t1_quantity`` not yet, prices in rupees."""
+    """Shares in the demat account: ``quantity`` settled, ``t1_quantity`` not yet, prices in rupees.
+
+    ``used_quantity`` is what today has sold of them. ``mtf_quantity`` is what is held on margin and not sold today,
+    None when the broker does not say.
+    """
 
     exchange: str
     symbol: str
     quantity: int
     t1_quantity: int = 0
     used_quantity: int = 0
+    mtf_quantity: int | None = None
     average_price: Decimal = Decimal(0)
     last_price: Decimal = Decimal(0)
     pnl: Decimal = Decimal(0)

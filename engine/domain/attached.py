@@ -22,6 +22,7 @@ from engine.domain.instruments import Instrument
 from engine.domain.money import is_multiple, plain, rupees, to_tick
 from engine.domain.options import OrderRole
 from engine.domain.order import Order
+from engine.domain.protection import is_option, protection_percent
 
 MAX_MODIFICATIONS = 25
 """Changes of one order that Kite takes; after them it is cancelled and placed anew (kite.md 4.1)."""
@@ -29,10 +30,6 @@ MAX_MODIFICATIONS = 25
 MAX_REFUSALS = 3
 """How often the broker may refuse an exit of a unit before a person is asked."""
 
-# Zerodha's table for options, percent of the price up to a price (kite.md 5.2): how far a stop's limit reaches.
-_OPTION_BAND = ((Decimal(10), Decimal(5)), (Decimal(100), Decimal(3)), (Decimal(500), Decimal(2)))
-_OPTION_BAND_ABOVE = Decimal(1)
-_OPTIONS = ("CE", "PE")
 _SIDES = (OrderRole.STOP, OrderRole.TARGET)
 
 
@@ -143,11 +140,9 @@ def price_exit(
     trigger = entry.stop_loss or Decimal(0)
     if was_refused and last_price and (last_price - trigger) * side.sign >= 0:
         return Exit(order_type=OrderType.MARKET, market_protection=protection)
-    if instrument.instrument_type not in _OPTIONS:
+    if not is_option(instrument):
         return Exit(order_type=OrderType.SL_M, trigger_price=trigger, market_protection=protection)
-    percent = protection
-    if percent <= 0:
-        percent = next((share for below, share in _OPTION_BAND if trigger < below), _OPTION_BAND_ABOVE)
+    percent = protection_percent(instrument, trigger, policy=protection)
     limit = to_tick(trigger * (1 + side.sign * percent / 100), instrument.tick_size, up=side is TransactionType.BUY)
     limit = max(limit, instrument.tick_size)
     return Exit(order_type=OrderType.SL, price=limit, trigger_price=trigger)

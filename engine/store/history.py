@@ -9,7 +9,7 @@ from engine.clock import IST
 from engine.domain.enums import OrderStatus
 from engine.domain.order import CHANGE_NOTES
 from engine.domain.position import roll_day
-from engine.store import rows
+from engine.store import gtts, rows
 
 _LIVE_ORDERS = """('PENDING', 'SUBMITTING', 'SUBMITTED', 'OPEN', 'TRIGGER_PENDING', 'PARTIALLY_FILLED', 'UNKNOWN')"""
 _LIVE_INTENTS = """('RECEIVED', 'PENDING_APPROVAL', 'APPROVED', 'EXECUTING')"""
@@ -49,6 +49,14 @@ async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any
         account_id,
         day,
     )
+    triggers = await gtts.of_account(connection, account_id, [row["id"] for row in attached])
+    # a trigger outlives the week that its entry is remembered for, and so do the orders in place of others
+    older = await connection.fetch(
+        "SELECT * FROM orders WHERE (id = ANY($1::uuid[]) OR (parent_id = ANY($1::uuid[]) AND origin = 'ENGINE')) "
+        "AND NOT id = ANY($2::uuid[]) ORDER BY created_at, id",
+        list({gtt.entry_id for gtt in triggers}),
+        [row["id"] for row in attached],
+    )
     sent, recent = await _calls(connection, account_id, day)
     return {
         "live_orders": [rows.order(row) for row in orders],
@@ -56,7 +64,8 @@ async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any
         "positions": [(rows.position(row), row["trading_day"]) for row in positions],
         "broker_ids_today": [row["broker_order_id"] for row in ids],
         "sent_today": sent,
-        "attached": [rows.order(row) for row in attached],
+        "attached": [rows.order(row) for row in (*older, *attached)],
+        "gtts": triggers,
         "recent_calls": recent,
         "earlier": [(row["broker_order_id"], row["tag"]) for row in earlier],
     }
@@ -156,7 +165,8 @@ async def busy(connection: Any) -> tuple[list[UUID], list[UUID]]:
     )
     accounts = await connection.fetch(
         f"SELECT DISTINCT account_id FROM orders WHERE status IN {_LIVE_ORDERS} "  # noqa: S608 -- constants
-        "UNION SELECT DISTINCT account_id FROM positions WHERE quantity <> 0"
+        "UNION SELECT DISTINCT account_id FROM positions WHERE quantity <> 0 "
+        f"UNION SELECT DISTINCT account_id FROM gtts WHERE status IN {gtts.LIVE}"
     )
     return [row["user_id"] for row in users], [row["account_id"] for row in accounts]
 

@@ -157,6 +157,7 @@ class World:
                 )
             )
             self.brokers[account_id] = MemoryBroker(self.store)
+            self.brokers[account_id].now = lambda: self.clock.now()
         targets = tuple(
             Target(account_id=a, mode=SizingMode.MULTIPLIER, value=Decimal(1)) for a in self.directory.accounts
         )

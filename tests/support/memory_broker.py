@@ -1,6 +1,7 @@
 """A broker in memory whose every answer can be scripted; it notes what left, and whether its row was on disk."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import count
 from typing import Any
@@ -12,6 +13,8 @@ import trio.lowlevel
 from engine.broker.base import (
     Accepted,
     Broker,
+    BrokerGtt,
+    BrokerGttOrder,
     BrokerHolding,
     BrokerOrder,
     BrokerPosition,
@@ -21,6 +24,7 @@ from engine.broker.base import (
     NotSent,
     OrderNotCommitted,
     PlaceOutcome,
+    RefusalCode,
     Refused,
     WriteOutcome,
 )
@@ -29,12 +33,14 @@ from engine.domain.enums import (
     OrderType,
     Variety,
 )
+from engine.domain.gtt import Gtt, GttStatus
 from engine.domain.instruments import Instrument
 from engine.domain.order import Order
 from engine.errors import BrokerUnavailable
 from tests.support.memory_store import MemoryStore
 from tests.support.trade import NOW
 
+GttAnswer = Callable[["MemoryBroker", Gtt, Gate], Awaitable[WriteOutcome]]
 Answer = Callable[["MemoryBroker", Order, Gate], Awaitable[PlaceOutcome]]
 
 
@@ -66,6 +72,18 @@ class MemoryBroker(Broker):
         self.changes: list[tuple[str, dict[str, Any]]] = []
         # to the next requests to change an order; those after them are taken
         self.change_answers: list[WriteOutcome] = []
+        self.gtt_rows: dict[str, BrokerGtt] = {}
+        self.gtts_left: list[Gtt] = []
+        self.gtt_cancels: list[str] = []
+        self.gtt_changes: list[tuple[str, int]] = []
+        # to the next requests for a trigger; those after them are taken
+        self.gtt_answers: list[GttAnswer] = []
+        self.gtt_cancel_answers: list[WriteOutcome] = []
+        self.gtts_down: Exception | None = None
+        self.hide_gtts: set[str] = set()
+        self.gtt_reads = 0
+        # what the clock of the world says: a trigger is stamped with it
+        self.now: Callable[[], datetime] = lambda: NOW
         self.last_price = Decimal(100)
         self.position_rows: tuple[Any, ...] | None = None
         self.positions_down: Exception | None = None
@@ -169,6 +187,104 @@ class MemoryBroker(Broker):
         status = OrderStatus.COMPLETE if quantity == rest else OrderStatus.OPEN
         self.trade(broker_id, quantity, price)
         self.change(broker_id, status, filled=row.filled_quantity + quantity, avg=price)
+
+    # triggers
+
+    def put_gtt(self, gtt: Gtt, *, status: str = "active") -> str:
+        """Have the trigger in the list; returns the broker's id."""
+        trigger_id = str(len(self.gtt_rows) + 101)
+        now = self.now()
+        self.gtt_rows[trigger_id] = BrokerGtt(
+            trigger_id=trigger_id,
+            status=status,
+            kind=gtt.kind,
+            exchange=gtt.exchange,
+            symbol=gtt.symbol,
+            trigger_values=tuple(leg.trigger for leg in gtt.legs),
+            last_price=gtt.last_price,
+            orders=tuple(
+                BrokerGttOrder(
+                    transaction_type=gtt.transaction_type,
+                    quantity=gtt.quantity,
+                    price=leg.price,
+                    product=gtt.product_type,
+                    order_type="LIMIT",
+                )
+                for leg in gtt.legs
+            ),
+            created_at=now,
+            updated_at=now,
+            expires_at=now + timedelta(days=365),
+        )
+        return trigger_id
+
+    def set_gtt(self, trigger_id: str, **fields: Any) -> None:
+        """Let a trigger's row change."""
+        self.gtt_rows[trigger_id] = msgspec.structs.replace(self.gtt_rows[trigger_id], **fields)
+
+    def fire(self, trigger_id: str, leg: int = 0, *, refusal: str = "") -> str:
+        """Let the price meet a side: the broker places its order, or cannot; returns the order's id."""
+        row = self.gtt_rows[trigger_id]
+        order = row.orders[leg]
+        broker_id = (
+            ""
+            if refusal
+            else self.by_hand(
+                row.symbol, order.quantity, order.transaction_type, product=order.product, price=order.price
+            )
+        )
+        fired = msgspec.structs.replace(order, order_id=broker_id, rejection_reason=refusal)
+        orders = tuple(fired if i == leg else other for i, other in enumerate(row.orders))
+        self.set_gtt(trigger_id, status="triggered", orders=orders)
+        return broker_id
+
+    def gtt_passes(self, gtt: Gtt, gate: Gate) -> NotSent | None:
+        """Ask the gate and note the request as gone; NotSent when the gate says no."""
+        reason = gate()
+        if reason is not None:
+            return NotSent(reason=reason, gated=True)
+        row = self._store.gtts.get(gtt.id)
+        assert row is not None, "a trigger left without its row"
+        assert row.status is GttStatus.SUBMITTING, f"a trigger left with a row in {row.status}"
+        self.gtts_left.append(gtt)
+        return None
+
+    async def place_gtt(self, gtt: Gtt, gate: Gate) -> WriteOutcome:
+        return await (self.gtt_answers.pop(0) if self.gtt_answers else take_gtt)(self, gtt, gate)
+
+    async def replace_gtt(self, trigger_id: str, gtt: Gtt, gate: Gate) -> WriteOutcome:
+        reason = gate()
+        if reason is not None:
+            return NotSent(reason=reason, gated=True)
+        self.gtt_changes.append((trigger_id, gtt.quantity))
+        await trio.sleep(self.latency_s)
+        row = self.gtt_rows[trigger_id]
+        if not row.is_active:
+            return Refused(code=RefusalCode.OTHER, message=f"The trigger is {row.status} and cannot be changed.")
+        orders = tuple(msgspec.structs.replace(order, quantity=gtt.quantity) for order in row.orders)
+        self.set_gtt(trigger_id, orders=orders)
+        return Accepted(broker_order_id=trigger_id)
+
+    async def cancel_gtt(self, trigger_id: str, gate: Gate | None = None) -> WriteOutcome:
+        self.gtt_cancels.append(trigger_id)
+        await trio.sleep(self.cancel_latency_s)
+        if self.gtt_cancel_answers:
+            scripted = self.gtt_cancel_answers.pop(0)
+            if not isinstance(scripted, Accepted):
+                return scripted
+        row = self.gtt_rows[trigger_id]
+        if not row.is_active:
+            return Refused(code=RefusalCode.OTHER, message=f"The trigger is {row.status} and cannot be changed.")
+        self.set_gtt(trigger_id, status="deleted")
+        return Accepted(broker_order_id=trigger_id)
+
+    async def gtts(self) -> list[BrokerGtt]:
+        self.gtt_reads += 1
+        rows = [row for row in self.gtt_rows.values() if row.trigger_id not in self.hide_gtts]
+        await trio.sleep(self.read_latency_s)
+        if self.gtts_down is not None:
+            raise self.gtts_down
+        return [row for row in rows if row.status != "deleted"]
 
     # the protocol
 
@@ -304,6 +420,31 @@ async def accept(broker: MemoryBroker, order: Order, gate: Gate) -> PlaceOutcome
     broker_id = broker.put(order, OrderStatus.TRIGGER_PENDING if waits else OrderStatus.OPEN)
     await trio.sleep(broker.latency_s)
     return Accepted(broker_order_id=broker_id)
+
+
+async def take_gtt(broker: MemoryBroker, gtt: Gtt, gate: Gate) -> WriteOutcome:
+    """Take the trigger and say so."""
+    refused = broker.gtt_passes(gtt, gate)
+    if refused is not None:
+        return refused
+    trigger_id = broker.put_gtt(gtt)
+    await trio.sleep(broker.latency_s)
+    return Accepted(broker_order_id=trigger_id)
+
+
+def gtt_answer(outcome: WriteOutcome, *, after_s: float = 0.01, placed: int = 0) -> GttAnswer:
+    """An answer *outcome* to a request for a trigger that left, and which the broker takes *placed* times."""
+
+    async def script(broker: MemoryBroker, gtt: Gtt, gate: Gate) -> WriteOutcome:
+        refused = broker.gtt_passes(gtt, gate)
+        if refused is not None:
+            return refused
+        for _ in range(placed):
+            broker.put_gtt(gtt)
+        await trio.sleep(after_s)
+        return outcome
+
+    return script
 
 
 def answer(outcome: PlaceOutcome, *, after_s: float = 0.01, placed: OrderStatus | None = None) -> Answer:

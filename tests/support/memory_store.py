@@ -5,6 +5,7 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import trio
 import trio.lowlevel
 
@@ -15,9 +16,12 @@ from engine.domain.audit import GENESIS
 from engine.domain.enums import (
     OrderStatus,
 )
+from engine.domain.gtt import LIVE as LIVE_GTTS
+from engine.domain.gtt import Gtt
 from engine.domain.order import CHANGE_NOTES, Order
 from engine.errors import StoreUnavailable
 from engine.journal.keys import order_of
+from engine.store import gtts as gtt_rows
 from engine.store.ledger import Batch, Head, JournalCursor, LedgerRefused
 
 LIVE = ("PENDING", "SUBMITTING", "SUBMITTED", "OPEN", "TRIGGER_PENDING", "PARTIALLY_FILLED", "UNKNOWN")
@@ -38,6 +42,9 @@ class MemoryStore:
         self.order_events: list[Any] = []
         self.fills: dict[tuple[UUID, str], Any] = {}
         self.positions: dict[object, tuple[Any, date]] = {}
+        self.gtts: dict[UUID, Gtt] = {}
+        # state and attempt of every row of a trigger that came on disk
+        self.gtt_log: list[tuple[UUID, str]] = []
         self.audit: list[Any] = []
         self.writes: list[Any] = []
         self.cursor: JournalCursor | None = None
@@ -69,6 +76,9 @@ class MemoryStore:
         for order in batch.new_orders:
             if order.id in self.orders:
                 raise LedgerRefused("orders_pkey")
+        for write in batch.writes:
+            if write.sql == gtt_rows.INSERT and write.args[0] in self.gtts:
+                raise LedgerRefused("gtts_pkey")
         after = self.orders | {o.id: o for o in batch.new_orders}
         after |= {o.id: o for o in batch.order_updates if o.id in after}
         tags = [order.tag for order in after.values()]
@@ -98,11 +108,30 @@ class MemoryStore:
             self.positions[position.key] = (position, day)
         for write in batch.writes:
             self.writes.append(write)
+            self._apply_gtt(write)
             if write.sql.startswith("DELETE FROM fills"):
                 self.fills.pop((write.args[0], write.args[1]), None)
         self.audit += batch.audit
         if batch.cursor is not None and (self.cursor is None or _follows(batch.cursor, self.cursor)):
             self.cursor = batch.cursor
+
+    def _apply_gtt(self, write: Any) -> None:
+        if write.sql == gtt_rows.INSERT:
+            self.gtts[write.args[0]] = gtt_rows.row_to_gtt(dict(zip(gtt_rows.COLUMNS, write.args, strict=True)))
+        elif write.sql == gtt_rows.UPDATE:
+            held = self.gtts[write.args[0]]
+            changes = dict(zip(gtt_rows.CHANGES, write.args[1:], strict=True))
+            self.gtts[held.id] = msgspec.structs.replace(held, **changes)
+        elif write.sql == gtt_rows.LINK:
+            role, parent_id, account_id, broker_order_id, day = write.args
+            for order in list(self.orders.values()):
+                at = (order.account_id, order.broker_order_id)
+                if order.is_external and at == (account_id, broker_order_id) and order.trading_day >= day:
+                    self.orders[order.id] = msgspec.structs.replace(order, role=role, parent_id=parent_id)
+            return
+        else:
+            return
+        self.gtt_log.append((write.args[0], self.gtts[write.args[0]].status.value))
 
     async def head(self, *, timeout_s: float = 5.0) -> Head:
         await trio.lowlevel.checkpoint()
@@ -134,6 +163,9 @@ class MemoryStore:
         )
         watched = [o for o in mine if o.status in LIVE or (o.trading_day == day and o.status in WATCHED)]
         ids = {o.id for o in watched}
+        attached = [o for o in mine if o.origin == "ENGINE" and (o.is_attached or o.stop_loss or o.target)]
+        recent = {o.id for o in attached if (day - o.trading_day).days < 7}
+        recent |= {g.entry_id for g in self.gtts.values() if g.account_id == account_id and g.status in LIVE_GTTS}
         changes = [
             e.at
             for e in self.order_events
@@ -147,7 +179,8 @@ class MemoryStore:
             sent_today=sum(max(o.attempt, 1) for o in mine if o.submitting_at and o.trading_day == day) + len(changes),
             recent_calls=[*(o.submitting_at for o in mine if o.submitting_at), *changes],
             earlier=[(o.broker_order_id, o.tag) for o in mine if o.broker_order_id],
-            attached=[o for o in mine if o.is_attached or o.stop_loss is not None or o.target is not None],
+            attached=[o for o in attached if o.id in recent or o.parent_id in recent],
+            gtts=[g for g in self.gtts.values() if g.entry_id in recent],
         )
 
     async def user(self, user_id: UUID, day: date) -> UserHistory:

@@ -17,7 +17,14 @@ from engine import __version__
 from engine.broker.base import Broker, BrokerAuthError, OrderNotCommitted
 from engine.broker.kite import codec, routes
 from engine.broker.kite.errors import classify
-from engine.broker.kite.forms import OrderNotEncodable, checked_order_id, place_form, replace_form
+from engine.broker.kite.forms import (
+    OrderNotEncodable,
+    checked_order_id,
+    checked_trigger_id,
+    gtt_form,
+    place_form,
+    replace_form,
+)
 from engine.broker.kite.instruments import parse_instruments
 from engine.broker.kite.origin import Origin
 from engine.broker.kite.read_pacer import ReadPacer
@@ -35,6 +42,7 @@ from engine.broker.values import (
 )
 from engine.clock import Clock
 from engine.domain.enums import OrderStatus, OrderType, Validity, Variety
+from engine.domain.gtt import BrokerGtt, Gtt, GttStatus
 from engine.domain.instruments import Instrument
 from engine.domain.order import Order
 from engine.errors import BrokerUnavailable, ConfigError
@@ -45,6 +53,7 @@ _USER_AGENT = f"trading-execution-engine/{__version__}"
 _PRICES_PER_CALL = 1000
 # Above this a body takes milliseconds to decode, which is for a worker thread.
 _THREAD_FROM_BYTES = 64 * 1024
+_TRIGGER = "trigger_id"
 _PLACE_PATHS = {variety: routes.ORDER_PLACE.format(variety=variety) for variety in Variety}
 
 
@@ -163,6 +172,37 @@ class KiteBroker(Broker):
         path = routes.ORDER_MODIFY.format(variety=variety, order_id=broker_order_id)
         return await self._write("PUT", path, form, gate or always_open, change=True)
 
+    async def place_gtt(self, gtt: Gtt, gate: Gate) -> WriteOutcome:
+        """Send *gtt*, the committed row in SUBMITTING; see Broker.place_gtt."""
+        if gtt.status is not GttStatus.SUBMITTING:
+            raise OrderNotCommitted(f"GTT {gtt.id} is {gtt.status}; only a committed SUBMITTING row may be sent")
+        try:
+            form = gtt_form(gtt)
+        except OrderNotEncodable as exc:
+            return _not_encodable(exc)
+        return await self._write("POST", routes.GTT_PLACE, form, gate, key=_TRIGGER)
+
+    async def replace_gtt(self, trigger_id: str, gtt: Gtt, gate: Gate) -> WriteOutcome:
+        """Ask to give a trigger the terms of *gtt*; see Broker.replace_gtt."""
+        try:
+            path = routes.GTT_MODIFY.format(trigger_id=checked_trigger_id(trigger_id))
+            form = gtt_form(gtt)
+        except OrderNotEncodable as exc:
+            return _not_encodable(exc)
+        return await self._write("PUT", path, form, gate, change=True, key=_TRIGGER)
+
+    async def cancel_gtt(self, trigger_id: str, gate: Gate | None = None) -> WriteOutcome:
+        """Ask to end a trigger; see Broker.cancel_gtt."""
+        try:
+            path = routes.GTT_DELETE.format(trigger_id=checked_trigger_id(trigger_id))
+        except OrderNotEncodable as exc:
+            return _not_encodable(exc)
+        return await self._write("DELETE", path, b"", gate or always_open, change=True, key=_TRIGGER)
+
+    async def gtts(self) -> list[BrokerGtt]:
+        """Return the triggers that are active or ended lately."""
+        return await _decoded(codec.decode_gtts, await self._get(routes.GTTS))
+
     async def orders(self) -> list[BrokerOrder]:
         """Return the order book of the day."""
         return await _decoded(codec.decode_orders, await self._get(routes.ORDERS))
@@ -218,7 +258,9 @@ class KiteBroker(Broker):
         if self._owned_reads:
             await self._reads.aclose()
 
-    async def _write(self, method: str, path: str, form: bytes, gate: Gate, *, change: bool = False) -> WriteOutcome:
+    async def _write(
+        self, method: str, path: str, form: bytes, gate: Gate, *, change: bool = False, key: str = "order_id"
+    ) -> WriteOutcome:
         if self._authorization is None:
             return Refused(code=RefusalCode.TOKEN_DEAD, message="no access token: log in first", auth_blocked=True)
         if form:
@@ -237,6 +279,7 @@ class KiteBroker(Broker):
             failure=answer.failure,
             detail=answer.detail,
             change=change,
+            key=key,
         )
 
     async def _get(self, path: str, params: Params = ()) -> bytes:

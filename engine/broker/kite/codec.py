@@ -25,6 +25,7 @@ from engine.broker.values import (
 )
 from engine.clock import IST
 from engine.domain.enums import OrderStatus
+from engine.domain.gtt import BrokerGtt, BrokerGttOrder
 from engine.errors import BrokerUnavailable
 from engine.observability.redaction import escape_controls
 
@@ -93,12 +94,20 @@ def decode_holdings(body: bytes) -> list[BrokerHolding]:
             quantity=_count("quantity", row.quantity),
             t1_quantity=_count("t1_quantity", row.t1_quantity),
             used_quantity=_count("used_quantity", row.used_quantity),
+            mtf_quantity=None
+            if row.mtf is None
+            else _count("mtf.quantity", row.mtf.quantity) - _count("mtf.used_quantity", row.mtf.used_quantity),
             average_price=_money("average_price", row.average_price),
             last_price=_money("last_price", row.last_price),
             pnl=_money("pnl", row.pnl),
         )
         for row in _payload(rows.HOLDINGS, body)
     ]
+
+
+def decode_gtts(body: bytes) -> list[BrokerGtt]:
+    """Read the list of triggers."""
+    return [_gtt(row) for row in _payload(rows.GTTS, body)]
 
 
 def decode_last_prices(body: bytes) -> dict[str, Decimal]:
@@ -238,6 +247,44 @@ def _position(row: rows.PositionRow) -> BrokerPosition:
         day_buy_value=_money("day_buy_value", row.day_buy_value),
         day_sell_quantity=_count("day_sell_quantity", row.day_sell_quantity),
         day_sell_value=_money("day_sell_value", row.day_sell_value),
+    )
+
+
+def _gtt(row: rows.GttRow) -> BrokerGtt:
+    trigger_id = _id(row.id)
+    if not trigger_id:
+        # a list that lacks names is no evidence of absence
+        raise BrokerUnavailable("gtt: id is missing")
+    condition = row.condition or rows.GttConditionRow()
+    return BrokerGtt(
+        trigger_id=trigger_id,
+        status=(_text(row.status) or "").strip().lower(),
+        kind=row.type or "",
+        exchange=condition.exchange or "",
+        symbol=condition.tradingsymbol or "",
+        trigger_values=tuple(_money("trigger_values", value) for value in condition.trigger_values or ()),
+        last_price=_money("last_price", condition.last_price),
+        orders=tuple(map(_gtt_order, row.orders or ())),
+        created_at=moment("created_at", row.created_at),
+        updated_at=moment("updated_at", row.updated_at),
+        expires_at=moment("expires_at", row.expires_at),
+    )
+
+
+def _gtt_order(row: rows.GttOrderRow) -> BrokerGttOrder:
+    found = row.result.order_result if row.result is not None else None
+    order_id = "" if found is None else _id(found.order_id)
+    reason = "" if found is None else _text(found.rejection_reason) or ""
+    if found is not None and not order_id and not reason and (found.status or "").lower() == "failed":
+        reason = "the broker gives no reason"
+    return BrokerGttOrder(
+        transaction_type=row.transaction_type or "",
+        quantity=_count("quantity", row.quantity),
+        price=_money("price", row.price),
+        product=row.product or "",
+        order_type=row.order_type or "",
+        order_id=order_id,
+        rejection_reason="" if order_id else reason,
     )
 
 

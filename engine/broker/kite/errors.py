@@ -57,10 +57,10 @@ _TIMEOUT = re.compile(r"time.?d?.?out|confirm|status (?:is )?unknown|unknown sta
 _SEE_BOOK = re.compile(r"check (?:the )?order ?book", re.I)
 # "Insufficient funds. … Check the orderbook for open orders." advises, it does not doubt.
 _ADVICE = re.compile(r"\s*insufficient (?:funds|stock holding|holding|margin)", re.I)
-_ORDER_ID = re.compile(r"[0-9]{8,20}")
+_IDS = {"order_id": re.compile(r"[0-9]{8,20}"), "trigger_id": re.compile(r"[1-9][0-9]{0,19}")}
 # A change (modify, cancel) creates no order, so that these texts are definite whatever the status.
 _CHANGE_REFUSALS = (
-    (re.compile(r"couldn't find that `?order_id`?|does not exist", re.I), RefusalCode.ORDER_NOT_FOUND),
+    (re.compile(r"couldn't find that `?(?:order|trigger)_id`?|does not exist", re.I), RefusalCode.ORDER_NOT_FOUND),
     (re.compile(r"as it is being processed", re.I), RefusalCode.ORDER_BUSY),
     (re.compile(r"maximum allowed order modifications", re.I), RefusalCode.MODIFICATION_CAP),
 )
@@ -118,12 +118,14 @@ def classify(
     failure: Failure | None = None,
     detail: str = "",
     change: bool = False,
+    key: str = "order_id",
 ) -> WriteOutcome:
     """Return what is proven about a write.
 
     *status*, *content_type* and *body* are the broker's answer if a whole one came; *bytes_written*
     counts what the kernel took of the request; *failure* and *detail* say why there is no answer.
-    *change* is True for modify and cancel, which cannot create an order.
+    *change* is True for modify and cancel, which cannot create an order; *key* is where the id of what was
+    made stands (``order_id``, ``trigger_id``).
     """
     if failure is not None:
         if bytes_written == 0:
@@ -132,45 +134,46 @@ def classify(
     if status is None:
         return Unknown(reason="no answer")
     if status == 200:
-        return _accepted(body)
-    return _refused(status, content_type, body, change)
+        return _accepted(body, key)
+    return _refused(status, content_type, body, change, key)
 
 
-def _accepted(body: bytes) -> Accepted | Unknown:
+def _accepted(body: bytes, key: str) -> Accepted | Unknown:
     try:
-        taken = _taken.decode(body)
-        order_id = taken.data.order_id if taken.status == "success" else ""
+        taken = _taken.decode(body) if key == "order_id" else None
+        found = taken.data.order_id if taken is not None and taken.status == "success" else ""
     except _UNREADABLE:
-        order_id = _first_order_id(body)
-    if _ORDER_ID.fullmatch(order_id):
-        return Accepted(broker_order_id=order_id)
-    return Unknown(reason=f"200 without a usable order_id: {_excerpt(body)}")
+        found = ""
+    found = found or _first_id(body, key)
+    if _IDS[key].fullmatch(found):
+        return Accepted(broker_order_id=found)
+    return Unknown(reason=f"200 without a usable {key}: {_excerpt(body)}")
 
 
-def _first_order_id(body: bytes) -> str:
+def _first_id(body: bytes, key: str) -> str:
     """Read the shapes that are not the plain one: a number for an id, the old list of slices."""
     envelope = _read(body)
     if envelope is None or envelope.status != "success":
         return ""
     found = envelope.data
     if isinstance(found, list):
-        found = next((row for row in found if isinstance(row, dict) and "order_id" in row), None)
+        found = next((row for row in found if isinstance(row, dict) and key in row), None)
     if not isinstance(found, dict):
         return ""
-    order_id = found.get("order_id")
+    order_id = found.get(key)
     if isinstance(order_id, int) and not isinstance(order_id, bool):
         return str(order_id) if 0 <= order_id < 10**20 else ""
     return order_id if isinstance(order_id, str) else ""
 
 
-def _refused(status: int, content_type: str, body: bytes, change: bool) -> Refused | Unknown:
+def _refused(status: int, content_type: str, body: bytes, change: bool, key: str) -> Refused | Unknown:
     unknown = Unknown(reason=f"HTTP {status}: {_excerpt(body)}")
     if content_type and "json" not in content_type.lower():
         return unknown
     envelope = _read(body)
     if envelope is None or envelope.status != "error":
         return unknown
-    if isinstance(envelope.data, dict) and envelope.data.get("order_id"):
+    if isinstance(envelope.data, dict) and envelope.data.get(key):
         return unknown
     message, error_type = envelope.message, envelope.error_type
     if message is None:

@@ -9,8 +9,11 @@ import re
 from decimal import Decimal
 from urllib.parse import quote_plus
 
+import msgspec
+
 from engine.domain import money
 from engine.domain.enums import OrderType, Validity, Variety
+from engine.domain.gtt import Gtt
 from engine.domain.order import Order
 from engine.errors import EngineError
 
@@ -21,6 +24,7 @@ AUTO_PROTECTION = Decimal(-1)
 """Market protection by the broker's own table."""
 
 _PROTECTED = frozenset({OrderType.MARKET, OrderType.SL_M})
+_TRIGGER_ID = re.compile(r"[1-9][0-9]{0,19}")
 _ORDER_ID = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
@@ -100,6 +104,48 @@ def replace_form(
     if market_protection:
         text += f"&market_protection={plain('market_protection', market_protection)}"
     return text.encode("ascii")
+
+
+def gtt_form(gtt: Gtt) -> bytes:
+    """Return the body that places or changes a trigger. Raises OrderNotEncodable.
+
+    LIMIT orders only; prices are JSON numbers in exact digits (kite.md 13).
+    """
+    if gtt.quantity <= 0:
+        raise OrderNotEncodable(f"quantity: {gtt.quantity} must be above 0")
+    legs = gtt.legs
+    if not legs:
+        raise OrderNotEncodable("trigger_values: a trigger needs a stop or a target with its price")
+    if len({leg.trigger for leg in legs}) < len(legs):
+        raise OrderNotEncodable("trigger_values: stop and target are the same price")
+    triggers = ",".join(_number("trigger_values", leg.trigger) for leg in legs)
+    name = f'"exchange":"{gtt.exchange}","tradingsymbol":{_json(gtt.symbol)}'
+    condition = f'{{{name},"trigger_values":[{triggers}],"last_price":{_number("last_price", gtt.last_price)}}}'
+    orders = ",".join(
+        f'{{{name},"transaction_type":"{gtt.transaction_type}","quantity":{gtt.quantity},"order_type":"LIMIT",'
+        f'"product":"{gtt.product_type}","price":{_number("price", leg.price)}}}'
+        for leg in legs
+    )
+    text = f"condition={quote_plus(condition)}&orders={quote_plus(f'[{orders}]')}&type={gtt.kind}"
+    return text.encode("ascii")
+
+
+def checked_trigger_id(trigger_id: str) -> str:
+    """Return *trigger_id* if it may stand in a path. Raises OrderNotEncodable otherwise."""
+    if not _TRIGGER_ID.fullmatch(trigger_id):
+        raise OrderNotEncodable(f"trigger_id: {trigger_id!r} is not the id of a trigger")
+    return trigger_id
+
+
+def _number(field: str, value: Decimal) -> str:
+    text = plain(field, value)
+    if not value > 0:
+        raise OrderNotEncodable(f"{field}: {value} must be above 0")
+    return text
+
+
+def _json(text: str) -> str:
+    return msgspec.json.encode(text).decode()
 
 
 def plain(field: str, value: Decimal) -> str:

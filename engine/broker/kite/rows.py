@@ -99,6 +99,13 @@ class PositionsRow(msgspec.Struct):
     day: list[PositionRow]
 
 
+class MtfRow(msgspec.Struct):
+    """The part of a holding that is held on margin."""
+
+    quantity: Count = None
+    used_quantity: Count = None
+
+
 class HoldingRow(msgspec.Struct):
     """One holding."""
 
@@ -107,6 +114,7 @@ class HoldingRow(msgspec.Struct):
     quantity: Count = None
     t1_quantity: Count = None
     used_quantity: Count = None
+    mtf: MtfRow | None = None
     average_price: Decimal | None = None
     last_price: Decimal | None = None
     pnl: Decimal | None = None
@@ -172,11 +180,59 @@ class SessionRow(msgspec.Struct):
     order_types: list[str] | None = None
 
 
+class GttConditionRow(msgspec.Struct):
+    """What a trigger waits for."""
+
+    exchange: str | None = None
+    tradingsymbol: str | None = None
+    trigger_values: list[Decimal] | None = None
+    last_price: Decimal | None = None
+
+
+class GttOrderResultRow(msgspec.Struct):
+    """What became of the order of a side that fired."""
+
+    status: str | None = None
+    order_id: Id = None
+    rejection_reason: str | None = None
+
+
+class GttResultRow(msgspec.Struct):
+    """The side that fired."""
+
+    order_result: GttOrderResultRow | None = None
+
+
+class GttOrderRow(msgspec.Struct):
+    """The order of one side of a trigger."""
+
+    transaction_type: str | None = None
+    quantity: Count = None
+    price: Decimal | None = None
+    product: str | None = None
+    order_type: str | None = None
+    result: GttResultRow | None = None
+
+
+class GttRow(msgspec.Struct):
+    """One trigger; without an id it is none."""
+
+    id: Id = None
+    status: str | None = None
+    type: str | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
+    expires_at: str | None = None
+    condition: GttConditionRow | None = None
+    orders: list[GttOrderRow] | None = None
+
+
 ORDER = msgspec.json.Decoder(OrderRow)
 ORDERS = msgspec.json.Decoder(Answer[list[OrderRow]])
 TRADES = msgspec.json.Decoder(Answer[list[TradeRow]])
 POSITIONS = msgspec.json.Decoder(Answer[PositionsRow])
 HOLDINGS = msgspec.json.Decoder(Answer[list[HoldingRow]])
+GTTS = msgspec.json.Decoder(Answer[list[GttRow]])
 LAST_PRICES = msgspec.json.Decoder(Answer[dict[str, LastPriceRow]])
 MARGINS = msgspec.json.Decoder(Answer[MarginsRow])
 PROFILE = msgspec.json.Decoder(Answer[ProfileRow])

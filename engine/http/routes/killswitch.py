@@ -154,6 +154,7 @@ def books_of(services: Services) -> list[Books]:
             user_id=executor.user_id,
             orders=tuple(executor.desk.orders.values()),
             positions=tuple(executor.desk.holdings.positions.values()),
+            gtts=tuple(executor.gtts),
         )
         for executor in services.crew.executors.values()
     ]

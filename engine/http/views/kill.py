@@ -8,6 +8,7 @@ import msgspec
 
 from engine.domain.directory import Directory
 from engine.domain.enums import Exchange, KillState, OrderStatus, ProductType
+from engine.domain.gtt import Gtt
 from engine.domain.killswitch import GLOBAL, KillRecord
 from engine.domain.order import Order
 from engine.domain.position import Position
@@ -17,7 +18,10 @@ UNFINISHED = frozenset({KillState.CANCELLING, KillState.FLATTENING, KillState.FL
 
 
 class NotFlatView(ApiStruct, frozen=True, kw_only=True):
-    """A position of the scope that is open, or where an order of the scope still lives; units are signed."""
+    """A position of the scope that is open, or where an order or trigger of the scope still lives; units are signed.
+
+    ``restingGtts`` are exits that the broker keeps: they fire without the engine, and under a kill switch too.
+    """
 
     account_id: UUID
     exchange: Exchange
@@ -25,6 +29,7 @@ class NotFlatView(ApiStruct, frozen=True, kw_only=True):
     product_type: ProductType
     quantity: int
     open_orders: int
+    resting_gtts: int
 
 
 class KillScopeView(ApiStruct, frozen=True, kw_only=True):
@@ -47,12 +52,13 @@ class KillStatusView(ApiStruct, frozen=True, kw_only=True):
 
 
 class Books(msgspec.Struct, frozen=True, kw_only=True):
-    """The live orders and positions of one account."""
+    """The live orders, triggers and positions of one account."""
 
     account_id: UUID
     user_id: UUID
     orders: tuple[Order, ...] = ()
     positions: tuple[Position, ...] = ()
+    gtts: tuple[Gtt, ...] = ()
 
 
 def scope_view(
@@ -105,6 +111,13 @@ def unknown_orders(scope: str, books: Iterable[Books]) -> int:
 
 
 def _open_in(scope: str, held: Books, strategy_accounts: frozenset[UUID]) -> list[NotFlatView]:
+    resting: dict[tuple[Exchange, str, ProductType], int] = {}
+    for gtt in held.gtts:
+        if gtt.status.is_live and covers(
+            scope, user_id=held.user_id, account_id=held.account_id, strategy_id=gtt.strategy_id
+        ):
+            place = (gtt.exchange, gtt.symbol, gtt.product_type)
+            resting[place] = resting.get(place, 0) + 1
     alive: dict[tuple[Exchange, str, ProductType], int] = {}
     for order in held.orders:
         if not order.status.is_terminal and covers(
@@ -126,6 +139,7 @@ def _open_in(scope: str, held: Books, strategy_accounts: frozenset[UUID]) -> lis
             product_type=product_type,
             quantity=quantities.get((exchange, symbol, product_type), 0),
             open_orders=alive.get((exchange, symbol, product_type), 0),
+            resting_gtts=resting.get((exchange, symbol, product_type), 0),
         )
-        for exchange, symbol, product_type in sorted({*alive, *quantities})
+        for exchange, symbol, product_type in sorted({*alive, *quantities, *resting})
     ]

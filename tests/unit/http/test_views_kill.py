@@ -15,10 +15,12 @@ from engine.domain.enums import (
     SizingMode,
     TransactionType,
 )
+from engine.domain.gtt import GttStatus
 from engine.domain.killswitch import KillRecord
 from engine.domain.order import Order
 from engine.domain.position import Position
 from engine.http.views.kill import Books, scope_view, status_view, unknown_orders
+from tests.support.gtts import a_gtt
 
 AT = datetime(2026, 11, 23, 4, 0, tzinfo=UTC)
 USER, ACCOUNT, STRATEGY = uuid4(), uuid4(), uuid4()
@@ -109,3 +111,15 @@ def test_status_has_global_first_even_when_it_was_never_switched() -> None:
     scope = f"strategy:{STRATEGY}"
     view = status_view({scope: record(scope, KillState.FLATTENING)}, books(quantity=5), directory)
     assert [(v.scope, v.enabled, v.flat) for v in view.scopes] == [("global", False, False), (scope, True, False)]
+
+
+def test_trigger_that_rests_at_the_broker_is_not_flat_until_it_is_over() -> None:
+    live = a_gtt(GttStatus.ACTIVE, account_id=ACCOUNT, user_id=USER, strategy_id=STRATEGY)
+    held = [Books(account_id=ACCOUNT, user_id=USER, gtts=(live,))]
+    for scope in ("global", f"account:{ACCOUNT}", f"strategy:{STRATEGY}"):
+        view = scope_view(scope, None, held, NOBODY)
+        assert [(v.symbol, v.quantity, v.open_orders, v.resting_gtts) for v in view.not_flat] == [("INFY", 0, 0, 1)]
+        assert not view.flat
+    assert scope_view(f"strategy:{uuid4()}", None, held, NOBODY).flat
+    over = Books(account_id=ACCOUNT, user_id=USER, gtts=(a_gtt(GttStatus.TRIGGERED),))
+    assert scope_view("global", None, [over], NOBODY).flat

@@ -17,6 +17,7 @@ DECODERS = [
     lambda body: codec.decode_trades(body, NOW),
     codec.decode_positions,
     codec.decode_holdings,
+    codec.decode_gtts,
     codec.decode_last_prices,
     codec.decode_margins,
     codec.decode_profile,
