@@ -15,6 +15,7 @@ from engine.domain.enums import Variety
 from engine.domain.freeze import freeze_from_refusal
 from tests.support.broker_orders import committed_order
 from tests.support.error_bodies import ANSWERS, BY_NAME, ErrorAnswer
+from tests.support.gtts import a_gtt
 from tests.support.kite_answers import SESSION, success
 from tests.support.kite_book import reply
 from tests.support.kite_stub import raw, running_stub
@@ -30,6 +31,7 @@ READS: list[Callable[[KiteBroker], Awaitable[Any]]] = [
     lambda broker: broker.profile(),
     lambda broker: broker.last_prices(["NSE:INFY"]),
     lambda broker: broker.instruments(),
+    lambda broker: broker.gtts(),
 ]
 each = pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: answer.name)
 
@@ -60,6 +62,15 @@ async def test_answer_to_a_modify_and_a_cancel_is_refused_or_unknown_and_never_s
     answer.check_write(await broker.replace("151220000000000", Variety.REGULAR, quantity=2), change=True)
     answer.check_write(await broker.cancel("151220000000000", Variety.REGULAR), change=True)
     assert [request.method for request in stub.requests] == ["PUT", "DELETE"]
+
+
+@each
+async def test_answer_to_a_trigger_is_refused_or_unknown_and_never_sent_again(stub, broker, answer: ErrorAnswer):
+    stub.next(*[raw(answer.raw)] * 3)
+    answer.check_write(await broker.place_gtt(a_gtt(), always_open), change=False)
+    answer.check_write(await broker.replace_gtt("112127", a_gtt(), always_open), change=True)
+    answer.check_write(await broker.cancel_gtt("112127"), change=True)
+    assert [request.method for request in stub.requests] == ["POST", "PUT", "DELETE"]
 
 
 @each

@@ -24,6 +24,7 @@ from engine.domain.enums import Variety
 from engine.errors import BrokerUnavailable
 from tests.support import kite_answers as answers
 from tests.support.broker_orders import committed_order
+from tests.support.gtts import a_gtt
 from tests.support.kite_book import error_body, reply
 from tests.support.kite_stub import in_pieces, running_stub, then_close
 from tests.support.maimed import damaged, maimed_bytes
@@ -82,6 +83,7 @@ FULL = st.builds(
         st.builds(error_body, st.sampled_from(MESSAGES), st.sampled_from(TYPES)),
         damaged(answers.TAKEN),
         damaged(answers.SLICED),
+        damaged(answers.TRIGGERED),
         st.just(b"<html><h1>502 Bad Gateway</h1></html>"),
     ),
     st.sampled_from(["application/json", "text/html", "text/csv", None, "application/json; charset=utf-16"]),
@@ -182,6 +184,20 @@ def test_any_answer_to_a_change_proves_no_more_than_it_says(raws):
         judge(raw, outcome)
 
 
+@settings(max_examples=15, phases=PHASES)
+@given(raws=st.lists(ANSWERS, min_size=12, max_size=12))
+def test_any_answer_to_a_trigger_proves_no_more_than_it_says(raws):
+    async def write(broker: KiteBroker, _: KiteReads, number: int) -> WriteOutcome:
+        if number % 3 == 0:
+            return await broker.place_gtt(a_gtt(), always_open)
+        if number % 3 == 1:
+            return await broker.replace_gtt("112127", a_gtt(), always_open)
+        return await broker.cancel_gtt("112127")
+
+    for raw, outcome in zip(raws, trio.run(fuzzed, raws, write), strict=True):
+        judge(raw, outcome)
+
+
 READS: list[tuple[Callable[[KiteBroker], Awaitable[Any]], bytes]] = [
     (lambda broker: broker.orders(), answers.ORDERS),
     (lambda broker: broker.order_history("1914227164488687616"), answers.ORDERS),
@@ -193,6 +209,7 @@ READS: list[tuple[Callable[[KiteBroker], Awaitable[Any]], bytes]] = [
     (lambda broker: broker.profile(), answers.success(answers.PROFILE)),
     (lambda broker: broker.last_prices(["NSE:INFY"]), answers.success(answers.LAST_PRICES)),
     (lambda broker: broker.instruments("NSE"), answers.INSTRUMENTS),
+    (lambda broker: broker.gtts(), answers.GTTS),
 ]
 
 

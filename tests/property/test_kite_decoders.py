@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from engine.actors.external_orders import external_order
 from engine.broker.kite import codec
+from engine.broker.kite.forms import checked_trigger_id
 from engine.broker.kite.instruments import parse_instruments
 from engine.broker.kite.postback import parse_postback
 from engine.broker.kite.ticker_frames import decode_frame, decode_text
 from engine.broker.values import BrokerOrder, BrokerPositions, BrokerTrade
+from engine.domain.gtt import BrokerGtt
 from engine.errors import BrokerUnavailable
 from tests.support import kite_answers as answers
 from tests.support.maimed import damaged, maimed_bytes
@@ -40,6 +42,7 @@ DECODERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "last prices": (codec.decode_last_prices, answers.success(answers.LAST_PRICES)),
     "margins": (codec.decode_margins, answers.MARGINS),
     "profile": (codec.decode_profile, answers.success(answers.PROFILE)),
+    "gtts": (codec.decode_gtts, answers.GTTS),
     "postback": (parse_postback, msgspec.json.encode(answers.POSTBACK)),
     "ticker text": (decode_text, answers.PUSH),
 }
@@ -54,6 +57,10 @@ def use(value: Any) -> None:
         value.as_report()
         value.has_tag("T00AB1")
         typed(external_order, value, account_id=ACCOUNT, user_id=ACCOUNT, epoch=1, day=date(2026, 11, 20), now=NOW)
+    elif isinstance(value, BrokerGtt):
+        # ids go into paths and into the ledger
+        assert checked_trigger_id(value.trigger_id) == value.trigger_id
+        assert all(order.order_id.isprintable() for order in value.orders)
     elif isinstance(value, BrokerTrade):
         typed(value.as_fill, order_id=ACCOUNT, account_id=ACCOUNT)
     elif isinstance(value, BrokerPositions):

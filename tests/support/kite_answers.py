@@ -147,6 +147,55 @@ LAST_PRICES: dict[str, Any] = {
     "NSE:INFY": {"instrument_token": 408065, "last_price": 1450.5},
     "NSE:NIFTY 50": {"instrument_token": 256265, "last_price": 24500},
 }
+GTT: dict[str, Any] = {
+    "id": 112127,
+    "user_id": "AB0001",
+    "parent_trigger": None,
+    "type": "two-leg",
+    "created_at": "2026-11-20 09:18:57",
+    "updated_at": "2026-11-20 09:18:57",
+    "expires_at": "2027-11-20 09:18:57",
+    "status": "triggered",
+    "condition": {
+        "exchange": "NSE",
+        "last_price": 102.6,
+        "tradingsymbol": "RAIN",
+        "trigger_values": [102.0, 103.7],
+        "instrument_token": 3926273,
+    },
+    "orders": [
+        {
+            "exchange": "NSE",
+            "tradingsymbol": "RAIN",
+            "product": "CNC",
+            "order_type": "LIMIT",
+            "transaction_type": "SELL",
+            "quantity": 1,
+            "price": 1,
+            "result": None,
+        },
+        {
+            "exchange": "NSE",
+            "tradingsymbol": "RAIN",
+            "product": "CNC",
+            "order_type": "LIMIT",
+            "transaction_type": "SELL",
+            "quantity": 1,
+            "price": 1,
+            "result": {
+                "account_id": "AB0001",
+                "timestamp": "2026-11-20 10:18:57",
+                "triggered_at": 103.7,
+                "order_result": {
+                    "status": "failed",
+                    "order_id": "",
+                    "rejection_reason": "Your order price is lower than the current lower circuit limit of 70.65.",
+                },
+            },
+        },
+    ],
+    "meta": {},
+}
 POSTBACK: dict[str, Any] = {
     **ORDER,
     "user_id": "AB0001",
@@ -181,6 +230,8 @@ TRADES = success([TRADE, TRADE])
 POSITIONS = success({"net": [POSITION, POSITION], "day": [POSITION]})
 HOLDINGS = success([HOLDING])
 MARGINS = success({"equity": SEGMENT, "commodity": {**SEGMENT, "enabled": False}})
+GTTS = success([GTT, {**GTT, "status": "active", "orders": GTT["orders"][:1]}])
+TRIGGERED = success({"trigger_id": 112127})
 TAKEN = success({"order_id": "1914227164488687616"})
 SLICED = success(
     {

@@ -42,6 +42,7 @@ _STATUS = {
     "TRIGGER PENDING": OrderStatus.TRIGGER_PENDING,
     "COMPLETE": OrderStatus.COMPLETE,
 }
+_TRIGGER_ID = re.compile(r"[1-9][0-9]{0,19}", re.ASCII)
 _FULL_TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d")
 
 
@@ -254,9 +255,9 @@ def _position(row: rows.PositionRow) -> BrokerPosition:
 
 def _gtt(row: rows.GttRow) -> BrokerGtt:
     trigger_id = _id(row.id)
-    if not trigger_id:
-        # a list that lacks names is no evidence of absence
-        raise BrokerUnavailable("gtt: id is missing")
+    if not _TRIGGER_ID.fullmatch(trigger_id):
+        # a list that lacks names is no evidence of absence, and one that has odd ones is no list of triggers
+        raise BrokerUnavailable(f"gtt: id {trigger_id[:40]!r} is missing or no number")
     condition = row.condition or rows.GttConditionRow()
     return BrokerGtt(
         trigger_id=trigger_id,
@@ -276,6 +277,8 @@ def _gtt(row: rows.GttRow) -> BrokerGtt:
 def _gtt_order(row: rows.GttOrderRow) -> BrokerGttOrder:
     found = row.result.order_result if row.result is not None else None
     order_id = "" if found is None else _id(found.order_id)
+    if not order_id.isprintable():
+        raise BrokerUnavailable("gtt: order_id cannot be read")
     reason = "" if found is None else _text(found.rejection_reason) or ""
     if found is not None and not order_id and not reason and (found.status or "").lower() == "failed":
         reason = "the broker gives no reason"
