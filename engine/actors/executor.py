@@ -17,14 +17,14 @@ import structlog
 import trio
 
 from engine.actors.account_session import AccountSession
+from engine.actors.attached_exits import AttachedExits
 from engine.actors.audit_writer import AuditWriter
 from engine.actors.call_budget import BudgetView
 from engine.actors.cancel_all import CancelAll, Ended
 from engine.actors.cancelling import Canceller
+from engine.actors.comparing import Comparisons
 from engine.actors.dispatching import Dispatcher
 from engine.actors.executor_context import ExecutorContext, Send
-from engine.actors.exit_keeper import ExitKeeper
-from engine.actors.gtt_keeper import GttKeeper
 from engine.actors.modifying import Modifier, Terms
 from engine.actors.order_desk import AccountHistory, OrderDesk
 from engine.actors.order_queue import OrderQueue
@@ -117,40 +117,29 @@ class Executor:
             canceller=self._canceller,
             spawner=self._spawner,
         )
-        self._exits = ExitKeeper(
-            context,
-            self.desk,
-            spawn=lambda order, detail: self._spawner.spawn(order, action="EXIT_PLACED", detail=detail),
-            against=self._against_exit,
-            take_back=self._take_back,
-            cancel=lambda order: self._canceller.ask(self.desk.index.wire_id(order) or "", order.variety),
-            modify=self._modifier.ask,
-            is_unsure=self._reconciler.is_unsure,
-            is_replaced=self._modifier.is_replacing,
-            is_behind=self._watch.is_behind,
-        )
-        self._gtts = GttKeeper(
+        self._exits = AttachedExits(
             context,
             self.desk,
             self._session,
             turns=self._turns,
-            spawn=lambda order, detail: self._spawner.spawn(order, action="EXIT_PLACED", detail=detail),
-            against=self._against_exit,
-            adopt_soon=self._reconciler.ask,
+            sender=self._sender,
+            watch=self._watch,
+            reconciler=self._reconciler,
+            canceller=self._canceller,
+            modifier=self._modifier,
+            spawner=self._spawner,
         )
+        self._comparisons = Comparisons(self._reconciler)
         self._cancel_everything = CancelAll(
             self.desk,
             cancel=lambda order_id, by: self.cancel(order_id, by=by),
             triggers=lambda: self.gtts,
             end=lambda gtt_id, by: self.cancel_gtt(gtt_id, by=by),
         )
-        self.desk.on_order = self._order_changed
         # admitted, and not yet known to be in the ledger
         self._unrecorded: dict[UUID, _Admitted] = {}
         # admitted while the books were not ready, perhaps too late for what was read of the ledger
         self._unready: dict[UUID, Order] = {}
-        # those who wait for the next comparison on demand to begin
-        self._askers: list[Reply[ReconcileReport]] = []
         self._incarnation = 0
         self._ready = False
         self._stranger_at = -inf
@@ -239,7 +228,7 @@ class Executor:
             self._nursery.start_soon(self._session.close, broker)
         self._turns.wake()
         self._watch.look_soon()
-        self._gtts.look_soon()
+        self._exits.look_soon()
 
     def order_update(self, broker_order_id: str | None = None) -> None:
         """Read the order book soon: the broker has told of a change of this order, or may have of any (None).
@@ -289,25 +278,8 @@ class Executor:
                 await trio.sleep(_OPENING_LOOK_S)
         if self._nursery is None:
             raise UnavailableError("the account's orders are being read; try again", retry_after_s=2)
-        reply: Reply[ReconcileReport] = Reply()
-        self._askers.append(reply)
-        if len(self._askers) == 1:
-            # in this life of the executor, whose books it compares; the caller sets the deadline
-            self._nursery.start_soon(self._reconcile)
-        return await reply.wait()
-
-    async def _reconcile(self) -> None:
-        """Compare once for everybody who has asked by the time it begins."""
-        async with self._reconciler.turn:
-            askers, self._askers = self._askers, []
-            try:
-                report = await self._reconciler.now()
-            except (BrokerUnavailable, MailboxFull) as error:
-                for reply in askers:
-                    reply.fail(error)
-            else:
-                for reply in askers:
-                    reply.answer(report)
+        # in this life of the executor, whose books it compares; the caller sets the deadline
+        return await self._comparisons.ask(self._nursery).wait()
 
     @property
     def last_reconciliation(self) -> ReconcileReport | None:
@@ -353,14 +325,14 @@ class Executor:
     @property
     def gtts(self) -> Sequence[Gtt]:
         """The triggers (GTT) of the account that stand at the broker, or may."""
-        return self._gtts.resting
+        return self._exits.gtts
 
     async def cancel_gtt(self, gtt_id: UUID, *, by: str) -> Gtt:
         """End a trigger for *by*, and return it as it is then; it is not placed again.
 
         Raises NotFoundError, ConflictError, OrderExecutionError, UnavailableError.
         """
-        return await self._gtts.ending.cancel(gtt_id, by=by)
+        return await self._exits.cancel_gtt(gtt_id, by=by)
 
     async def cancel_gtts(self, by: str) -> Sequence[Gtt]:
         """End every trigger of the account, those in doubt as soon as they are found; return them as they are then.
@@ -368,7 +340,7 @@ class Executor:
         None of them is placed again. One that the broker did not end within 45 seconds is ACTIVE among them and is
         asked about again and again.
         """
-        return await self._gtts.ending.cancel_all(by=by)
+        return await self._exits.cancel_gtts(by)
 
     def start_cancel_all(self, *, by: str, symbol: str | None = None, strategy_id: UUID | None = None) -> Reply[Ended]:
         """Begin to end every live order and trigger (GTT) of the account, or those of one symbol or strategy.
@@ -392,23 +364,6 @@ class Executor:
             raise ConflictError(f"the order is {order.status} already", code="ORDER_FINISHED")
         return order
 
-    def _against_exit(self, order: Order) -> str | None:
-        """Return why an exit that was just thought of must not go now, or None."""
-        if self._sender.is_draining:
-            return "STOPPING: the engine stops; it goes after the next start"
-        return self._sender.against_now(order)
-
-    def _order_changed(self, order: Order) -> None:
-        self._exits.order_changed(order)
-        self._gtts.order_changed(order)
-
-    def _take_back(self, order: Order, why: str) -> bool:
-        """End an exit that waits for its turn, so that another may be made; False when it does not wait."""
-        if order.status is not OrderStatus.PENDING or not self._turns.forget(order):
-            return False
-        self.desk.move(order, OrderStatus.FAILED, message=f"SUPERSEDED: {why}")
-        return True
-
     # the actor
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -429,15 +384,12 @@ class Executor:
                 nursery.start_soon(self._reconciler.run)
                 nursery.start_soon(self._log_in)
                 nursery.start_soon(self._exits.run)
-                nursery.start_soon(self._gtts.run)
                 async for message in self.mailbox:
                     nursery.start_soon(self._sender.send, message)
         finally:
             self._ready = False
             self._nursery = None
-            for reply in self._askers:
-                reply.fail(UnavailableError("the account's orders are being read; try again", retry_after_s=2))
-            self._askers.clear()
+            self._comparisons.give_up()
             await self._session.aclose()
 
     async def _history(self) -> AccountHistory:
@@ -468,8 +420,7 @@ class Executor:
                 self.queue.hold(order.key, order.id)
         self._watch.restore()
         self._reconciler.restore()
-        self._exits.restore(history.attached)
-        self._gtts.restore(history.attached, history.gtts)
+        self._exits.restore(history)
         for order in self._unready.values():
             if order.id not in self.desk.orders:
                 self.desk.put(order)
