@@ -32,7 +32,7 @@ from engine.actors.reconciler import Reconciler
 from engine.actors.sending import Sender
 from engine.actors.slicing import Slicer
 from engine.actors.spawning import Spawner
-from engine.broker.base import BrokerAuthError
+from engine.broker.base import BrokerAuthError, WriteOutcome
 from engine.broker.values import BrokerOrder
 from engine.clock import Clock, trading_day
 from engine.domain.enums import Exchange, OrderStatus
@@ -121,7 +121,7 @@ class Executor:
             spawn=lambda order, detail: self._spawner.spawn(order, action="EXIT_PLACED", detail=detail),
             against=self._against_exit,
             take_back=self._take_back,
-            cancel=lambda order: self._canceller.ask(self.desk.index.wire_id(order) or "", order.variety),
+            cancel=self._cancel_exit,
             modify=self._modifier.ask,
             is_unsure=self._reconciler.is_unsure,
             is_replaced=self._modifier.is_replacing,
@@ -387,6 +387,11 @@ class Executor:
         if self._sender.is_draining:
             return "STOPPING: the engine stops; it goes after the next start"
         return self._sender.against_now(order)
+
+    async def _cancel_exit(self, order: Order) -> WriteOutcome:
+        """Ask the broker to cancel an exit, which nobody shall place anew then."""
+        self._modifier.give_up(order.id)
+        return await self._canceller.ask(self.desk.index.wire_id(order) or "", order.variety)
 
     def _take_back(self, order: Order, why: str) -> bool:
         """End an exit that waits for its turn, so that another may be made; False when it does not wait."""
