@@ -20,6 +20,7 @@ from engine.actors.order_watch import OrderWatch
 from engine.actors.reconciler import Reconciler
 from engine.actors.sending import Sender
 from engine.actors.spawning import Spawner
+from engine.broker.base import WriteOutcome
 from engine.domain.enums import OrderStatus
 from engine.domain.gtt import Gtt
 from engine.domain.order import Order
@@ -45,6 +46,8 @@ class AttachedExits:
         self._desk = desk
         self._turns = turns
         self._sender = sender
+        self._canceller = canceller
+        self._modifier = modifier
 
         def spawn(order: Order, detail: str) -> Order:
             return spawner.spawn(order, action="EXIT_PLACED", detail=detail)
@@ -55,7 +58,7 @@ class AttachedExits:
             spawn=spawn,
             against=self._against,
             take_back=self._take_back,
-            cancel=lambda order: canceller.ask(desk.index.wire_id(order) or "", order.variety),
+            cancel=self._cancel,
             modify=modifier.ask,
             is_unsure=reconciler.is_unsure,
             is_replaced=modifier.is_replacing,
@@ -106,6 +109,11 @@ class AttachedExits:
         if self._sender.is_draining:
             return "STOPPING: the engine stops; it goes after the next start"
         return self._sender.against_now(order)
+
+    async def _cancel(self, order: Order) -> WriteOutcome:
+        """Ask the broker to cancel an exit, which nobody shall place anew then."""
+        self._modifier.give_up(order.id)
+        return await self._canceller.ask(self._desk.index.wire_id(order) or "", order.variety)
 
     def _take_back(self, order: Order, why: str) -> bool:
         """End an exit that waits for its turn, so that another may be made; False when it does not wait."""

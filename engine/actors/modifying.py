@@ -228,7 +228,10 @@ class Modifier:
             self._replacing.discard(order.id)
 
     async def _replace(self, order: Order, terms: Terms, by: str, why: str) -> UUID:
-        self._desk.note(order, f"{why}: it is cancelled and placed anew")
+        held = self._desk.orders.get(order.id)
+        if held is None or held.status.is_terminal:
+            raise ConflictError("the order has ended meanwhile", code="ORDER_FINISHED")
+        self._desk.note(held, f"{why}: it is cancelled and placed anew")
         outcome = await self._canceller.ask(self._desk.index.wire_id(order) or "", order.variety)
         if isinstance(outcome, Refused | NotSent):
             said = outcome.message if isinstance(outcome, Refused) else outcome.reason

@@ -172,8 +172,17 @@ class OrderDesk:
         return order
 
     def note(self, order: Order, detail: str, *, anomaly: bool = False) -> None:
-        """Put something that does not change an order into its history."""
-        self._record(order, self._note_event(order, detail, anomaly=anomaly))
+        """Put something that does not change an order into its history.
+
+        What the books have of it by now stands, whatever *order* says; one that they have let go stays gone.
+        """
+        held = self.orders.get(order.id)
+        if held is not None:
+            self._record(held, self._note_event(held, detail, anomaly=anomaly))
+            return
+        event = self._note_event(order, detail, anomaly=anomaly)
+        draft = _audit(order, event, f"ORDER_{order.status}")
+        self._ledger.append(LedgerEntry(order_events=(event,), audit=(draft,)))
 
     def _note_event(self, order: Order, detail: str, *, anomaly: bool = False) -> OrderEvent:
         return OrderEvent(

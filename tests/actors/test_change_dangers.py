@@ -157,3 +157,26 @@ def test_order_in_slices_that_nobody_has_is_not_executed() -> None:
     alone = [(OrderStatus.REJECTED, 10, 0, f"{RESLICED}: placed as 3 orders")]
     assert outcome(alone)[0] is IntentStatus.FAILED
     assert outcome([*alone, (OrderStatus.COMPLETE, 10, 10, None)])[0] is IntentStatus.EXECUTED
+
+
+async def test_word_about_an_order_that_has_filled_meanwhile_does_not_bring_it_back(autojump_clock: Any) -> None:
+    world = World()
+    cap = Refused(code=RefusalCode.MODIFICATION_CAP, message="Maximum allowed order modifications", status=400)
+    async with running(world):
+        order, _ = await decided(world)
+        world.broker.change_answers = [cap]
+        world.broker.cancel_latency_s = 5
+        async with trio.open_nursery() as nursery:
+
+            async def change() -> None:
+                with pytest.raises(ConflictError):
+                    await world.executor.modify(order.id, Terms(price=Decimal(101)), by="user:1")
+
+            nursery.start_soon(change)
+            await world.until(lambda: bool(world.broker.changes))
+            world.broker.fill(order.broker_order_id or "")
+            await world.until_status(order, OrderStatus.COMPLETE)
+        await trio.sleep(1)
+        assert world.status(order) is OrderStatus.COMPLETE
+        assert world.held() == 10, "its trades are booked once"
+    assert not world.broker.cancels

@@ -3,13 +3,14 @@
 from decimal import Decimal
 from typing import Any
 
+import pytest
 import trio
 
 from engine.actors.modifying import Terms
 from engine.broker.base import RefusalCode, Refused, Unknown
 from engine.domain.enums import OrderStatus
 from engine.domain.options import OrderRole
-from engine.errors import BrokerUnavailable
+from engine.errors import BrokerUnavailable, ConflictError
 from tests.support.desk import World, answer, crashed, running
 from tests.support.exits import at_market, deliver, entered, of_role, protected
 
@@ -220,3 +221,24 @@ async def test_clock_that_is_set_back_does_not_keep_a_refused_stop_waiting(autoj
         began = trio.current_time()
         await world.until(lambda: bool(of_role(world, OrderRole.STOP, TRIGGER_PENDING)), timeout_s=7200)
         assert trio.current_time() - began < 60
+
+
+async def test_exit_is_not_placed_anew_when_what_it_was_for_is_closed_meanwhile(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        deliver(world)
+        await entered(world)
+        stop, target = await protected(world)
+        world.executor.desk.change(world.row(stop), "test", modifications=25)
+        world.broker.cancel_latency_s = 3
+        async with trio.open_nursery() as nursery:
+
+            async def change() -> None:
+                with pytest.raises(ConflictError):
+                    await world.executor.modify(stop.id, Terms(trigger_price=Decimal(97)), by="user:1")
+
+            nursery.start_soon(change)
+            await world.until(lambda: bool(world.broker.cancels))
+            world.broker.fill(target.broker_order_id or "", price="110")
+        await trio.sleep(30)
+    assert len(world.broker.left) == 3
