@@ -31,8 +31,8 @@ SEND_WINDOW_S = 1.0
 _SEND_WINDOW_NS = 1_000_000_000
 # A row that took the ledger long is written again: when exactly it came on disk is not known then.
 _WRITE_WINDOW_NS = 5_000_000_000
-_MAX_ATTEMPTS = 6
-_RETRY_S = (0.2, 0.4, 0.8, 1.6, 3.2)
+_MAX_ATTEMPTS = 8
+_RETRY_S = (0.2, 0.4, 0.8, 1.6, 3.2, 5.0)
 # An exit does not sit out a whole cool-down: once within it, then after it.
 _LIMITED_REST_S = (3.0, 8.0, 10.0)
 _TURN_LOOK_S = 0.05
