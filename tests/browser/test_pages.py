@@ -1,116 +1,25 @@
-"""The two pages for people, in a real browser: the console's login page and the exchange's book."""
+"""The pages for people in a real browser, in a process of their own.
 
-from collections.abc import Iterator
-from urllib.parse import urlsplit
+Playwright's driver keeps an asyncio loop in the thread that uses it; in the tests' own process that would be in the
+way of trio.
+"""
 
-import httpx
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
-from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Browser
-from tests.support.engine import PASSWORD, EngineProcess
-from tests.support.exchange_process import ExchangeProcess
-from tests.support.kite_mode import OPEN_LIMITS, kite_environment
-from tests.support.servers import TestServers
+from tests.browser.conftest import NAMES
 
-LABEL = "<b>main</b> & co"
-MARKUP = "<i id=x>t</i>"
-REASON = "<img src=//example.com/x onerror=alert(1)>"
+PAGES = Path(__file__).with_name("pages.py")
 
 
-@pytest.fixture(scope="module")
-def exchange(chromium: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExchangeProcess]:
-    with ExchangeProcess(tmp_path_factory.mktemp("exchange")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def engine(
-    exchange: ExchangeProcess, servers: TestServers, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[EngineProcess]:
-    """An engine with one kite account that nobody has logged in; the exchange sends logins back to it."""
-    redis_url = f"{servers.redis_url}?db=0"
-    servers.flush(redis_url)
-    running = EngineProcess(
-        tmp_path_factory.mktemp("engine"),
-        **OPEN_LIMITS | kite_environment(exchange.base_url),
-        ENGINE__BROKER__KITE__LOGIN_URL=f"{exchange.base_url}/connect/login",
-        ENGINE__DATABASE__URL=servers.create_database("browser"),
-        ENGINE__REDIS__URL=redis_url,
-    )
-    with running:
-        app = {"apiKey": exchange.api_key, "apiSecret": exchange.api_secret, "capital": 100_000}
-        made = running.request("POST", "/accounts", json={"label": LABEL, "broker": "kite", **app})
-        assert made.status_code == 201, made.text
-        callback = f"{running.base_url}/api/v1/accounts/callback"
-        exchange.control("accounts", {"user_id": "PAPER1", "redirect_url": callback})
-        yield running
-    servers.drop_database("browser")
-
-
-def sign_in(page: Page, password: str) -> None:
-    page.get_by_label("E-mail").fill("admin@localhost")
-    page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Sign in").click()
-
-
-def netloc(url: str) -> str:
-    return urlsplit(url).netloc
-
-
-def test_person_signs_in_logs_the_account_in_and_lets_it_order_again(
-    browser: Browser, engine: EngineProcess, exchange: ExchangeProcess
-) -> None:
-    page = browser.open(f"{engine.base_url}/console/login")
-    sign_in(page, "not the password")
-    expect(page.get_by_role("status")).to_contain_text("password")
-    expect(page.get_by_role("table")).to_be_hidden()
-    sign_in(page, PASSWORD)
-    row = page.get_by_role("row").filter(has_text=LABEL)
-    expect(row).to_contain_text("LOGIN_REQUIRED")
-    assert browser.hosts == {netloc(engine.base_url)}
-    with page.expect_popup() as opened:
-        row.get_by_role("button", name="Log in to Zerodha").click()
-    expect(opened.value.get_by_role("heading")).to_have_text("Logged in")
-    expect(opened.value.get_by_text("Zerodha user PAPER1")).to_be_visible()
-    expect(row).to_contain_text("ACTIVE")
-    expect(row).to_contain_text("PAPER1")
-    expect(page.get_by_role("status")).to_contain_text("is logged in")
-    assert browser.hosts == {netloc(engine.base_url), netloc(exchange.base_url)}
-
-    exchange.set_faults({"on": "write", "takes": "never", "answer": "ip", "count": 1})
-    account_id = engine.get("/accounts")[0]["id"]
-    target = {"accountId": account_id, "sizing": {"mode": "multiplier", "value": 1}}
-    strategy = engine.request("POST", "/strategies", json={"name": "s", "accounts": [target]}).json()["data"]
-    engine.request("POST", "/sources", json={"type": "webhook", "strategyId": strategy["id"], "name": "w"})
-    order = {"symbol": "INFY", "exchange": "NSE", "transactionType": "BUY", "quantity": 1, "productType": "MIS"}
-    engine.wait_for("the instruments", lambda: engine.get("/system/ready")["checks"]["broker"]["ok"])
-    sent = engine.request("POST", "/signals", json={"strategyId": strategy["id"], "orderType": "MARKET", **order})
-    assert sent.status_code == 202, sent.text
-    expect(row).to_contain_text("203.0.113.9")
-    row.get_by_role("button", name="Unblock").click()
-    expect(row).to_contain_text("ACTIVE")
-    assert engine.get(f"/accounts/{account_id}")["status"] == "ACTIVE"
-    assert page.locator("b").count() == 0
-    assert browser.faults == []
-
-
-def test_book_shows_orders_and_never_takes_their_text_for_markup(browser: Browser, exchange: ExchangeProcess) -> None:
-    exchange.set_faults()
-    exchange.control("behaviour", {"order_rejects": {"NSE:SBIN": REASON}})
-    headers = {"Authorization": f"token {exchange.api_key}:{exchange.login()}"}
-    form = {"exchange": "NSE", "transaction_type": "BUY", "quantity": "1", "product": "MIS", "order_type": "MARKET"}
-    for symbol in ("M&M", "SBIN"):
-        sent = form | {"tradingsymbol": symbol, "market_protection": "-1", "tag": MARKUP}
-        placed = httpx.post(f"{exchange.base_url}/orders/regular", headers=headers, data=sent, timeout=10)
-        assert placed.status_code == 200, placed.text
-    page = browser.open(f"{exchange.base_url}/book")
-    orders = page.get_by_role("table", name="Orders")
-    filled = orders.get_by_role("row").filter(has=page.get_by_role("cell", name="NSE:M&M", exact=True))
-    expect(filled).to_contain_text("COMPLETE")
-    expect(filled.get_by_role("cell", name=MARKUP, exact=True)).to_be_visible()
-    expect(orders.get_by_role("row").filter(has_text="SBIN")).to_contain_text(REASON)
-    expect(page.get_by_role("table", name="Positions").get_by_role("row").filter(has_text="M&M")).to_be_visible()
-    assert page.locator("i, img").count() == 0
-    assert browser.hosts == {netloc(exchange.base_url)}
-    assert browser.faults == []
+def test_pages_for_people_work_in_a_real_browser() -> None:
+    if not any(map(shutil.which, NAMES)):
+        pytest.skip("no chromium on this machine: apt-get install chromium")
+    command = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", str(PAGES)]
+    done = subprocess.run(command, cwd=PAGES.parents[2], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout, done.stdout
