@@ -10,7 +10,7 @@ closed; nor, at a start, before what is held has been compared with the broker.
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import date
+from datetime import date, datetime
 from math import inf
 from uuid import UUID
 
@@ -23,7 +23,7 @@ from engine.actors.modifying import Terms
 from engine.actors.order_desk import OrderDesk
 from engine.broker.base import BrokerAuthError, NotSent, Refused, WriteOutcome
 from engine.clock import trading_day
-from engine.domain.attached import Action, Cancel, GiveUp, Place, Shrink, exit_id, plan, price_exit
+from engine.domain.attached import RENEWED, Action, Cancel, GiveUp, Place, Shrink, exit_id, plan, price_exit
 from engine.domain.enums import Exchange, OrderStatus, ProductType, TransactionType, Validity, Variety
 from engine.domain.options import ExitMode, OrderOptions
 from engine.domain.order import Order
@@ -87,6 +87,8 @@ class ExitKeeper:
         self._is_behind = is_behind
         self._entries: dict[UUID, Order] = {}
         self._exits: defaultdict[UUID, dict[UUID, Order]] = defaultdict(dict)
+        # when an entry has filled last, as far as is known
+        self._filled_at: dict[UUID, datetime] = {}
         # when what was asked of the broker about an exit may be asked again
         self._asked: dict[UUID, float] = {}
         self._not_done: dict[UUID, int] = {}
@@ -101,6 +103,7 @@ class ExitKeeper:
         self._exits.clear()
         self._asked.clear()
         self._not_done.clear()
+        self._filled_at.clear()
         for order in orders:
             self._take(order)
         for entry in list(self._entries.values()):
@@ -125,6 +128,9 @@ class ExitKeeper:
             return True
         if (order.stop_loss is None and order.target is None) or exit_mode(order) is not ExitMode.ORDERS:
             return False
+        before = self._entries.get(order.id)
+        if order.filled_quantity > (0 if before is None else before.filled_quantity):
+            self._filled_at[order.id] = order.updated_at
         self._entries[order.id] = order
         return True
 
@@ -149,7 +155,8 @@ class ExitKeeper:
             return
         self._turn_day()
         claimed: defaultdict[Key, int] = defaultdict(int)
-        newest_first = sorted(self._entries.values(), key=lambda entry: (entry.created_at, entry.id), reverse=True)
+        # the one that filled last holds what is held first: an order may rest while a later one fills
+        newest_first = sorted(self._entries.values(), key=self._age, reverse=True)
         for entry in newest_first:
             key = (entry.exchange, entry.symbol, entry.product_type, entry.transaction_type)
             exits = [self._as_booked(order) for order in self._exits[entry.id].values()]
@@ -175,6 +182,9 @@ class ExitKeeper:
                 if entry_id not in self._entries and all(order.trading_day < day for order in exits.values()):
                     del self._exits[entry_id]
 
+    def _age(self, entry: Order) -> tuple[datetime, datetime, UUID]:
+        return (self._filled_at.get(entry.id, entry.created_at), entry.created_at, entry.id)
+
     def _as_booked(self, order: Order) -> Order:
         """Return an order with what the trades show of it: the position has that already."""
         if order.broker_order_id is None:
@@ -198,6 +208,7 @@ class ExitKeeper:
     def _forget(self, entry: Order) -> None:
         self._entries.pop(entry.id, None)
         self._exits.pop(entry.id, None)
+        self._filled_at.pop(entry.id, None)
 
     # doing
 
@@ -205,8 +216,10 @@ class ExitKeeper:
         match action:
             case Place():
                 self._place(entry, action)
-            case Cancel(order=order, why=why):
+            case Cancel(order=order, why=why, renew=renew):
                 if not self._take_back(order, why) and self._may_ask(order):
+                    if renew and order.modifications < RENEWED:
+                        order = self._desk.change(order, why, modifications=RENEWED)
                     self._desk.note(order, f"cancel requested by the engine: {why}")
                     nursery.start_soon(self._ask, entry, order, lambda: self._cancel(order))
             case Shrink(order=order, quantity=quantity):

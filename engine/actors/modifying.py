@@ -22,7 +22,7 @@ from engine.actors.order_desk import OrderDesk
 from engine.actors.order_watch import OrderWatch
 from engine.actors.spawning import Spawner
 from engine.broker.base import Accepted, BrokerAuthError, Gate, NotSent, RefusalCode, Refused, Unknown, WriteOutcome
-from engine.domain.attached import MAX_MODIFICATIONS
+from engine.domain.attached import MAX_MODIFICATIONS, RENEWED
 from engine.domain.enums import OrderStatus, OrderType, Validity, Variety
 from engine.domain.order import Order
 from engine.errors import BrokerUnavailable, ConflictError, MailboxFull, OrderExecutionError, UnavailableError
@@ -232,6 +232,9 @@ class Modifier:
         if held is None or held.status.is_terminal:
             raise ConflictError("the order has ended meanwhile", code="ORDER_FINISHED")
         self._desk.note(held, f"{why}: it is cancelled and placed anew")
+        if held.is_attached:
+            # should this be cut short, its entry's exits are seen to all the same
+            self._desk.change(held, why, modifications=RENEWED)
         outcome = await self._canceller.ask(self._desk.index.wire_id(order) or "", order.variety)
         if isinstance(outcome, Refused | NotSent):
             said = outcome.message if isinstance(outcome, Refused) else outcome.reason

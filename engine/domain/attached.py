@@ -28,6 +28,10 @@ from engine.domain.protection import is_option, protection_percent
 MAX_MODIFICATIONS = 25
 """Changes of one order that Kite takes; after them it is cancelled and placed anew (kite.md 4.1)."""
 
+RENEWED = MAX_MODIFICATIONS + 1
+"""What an order's count of changes is set to when it is cancelled in order to be placed anew: somebody else's
+cancel of one whose changes are used up is not taken for that."""
+
 MAX_REFUSALS = 3
 """How often the broker may refuse an exit of a unit before a person is asked."""
 
@@ -53,10 +57,11 @@ class Shrink(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True):
-    """Cancel a live exit: ``why`` is for its history."""
+    """Cancel a live exit: ``why`` is for its history. With ``renew`` another follows: mark it as `RENEWED`."""
 
     order: Order
     why: str
+    renew: bool = False
 
 
 class GiveUp(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,7 +216,8 @@ def _fit(live: Order, want: int, triggered: bool) -> list[Action]:
         return [Cancel(order=live, why=why)]
     if live.remaining_quantity > want:
         if live.modifications >= MAX_MODIFICATIONS:
-            return [Cancel(order=live, why=f"it has been changed {MAX_MODIFICATIONS} times; a smaller one follows")]
+            why = f"it has been changed {MAX_MODIFICATIONS} times; a smaller one follows"
+            return [Cancel(order=live, why=why, renew=True)]
         return [Shrink(order=live, quantity=live.filled_quantity + want)]
     return []
 
@@ -250,8 +256,8 @@ def _left(of_side: Sequence[Order], size: int) -> int:
 
 
 def _is_stopped(order: Order) -> bool:
-    """Whether somebody ended an exit: we do, in order to place it anew, only at the cap of its changes."""
-    if order.status is not OrderStatus.CANCELLED or order.modifications >= MAX_MODIFICATIONS:
+    """Whether somebody ended an exit; we end one in order to place it anew, and mark that before."""
+    if order.status is not OrderStatus.CANCELLED or order.modifications > MAX_MODIFICATIONS:
         return False
     was_kept_back = order.broker_order_id is None and (order.status_message or "").startswith(_KEPT_BACK)
     return not was_kept_back

@@ -361,3 +361,23 @@ async def rested(world: World) -> Order:
     """Wait until a stop rests at the broker and return it."""
     await world.until(lambda: bool(of_role(world, OrderRole.STOP, OrderStatus.TRIGGER_PENDING)))
     return of_role(world, OrderRole.STOP)[-1]
+
+
+async def test_position_that_is_left_belongs_to_the_entry_that_filled_last(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        deliver(world, target=None)
+        await world.until(lambda: any(o.broker_order_id for o in of_role(world, OrderRole.ENTRY)))
+        resting = of_role(world, OrderRole.ENTRY)[0]
+        world.crew.decide(Passage(a_delivery(world, a_signal(stop_loss=Decimal(90)), key="k2")))
+        await world.until(lambda: sum(bool(o.broker_order_id) for o in of_role(world, OrderRole.ENTRY)) == 2)
+        early = next(o for o in of_role(world, OrderRole.ENTRY) if o.id != resting.id)
+        world.broker.fill(early.broker_order_id or "")
+        await rested(world)
+        world.broker.fill(resting.broker_order_id or "")
+        await world.until(lambda: len(of_role(world, OrderRole.STOP, OrderStatus.TRIGGER_PENDING)) == 2)
+        world.broker.fill(world.broker.by_hand(side="SELL"))
+        await world.executor.reconcile()
+        await world.until(lambda: len(of_role(world, OrderRole.STOP, CANCELLED)) == 1)
+        (stop,) = of_role(world, OrderRole.STOP, OrderStatus.TRIGGER_PENDING)
+    assert (stop.parent_id, stop.trigger_price) == (resting.id, Decimal(95))

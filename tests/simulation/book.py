@@ -10,6 +10,7 @@ import trio
 from engine.broker.base import BrokerOrder, BrokerTrade
 from engine.domain.enums import OrderStatus, OrderType
 from engine.domain.order import Order
+from tests.simulation.market import CAP
 from tests.simulation.plan import PRICE
 from tests.simulation.scheduling import start_as
 
@@ -51,6 +52,8 @@ class Book:
         tags = {"tag": None, "tags": ("SMARTAPI", order.tag)} if world.plan.only_tags else {"tag": order.tag}
         self.accepted_at[broker_id] = trio.current_time()
         self.order_of[broker_id] = order.id
+        if world.market.is_changed_by_hand():
+            self.changes[broker_id] = CAP
         if order.is_attached:
             self.exits[broker_id] = order
             if status is OrderStatus.OPEN and order.order_type in _WAITS_FOR_TRIGGER:

@@ -396,7 +396,7 @@ def reservation_is_not_released(world: World) -> Sequence[Patch]:
 @bug
 def approved_orders_are_not_counted(world: World) -> Sequence[Patch]:
     """An approved order reserves nothing."""
-    return [(RiskState, "reserve", lambda self, request, order_id: None)]
+    return [(RiskState, "reserve", lambda self, request, order_id, *, units=None: None)]
 
 
 @bug

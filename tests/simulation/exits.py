@@ -98,7 +98,7 @@ class Exits:
             if other.options.unit == order.options.unit:
                 if alive or not other.status.is_terminal:
                     self._broken("O12", f"exits {order.id} and {other.id} are both live: {order.role} of one unit")
-                taken_away = other.status is OrderStatus.CANCELLED and other.modifications < attached.MAX_MODIFICATIONS
+                taken_away = other.status is OrderStatus.CANCELLED and other.modifications <= attached.MAX_MODIFICATIONS
                 if taken_away and self._replaced_by(order) is not other:
                     self._broken("O12", f"exit {order.id} is placed again: {other.id} was cancelled by somebody")
             taken += sum(row.quantity if row.status.is_working else row.filled_quantity for row in rows)
@@ -260,6 +260,10 @@ class Exits:
         """
         doubted = {event.order_id for event in self._db.order_events if event.to_status is OrderStatus.UNKNOWN}
         found: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        if self.world.plan.trade_lag:
+            trades = self.world.books[account_id].trades
+            broker_ids = {trade.broker_order_id for at, seen_at, trade in trades if seen_at > at}
+            doubted |= {self.world.books[account_id].order_of[broker_id] for broker_id in broker_ids}
         for order in self._db.orders.values():
             if order.account_id == account_id and (order.id in doubted or order.is_external):
                 side = order.transaction_type.opposite.value
@@ -275,7 +279,7 @@ class Exits:
         for orders in units.values():
             side = [order for order in orders if order.role is role]
             stopped = any(
-                o.status is OrderStatus.CANCELLED and o.modifications < attached.MAX_MODIFICATIONS for o in side
+                o.status is OrderStatus.CANCELLED and o.modifications <= attached.MAX_MODIFICATIONS for o in side
             )
             refused = sum(o.status is OrderStatus.REJECTED for o in side) >= attached.MAX_REFUSALS
             triggered = role is OrderRole.TARGET and any(

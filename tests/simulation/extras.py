@@ -32,7 +32,7 @@ def with_extras(plan: Plan) -> Plan:
     wishes = tuple(_with_exits(dice, wish) for wish in plan.wishes[:25])
     deeds = tuple(
         Deed(at=round(dice.uniform(2.0, plan.ends_at), 3), what=dice.choice(_DEEDS), number=dice.randrange(1000))
-        for _ in range(dice.choice((0, 1, 2, 4)))
+        for _ in range(dice.choice((0, 2, 4, 6)))
     )
     kills = tuple(
         Fault(

@@ -80,6 +80,10 @@ class Market:
         way: str = self.world.dice.choice(_FAILURES)
         return way
 
+    def is_changed_by_hand(self) -> bool:
+        """Whether somebody uses up an order's changes without the engine, to the same terms."""
+        return self.extras is not None and bool(self.world.dice.random() < 0.15)
+
     def push(self, account_id: UUID, broker_id: str) -> None:
         """The broker tells of a change of an order, late or not at all."""
         if self.extras is None or not self.extras.pushes or self.world.dice.random() < 0.3:

@@ -99,16 +99,21 @@ def _close(world: Any, deed: Deed) -> None:
 async def cancel_everything(world: Any) -> None:
     """At the end a person takes every order out of the market; what fails is asked for again."""
     world.exits.is_ending = True
+    quiet = 0
     for _ in range(30):
         life = world.leader()
         if life is None or world.enough.is_set():
             return
-        live = 0
-        for executor in list(life.trading.crew.executors.values()):
-            answer = await world.in_life(life, lambda e=executor: e.start_cancel_all(by=_BY).wait(), timeout_s=70.0)  # type: ignore[misc]
-            ends = [] if answer is None or answer[1] is not None else answer[0]
-            live += answer is None or answer[1] is not None or any(not end.order.status.is_terminal for end in ends)
-        if not live:
-            return
+        executors = list(life.trading.crew.executors.values())
+        if not any(not order.status.is_terminal for executor in executors for order in executor.desk.orders.values()):
+            quiet += 1
+            if quiet == 2:
+                return
+            # an exit that was refused is placed again after half a minute at most
+            await trio.sleep(31.0)
+            continue
+        quiet = 0
+        for executor in executors:
+            await world.in_life(life, lambda e=executor: e.start_cancel_all(by=_BY).wait(), timeout_s=70.0)  # type: ignore[misc]
         await trio.sleep(1.0)
     world.broken("O12", "orders could not be cancelled with nothing in the way")

@@ -17,7 +17,7 @@ import engine.assembly
 import engine.journal.writer
 import engine.runtime.supervisor
 from engine import boot
-from engine.actors import feeds, modifying, session_keeper
+from engine.actors import exit_keeper, feeds, modifying, session_keeper
 from engine.domain import attached
 from engine.runtime import crashpoint as crashpoints
 from engine.runtime import holder
@@ -86,6 +86,7 @@ def _patches(world: World) -> list[tuple[Any, str, Any]]:
         (session_keeper, "_TICK_S", 3600.0),
         (attached, "MAX_MODIFICATIONS", CAP),
         (modifying, "MAX_MODIFICATIONS", CAP),
+        *((module, "RENEWED", CAP + 1) for module in (attached, modifying, exit_keeper)),
         (boot, "uuid4", new_id),
         (crashpoints, "_hook", passed),
         (holder, "own_name", name),

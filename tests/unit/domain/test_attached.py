@@ -9,6 +9,7 @@ import pytest
 
 from engine.domain.attached import (
     MAX_MODIFICATIONS,
+    RENEWED,
     Cancel,
     GiveUp,
     Place,
@@ -112,10 +113,22 @@ def test_stop_at_the_cap_of_changes_is_cancelled_and_placed_anew() -> None:
     target = an_exit(TARGET, OrderStatus.PARTIALLY_FILLED, 10, 3)
     (action,) = plan(entry(), [stop, target], held=7).actions
     assert isinstance(action, Cancel)
-    gone = msgspec.structs.replace(stop, status=OrderStatus.CANCELLED)
+    assert action.renew
+    gone = msgspec.structs.replace(stop, status=OrderStatus.CANCELLED, modifications=RENEWED)
     assert plan(entry(), [gone, target], held=7).actions == (
         Place(role=STOP, unit=1, unit_quantity=10, quantity=7, attempt=2),
     )
+
+
+def test_exit_that_somebody_cancelled_at_the_cap_of_changes_is_not_placed_again() -> None:
+    stop = an_exit(STOP, OrderStatus.CANCELLED, modifications=MAX_MODIFICATIONS)
+    assert plan(entry(), [stop, an_exit(TARGET, OrderStatus.OPEN)], held=10).actions == ()
+
+
+def test_exit_after_one_that_was_made_smaller_is_as_small() -> None:
+    exits = [an_exit(STOP, OrderStatus.COMPLETE, 3, 3), an_exit(TARGET, OrderStatus.CANCELLED, 3)]
+    found = plan(entry(), exits, held=10)
+    assert (found.actions, found.needs, found.is_over) == ((), 0, True)
 
 
 def test_exit_that_somebody_cancelled_is_not_placed_again() -> None:
