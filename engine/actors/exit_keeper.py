@@ -158,6 +158,10 @@ class ExitKeeper:
         # the one that filled last holds what is held first: an order may rest while a later one fills
         newest_first = sorted(self._entries.values(), key=self._age, reverse=True)
         for entry in newest_first:
+            if not entry.filled_quantity and not self._exits.get(entry.id):
+                if entry.status.is_terminal:
+                    self._forget(entry)
+                continue
             key = (entry.exchange, entry.symbol, entry.product_type, entry.transaction_type)
             exits = [self._as_booked(order) for order in self._exits[entry.id].values()]
             todo = plan(self._as_booked(entry), exits, held=self._held(entry), others=claimed[key])

@@ -32,6 +32,7 @@ from engine.domain.freshness import Freshness
 from engine.domain.killswitch import KillSwitches
 from engine.domain.risk_state import RiskState
 from engine.journal import entry as journal_entry
+from tests.simulation.bugs_of_exits import BUGS_OF_EXITS
 from tests.simulation.life import SimKillFile
 from tests.simulation.runner import patched
 from tests.simulation.world import World
@@ -406,3 +407,6 @@ def kill_switch_is_not_kept(world: World) -> Sequence[Patch]:
         (SimKillFile, "append", lambda self, record: self._life.world.filed(self._life.host, record)),
         (KillSwitchGuardian, "_record_in_ledger", lambda self, record: None),
     ]
+
+
+BUGS.update(BUGS_OF_EXITS)

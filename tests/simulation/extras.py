@@ -13,7 +13,7 @@ from engine.domain.options import NO_OPTIONS, ExitMode, OrderOptions
 from tests.simulation.plan import PRICE, SYMBOLS, Deed, Extras, Fault, Kind, Move, Plan, Wish
 from tests.simulation.scheduling import stream
 
-SHARE = 0.35
+SHARE = 0.25
 """How many of the seeds have exits."""
 
 _POINTS = (
@@ -65,8 +65,8 @@ def _with_exits(dice: random.Random, wish: Wish) -> Wish:
     which = dice.random()
     mode = None
     product = wish.product
-    if product is not ProductType.MIS and dice.random() < 0.7:
-        # those that are not kept for the day alone are orders when the signal says so
+    if product is not ProductType.MIS:
+        # exits that are triggers at the broker are not simulated
         product, mode = (ProductType.MIS, None) if dice.random() < 0.5 else (product, ExitMode.ORDERS)
     return msgspec.structs.replace(
         wish,

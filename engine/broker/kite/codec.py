@@ -122,6 +122,8 @@ def decode_last_prices(body: bytes) -> dict[str, Decimal]:
 def decode_margins(body: bytes) -> BrokerMargins:
     """Read the funds of both segments."""
     both = _payload(rows.MARGINS, body)
+    if both.equity is None and both.commodity is None:
+        raise BrokerUnavailable("margins: neither equity nor commodity is there")
     return BrokerMargins(equity=_segment(both.equity), commodity=_segment(both.commodity))
 
 
