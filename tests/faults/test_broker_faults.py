@@ -99,7 +99,8 @@ def test_order_taken_late_is_adopted_before_the_horizon_and_found_after_it(rig: 
 
     def all_found() -> bool:
         rig.look()
-        return all(fate.orders == 1 and fate.row.get("broker_order_id") for fate in late)
+        # found first, and filled once the trades of it are in the books
+        return all(fate.orders == 1 and fate.status == "COMPLETE" for fate in late)
 
     rig.engine.wait_for("the late orders being found", all_found, within_s=60)
     rig.settled(every(fates))
