@@ -17,7 +17,7 @@ from engine.domain.contracts import HINT, is_like_contract
 from engine.domain.denial import Denial
 from engine.domain.directory import Account, Directory, Strategy, Target
 from engine.domain.enums import AccountStatus, OrderType, Variety
-from engine.domain.instruments import Instrument, InstrumentBook, check_order, iceberg_quantity, slices
+from engine.domain.instruments import SLICED, Instrument, InstrumentBook, check_order, iceberg_quantity, slices
 from engine.domain.intent import Intent
 from engine.domain.killswitch import KillSwitches
 from engine.domain.limits import OrderRequest, RiskLimits
@@ -27,8 +27,6 @@ from engine.domain.risk_state import RiskState
 from engine.domain.signal import Signal
 from engine.domain.sizing import Sized, size
 
-# What an exchange takes only up to its freeze quantity, and the engine splits.
-_SLICED = (Variety.REGULAR, Variety.AMO)
 # What a clock may be set back before the age of a signal is not believed.
 _AHEAD_S = 2.0
 
@@ -248,7 +246,7 @@ def _account(
         product_type=signal.product_type,
         variety=signal.variety,
         transaction_type=signal.transaction_type,
-        may_slice=signal.variety in _SLICED,
+        may_slice=signal.variety in SLICED,
     )
     request = OrderRequest(
         intent_id=intent.id,
@@ -297,7 +295,7 @@ def _account(
         )
     if denials:
         return no(*dict.fromkeys(denials))
-    cut = slices(sized.quantity, instrument) if signal.variety in _SLICED else (sized.quantity,)
+    cut = slices(sized.quantity, instrument) if signal.variety in SLICED else (sized.quantity,)
     legs = signal.options.iceberg_legs
     leg = iceberg_quantity(sized.quantity, legs, instrument) if signal.variety is Variety.ICEBERG else 0
     return Approved(account=account, request=request, slices=cut, iceberg_quantity=leg)

@@ -106,16 +106,7 @@ class ExitKeeper:
         self._filled_at.clear()
         for order in orders:
             self._take(order)
-        for entry in list(self._entries.values()):
-            if self._ended_earlier(entry):
-                self._forget(entry)
         self._wake.set()
-
-    def _ended_earlier(self, entry: Order) -> bool:
-        """Whether an entry and its exits ended with an earlier day: what is held now is another's."""
-        orders = [entry, *self._exits[entry.id].values()]
-        day = self._desk.day
-        return day is not None and all(o.status.is_terminal and trading_day(o.updated_at) < day for o in orders)
 
     def order_changed(self, order: Order) -> None:
         """An order of the account stands as given."""

@@ -12,15 +12,12 @@ import structlog
 
 from engine.actors.executor_context import ExecutorContext
 from engine.broker.base import RefusalCode, Refused
-from engine.domain.enums import Variety
-from engine.domain.instruments import MAX_SLICES, freeze_from_refusal, slices
+from engine.domain.instruments import MAX_SLICES, SLICED, freeze_from_refusal, slices
 from engine.domain.intent import RESLICED
 from engine.domain.order import Order
 from engine.errors import MailboxFull
 
 _log = structlog.get_logger(__name__)
-
-_SLICED = (Variety.REGULAR, Variety.AMO)
 
 
 class Slicer:
@@ -43,7 +40,7 @@ class Slicer:
             return None
         self._context.learn_freeze(order.exchange, order.symbol, freeze)
         instrument = self._context.instrument(order.exchange, order.symbol)
-        if instrument is None or order.variety not in _SLICED or order.is_attached or order.quantity <= freeze:
+        if instrument is None or order.variety not in SLICED or order.is_attached or order.quantity <= freeze:
             return None
         try:
             cut = slices(order.quantity, msgspec.structs.replace(instrument, freeze_quantity=freeze))

@@ -16,6 +16,7 @@ from engine.domain.money import MAX_PRICE, is_multiple, plain, rupees, to_tick
 
 __all__ = [
     "MAX_SLICES",
+    "SLICED",
     "Instrument",
     "InstrumentBook",
     "check_order",
@@ -26,6 +27,9 @@ __all__ = [
 
 MAX_SLICES = 50
 """Most orders that one quantity is split into; a larger one is refused: it is a typing error."""
+
+SLICED = (Variety.REGULAR, Variety.AMO)
+"""Varieties of which an exchange takes an order up to its freeze quantity only: the engine splits larger ones."""
 
 _DELIVERY = frozenset({ProductType.CNC, ProductType.MTF})
 _CASH = frozenset({Exchange.NSE, Exchange.BSE})
