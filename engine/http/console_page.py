@@ -66,6 +66,7 @@ const base = "/api/v1";
 let token = null;
 let timer = null;
 let awaited = null;
+let shown = "";
 const message = document.getElementById("message");
 const table = document.getElementById("accounts");
 const form = document.getElementById("sign-in");
@@ -93,7 +94,7 @@ async function call(method, path, body) {
 
 function signedOut(text) {
   token = null;
-  clearInterval(timer);
+  clearTimeout(timer);
   table.hidden = true;
   form.hidden = false;
   say(text, "bad");
@@ -153,7 +154,10 @@ async function unblock(account) {
 async function show() {
   try {
     const accounts = await allAccounts();
-    table.tBodies[0].replaceChildren(...accounts.map(row));
+    // rows that say the same stay: a button made anew under a finger or a pointer loses its press
+    const wanted = JSON.stringify(accounts);
+    if (wanted !== shown) table.tBodies[0].replaceChildren(...accounts.map(row));
+    shown = wanted;
     table.hidden = accounts.length === 0;
     const came = awaited && accounts.find((a) => a.id === awaited.id && a.loggedInAt !== awaited.loggedInAt);
     if (came) {
@@ -165,6 +169,12 @@ async function show() {
     if (error.status === 401) signedOut("Signed out: sign in again.");
     else say(error.message, "bad");
   }
+}
+
+// the next reading waits for this one: a slow answer never piles up requests
+async function follow() {
+  await show();
+  if (token) timer = setTimeout(follow, 2000);
 }
 
 async function logIn(account) {
@@ -196,8 +206,7 @@ form.addEventListener("submit", async (event) => {
     form.reset();
     form.hidden = true;
     say("Signed in.", "good");
-    await show();
-    timer = setInterval(show, 2000);
+    await follow();
   } catch (error) {
     say(error.message, "bad");
   }
