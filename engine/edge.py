@@ -19,6 +19,7 @@ from engine.assembly import Trading
 from engine.clock import Clock, trading_day
 from engine.config import Config
 from engine.domain.directory import Directory
+from engine.domain.enums import KillMode
 from engine.domain.freeze import freeze_list
 from engine.domain.killswitch import KillSwitches, parse_scope
 from engine.http import login_commands
@@ -159,7 +160,7 @@ class Edge:
         reason = str(request.get("reason") or "by hand")
         match request.get("command"):
             case "killswitch-on":
-                record = await guardian.block(scope, reason=reason, actor="cli", square_off=True)
+                record = await guardian.block(scope, reason=reason, actor="cli", mode=KillMode.SQUARE_OFF)
                 return {"record": msgspec.to_builtins(record)}
             case "killswitch-off":
                 record = await guardian.release(scope, reason=reason, actor="cli")

@@ -19,7 +19,7 @@ from engine.actors.killswitch_file import KillFile, KillFileDamaged, next_versio
 from engine.actors.ledger_entry import LedgerEntry
 from engine.clock import Clock
 from engine.domain.audit import AuditDraft
-from engine.domain.enums import KillState
+from engine.domain.enums import KillMode, KillState
 from engine.domain.killswitch import KillRecord, KillSwitches, merge
 from engine.errors import EngineError, MailboxFull
 from engine.runtime.crashpoint import crashpoint
@@ -70,16 +70,16 @@ class KillSwitchGuardian:
         self._unwritten: dict[str, KillRecord] = {}
         self.mailbox: Mailbox[_Persist] = Mailbox("killswitch", capacity=10_000, overflow=Overflow.REFUSE)
 
-    def block_nowait(self, scope: str, *, reason: str, actor: str, square_off: bool = False) -> KillRecord:
+    def block_nowait(self, scope: str, *, reason: str, actor: str, mode: KillMode = KillMode.BLOCK) -> KillRecord:
         """Block *scope* from this instant on; durability follows. Blocking again keeps it blocked."""
-        return self._change(scope, reason=reason, actor=actor, square_off=square_off).record
+        return self._change(scope, reason=reason, actor=actor, mode=mode).record
 
-    async def block(self, scope: str, *, reason: str, actor: str, square_off: bool = False) -> KillRecord:
+    async def block(self, scope: str, *, reason: str, actor: str, mode: KillMode = KillMode.BLOCK) -> KillRecord:
         """Block *scope* at once and return when it is on disk, or after five seconds of trying.
 
         The block itself holds from the first instant, whatever the disk does.
         """
-        persist = self._change(scope, reason=reason, actor=actor, square_off=square_off)
+        persist = self._change(scope, reason=reason, actor=actor, mode=mode)
         with trio.move_on_after(_PERSIST_TIMEOUT_S):
             await persist.done.wait()
         return persist.record
@@ -111,7 +111,7 @@ class KillSwitchGuardian:
             raise EngineError(f"the kill switch stays on: the change cannot be recorded ({persist.error})")
         return record
 
-    def _change(self, scope: str, *, reason: str, actor: str, square_off: bool) -> _Persist:
+    def _change(self, scope: str, *, reason: str, actor: str, mode: KillMode) -> _Persist:
         held = self.switches.records.get(scope)
         now = self._clock.now()
         is_on = held is not None and held.enabled
@@ -123,7 +123,7 @@ class KillSwitchGuardian:
             reason=_plain(reason),
             actor=actor,
             at=now,
-            square_off=square_off or (held is not None and is_on and held.square_off),
+            mode=max(mode, held.mode, key=lambda each: each.rank) if held is not None and is_on else mode,
         )
         self.switches.put(record)
         self._on_change()
@@ -201,7 +201,7 @@ class KillSwitchGuardian:
         record = persist.record
         if persist.given_up and not record.enabled:
             # it came onto the file after its caller had been told that the switch stays on
-            self._change(record.scope, reason="the release came too late", actor="system", square_off=False)
+            self._change(record.scope, reason="the release came too late", actor="system", mode=KillMode.BLOCK)
             return
         if not record.enabled:
             self.switches.put(record)

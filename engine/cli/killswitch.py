@@ -10,7 +10,7 @@ from engine.actors.control import call
 from engine.actors.killswitch_file import KillFile, next_version
 from engine.cli.places import DataDirOption, JsonOption, data_dir_of, say, say_json
 from engine.clock import SystemClock
-from engine.domain.enums import KillState
+from engine.domain.enums import KillMode, KillState
 from engine.domain.killswitch import GLOBAL, KillRecord, parse_scope
 from engine.errors import EngineError
 
@@ -105,7 +105,7 @@ def _change(command: str, state: KillState, scope: str, reason: str, data_dir: A
         reason=reason,
         actor="cli",
         at=now,
-        square_off=state is KillState.BLOCKED,
+        mode=KillMode.SQUARE_OFF if state is KillState.BLOCKED else KillMode.BLOCK,
     )
     file.append(record)
     say(f"{scope}: {state.value} (no engine answers here; it holds from its next look or start on)")

@@ -206,3 +206,19 @@ class KillState(StrEnum):
     FLATTENING = "FLATTENING"
     FLAT_VERIFIED = "FLAT_VERIFIED"
     FLAT_FAILED = "FLAT_FAILED"
+
+
+class KillMode(StrEnum):
+    """What a kill switch does beyond blocking: nothing, cancel what works, or cancel and square off (flatten)."""
+
+    BLOCK = "BLOCK"
+    CANCEL = "CANCEL"
+    SQUARE_OFF = "SQUARE_OFF"
+
+    @property
+    def rank(self) -> int:
+        """Order of strength: a second trip may only raise it."""
+        return _KILL_MODES.index(self)
+
+
+_KILL_MODES = tuple(KillMode)

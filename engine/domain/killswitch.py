@@ -11,13 +11,16 @@ from uuid import UUID
 
 import msgspec
 
-from engine.domain.enums import KillState
+from engine.domain.enums import KillMode, KillState
 
 GLOBAL = "global"
 
 
 class KillRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """State of one scope. ``at`` is when it was last changed (UTC); ``reason`` is never empty when on."""
+    """State of one scope. ``at`` is when it was last changed (UTC); ``reason`` is never empty when on.
+
+    ``mode`` is what is done beyond blocking; it only ever grows while the switch stays on.
+    """
 
     scope: str
     version: int
@@ -25,7 +28,12 @@ class KillRecord(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     actor: str
     at: datetime
-    square_off: bool = False
+    mode: KillMode = KillMode.BLOCK
+
+    @property
+    def square_off(self) -> bool:
+        """Whether positions of the scope are squared off."""
+        return self.mode is KillMode.SQUARE_OFF
 
     @property
     def enabled(self) -> bool:

@@ -16,6 +16,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from engine.clock import trading_day
+from engine.domain.day_figures import DayFigures
 from engine.domain.enums import Exchange, TransactionType
 from engine.domain.fill import Fill
 from engine.domain.limits import OrderRequest
@@ -23,7 +24,7 @@ from engine.domain.order import Order
 from engine.domain.position import Position, PositionKey, apply_fill, m2m, roll_day, with_last_price
 
 Scope = UUID | None
-"""An account, or None for all accounts of the user."""
+"""An account or a strategy, or None for all that the user has."""
 
 _ZERO = Decimal(0)
 _MINUTE = timedelta(seconds=60)
@@ -229,6 +230,10 @@ class RiskState:
     def day_pnl(self, account_id: Scope = None) -> Decimal:
         """Return the day's profit and loss in rupees, realised and unrealised."""
         return self._pnl[account_id]
+
+    def figures(self, scope: Scope = None) -> DayFigures:
+        """Return what the scope made today."""
+        return DayFigures(realised=self._pnl[scope])
 
     def roll_day(self, day: date) -> None:
         """Begin the IST *day*: counts start at 0, positions become overnight, flat ones go.

@@ -12,7 +12,7 @@ from engine.actors.audit_writer import AuditWriter
 from engine.actors.killswitch_file import KillFile
 from engine.actors.killswitch_guardian import KillSwitchGuardian, blocked_for_want_of_a_record
 from engine.clock import SystemClock
-from engine.domain.enums import KillState
+from engine.domain.enums import KillMode, KillState
 from engine.domain.killswitch import KillRecord, KillSwitches
 from engine.errors import EngineError
 from engine.store import lease
@@ -100,7 +100,7 @@ async def test_block_holds_before_anything_is_written(desk):
 
 async def test_block_returns_when_the_file_has_it(desk):
     async with desk.running():
-        record = await desk.guardian.block("global", reason="r", actor="a", square_off=True)
+        record = await desk.guardian.block("global", reason="r", actor="a", mode=KillMode.SQUARE_OFF)
         assert desk.on_file() == record
         assert record.square_off
 
@@ -202,10 +202,10 @@ async def test_block_during_a_release_wins(desk, monkeypatch):
 
 async def test_second_block_joins_the_first_and_may_only_widen_it(desk):
     running = KillRecord(
-        scope="global", version=5, state=KillState.FLATTENING, reason="r", actor="a", at=AT, square_off=True
+        scope="global", version=5, state=KillState.FLATTENING, reason="r", actor="a", at=AT, mode=KillMode.SQUARE_OFF
     )
     desk.switches.put(running)
-    record = desk.guardian.block_nowait("global", reason="again", actor="b", square_off=False)
+    record = desk.guardian.block_nowait("global", reason="again", actor="b", mode=KillMode.BLOCK)
     assert (record.state, record.square_off) == (KillState.FLATTENING, True)
     assert record.version > 5
 

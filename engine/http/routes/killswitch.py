@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from engine.domain.enums import Role
+from engine.domain.enums import KillMode, Role
 from engine.domain.killswitch import GLOBAL, KillRecord, parse_scope
 from engine.errors import (
     ApiError,
@@ -80,7 +80,10 @@ async def enable(request: ApiRequest) -> KillScopeView:
     scope, reason = _scope(body.scope), _reason(body.reason)
     _check_owner(services, request.user, scope)
     record = await services.guardian.block(
-        scope, reason=reason, actor=f"user:{request.user.user_id}", square_off=body.square_off
+        scope,
+        reason=reason,
+        actor=f"user:{request.user.user_id}",
+        mode=KillMode.SQUARE_OFF if body.square_off else KillMode.BLOCK,
     )
     return _view(services, scope, record)
 
