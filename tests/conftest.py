@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -16,6 +17,26 @@ hypothesis.settings.register_profile(
     database=None,
 )
 hypothesis.settings.load_profile("engine")
+
+
+# what takes longest begins first, or a single worker would finish it alone
+_FIRST = ("simulation", "crash", "faults", "browser", "security", "contract", "integration", "powerloss")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files of tests by how long their folder's take; inside a file nothing moves."""
+    folders = {name: place for place, name in enumerate(_FIRST)}
+
+    def place(item: pytest.Item) -> int:
+        return folders.get(item.path.relative_to(item.config.rootpath / "tests").parts[0], len(_FIRST))
+
+    items.sort(key=place)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the benchmarks out, unless they are named: they measure, and want the machine to themselves."""
+    is_benchmark = collection_path == config.rootpath / "tests" / "benchmarks"
+    return True if is_benchmark and not any("benchmarks" in argument for argument in config.args) else None
 
 
 @pytest.fixture(scope="session")
