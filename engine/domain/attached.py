@@ -10,6 +10,7 @@ switch) is not placed again; one that could not be sent, or was proven absent, i
 from leaving could not be sent.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
@@ -36,6 +37,11 @@ MAX_REFUSALS = 3
 """How often the broker may refuse an exit of a unit before a person is asked."""
 
 _KEPT_BACK = "KILL_SWITCH"
+# "Trigger price for stoploss sell orders should be lower than the last traded price." and, of buys, "higher": the
+# only rule that holds the two against each other. What speaks of the circuit does not name the last traded price.
+_PASSED = re.compile(
+    r"trigger price\b.*\b(?:lower|less|below|higher|greater|above)\b.*\b(?:last traded price|LTP)\b", re.I | re.S
+)
 _SIDES = (OrderRole.STOP, OrderRole.TARGET)
 
 
@@ -134,18 +140,21 @@ def price_exit(
     *,
     last_price: Decimal | None,
     protection: Decimal,
-    was_refused: bool = False,
+    before: Sequence[Order] = (),
 ) -> Exit:
     """Return how the exit *role* of *entry* is priced; *protection* is the account's policy in percent, or -1.
 
-    A stop is SL-M, on options SL with a limit beyond its trigger (exchanges take no SL-M there). A stop that the
-    broker refused, and whose trigger the last price is past, goes at market.
+    *before* are the earlier orders of its side of the unit. A stop is SL-M, on options SL with a limit beyond its
+    trigger (exchanges take no SL-M there). A stop whose trigger the price has passed goes at market: the broker
+    refused it with that word, whatever the price is since, or refused it otherwise and the last price is past.
     """
     side = entry.transaction_type.opposite
     if role is OrderRole.TARGET:
         return Exit(order_type=OrderType.LIMIT, price=entry.target)
     trigger = entry.stop_loss or Decimal(0)
-    if was_refused and last_price and (last_price - trigger) * side.sign >= 0:
+    was_refused = any(order.status is OrderStatus.REJECTED for order in before)
+    is_past = was_refused and last_price and (last_price - trigger) * side.sign >= 0
+    if is_past or any(map(is_passed, before)):
         return Exit(order_type=OrderType.MARKET, market_protection=protection)
     if not is_option(instrument):
         return Exit(order_type=OrderType.SL_M, trigger_price=trigger, market_protection=protection)
@@ -153,6 +162,12 @@ def price_exit(
     limit = to_tick(trigger * (1 + side.sign * percent / 100), instrument.tick_size, up=side is TransactionType.BUY)
     limit = max(limit, instrument.tick_size)
     return Exit(order_type=OrderType.SL, price=limit, trigger_price=trigger)
+
+
+def is_passed(stop: Order) -> bool:
+    """Whether the broker refused a stop because the last traded price is past its trigger."""
+    waits = stop.order_type in (OrderType.SL, OrderType.SL_M)
+    return waits and stop.status is OrderStatus.REJECTED and bool(_PASSED.search(stop.status_message or ""))
 
 
 def exit_id(entry_id: UUID, place: Place) -> UUID:
@@ -264,9 +279,9 @@ def _is_stopped(order: Order) -> bool:
 
 
 def _is_triggered(stop: Order) -> bool:
-    """Whether a stop has left its wait for the trigger: it is at the market, or has filled."""
+    """Whether a stop waits for no trigger: it is at the market, has filled, or goes there since the price passed it."""
     at_market = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED, OrderStatus.COMPLETE)
-    return stop.status in at_market or stop.filled_quantity > 0
+    return stop.status in at_market or stop.filled_quantity > 0 or is_passed(stop)
 
 
 def _filled(orders: Iterable[Order]) -> int:

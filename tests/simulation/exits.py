@@ -14,7 +14,7 @@ import trio
 
 from engine.actors.exit_keeper import exit_mode
 from engine.domain import attached
-from engine.domain.enums import OrderStatus
+from engine.domain.enums import OrderStatus, OrderType
 from engine.domain.intent import RESLICED
 from engine.domain.options import ExitMode, OrderRole
 from engine.domain.order import Order
@@ -88,6 +88,8 @@ class Exits:
             return
         if order.transaction_type is entry.transaction_type:
             self._broken("O12", f"exit {order.id} is on the side of its entry")
+        if order.order_type is OrderType.MARKET and not self.world.market.has_passed(entry):
+            self._broken("O12", f"exit {order.id} goes at market, and its trigger was never passed")
         filled = sum(row.filled_quantity for row in self._rows_of(entry))
         taken = order.quantity
         for other in self._exits_of(entry):
@@ -280,7 +282,8 @@ class Exits:
             stopped = any(map(self._is_taken_away, side))
             refused = sum(o.status is OrderStatus.REJECTED for o in side) >= attached.MAX_REFUSALS
             triggered = role is OrderRole.TARGET and any(
-                o.role is OrderRole.STOP and (o.status in _AT_MARKET or o.filled_quantity) for o in orders
+                o.role is OrderRole.STOP and (o.status in _AT_MARKET or o.filled_quantity or _is_passed(o))
+                for o in orders
             )
             found += orders[0].options.unit_quantity if stopped or refused or triggered else 0
         return found
@@ -363,6 +366,10 @@ class Exits:
 
 
 _AT_MARKET = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED, OrderStatus.COMPLETE)
+
+
+def _is_passed(order: Order) -> bool:
+    return order.status is OrderStatus.REJECTED and "than the last traded price" in (order.status_message or "")
 
 
 def _is_kept(order: Order) -> bool:
