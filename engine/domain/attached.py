@@ -187,13 +187,15 @@ def plan(entry: Order, exits: Iterable[Order], *, held: int, others: int = 0) ->
         units[order.options.unit].append(order)
     covered = sum(orders[0].options.unit_quantity for orders in units.values())
     fresh = max(entry.filled_quantity - covered, 0)
-    needs = {unit: orders[0].options.unit_quantity - _filled(orders) for unit, orders in units.items()}
+    needs = {unit: max(orders[0].options.unit_quantity - _filled(orders), 0) for unit, orders in units.items()}
     claims = {unit: min(needs[unit], _reach(entry, orders)) for unit, orders in units.items()}
     if fresh:
         unit = max(units, default=0) + 1
         units[unit], needs[unit], claims[unit] = [], fresh, fresh
+    # both exits of a unit may fill before one takes the other out: that closed a part of another unit
+    left = entry.filled_quantity - sum(map(_filled, units.values()))
     # the newest fills are what is still held when something else has closed a part: first in, first out
-    room = max(held - others, 0)
+    room = max(min(held - others, left), 0)
     allowed: dict[int, int] = {}
     claimed = 0
     for unit in sorted(needs, reverse=True):

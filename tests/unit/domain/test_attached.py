@@ -283,6 +283,20 @@ def test_stop_that_the_price_has_passed_takes_the_target_out_of_the_market() -> 
     assert cancel == Cancel(order=target, why="the stop is triggered")
 
 
+def test_both_exits_of_a_unit_that_filled_leave_less_to_the_others_of_the_entry() -> None:
+    both = [
+        an_exit(STOP, OrderStatus.COMPLETE, quantity=4, filled=4, size=4),
+        an_exit(TARGET, OrderStatus.COMPLETE, quantity=4, filled=4, size=4),
+    ]
+    stop, target = (
+        an_exit(role, status, quantity=6, size=6, unit=2)
+        for role, status in ((STOP, OrderStatus.TRIGGER_PENDING), (TARGET, OrderStatus.OPEN))
+    )
+    found = plan(entry(), [*both, stop, target], held=50)
+    assert found.actions == (Shrink(order=stop, quantity=2), Shrink(order=target, quantity=2))
+    assert found.needs == 2, "the rest of what is held is of other entries"
+
+
 def test_only_a_stop_that_was_refused_can_have_been_passed() -> None:
     assert is_passed(refused_stop(PASSED))
     assert not is_passed(refused_stop(PASSED, OrderType.MARKET)), "it had no trigger"
