@@ -240,7 +240,9 @@ class ExitKeeper:
             return
         last = max((order.updated_at for order in before), default=None)
         # a stop that the price has passed closes what it is for; what goes at market then is another order
-        rest = 0.0 if before and is_passed(before[-1]) else _RETRY_S[min(place.attempt - 1, len(_RETRY_S) - 1)]
+        rest = _RETRY_S[min(place.attempt - 1, len(_RETRY_S) - 1)]
+        if before and is_passed(before[-1], entry):
+            rest = 0.0
         # one that is still to come is of a clock that has been set back since
         if last is not None and 0 <= (self._context.clock.now() - last).total_seconds() < rest:
             return

@@ -154,7 +154,7 @@ def price_exit(
     trigger = entry.stop_loss or Decimal(0)
     was_refused = any(order.status is OrderStatus.REJECTED for order in before)
     is_past = was_refused and last_price and (last_price - trigger) * side.sign >= 0
-    if is_past or any(map(is_passed, before)):
+    if is_past or any(is_passed(order, entry) for order in before):
         return Exit(order_type=OrderType.MARKET, market_protection=protection)
     if not is_option(instrument):
         return Exit(order_type=OrderType.SL_M, trigger_price=trigger, market_protection=protection)
@@ -164,10 +164,16 @@ def price_exit(
     return Exit(order_type=OrderType.SL, price=limit, trigger_price=trigger)
 
 
-def is_passed(stop: Order) -> bool:
-    """Whether the broker refused a stop because the last traded price is past its trigger."""
-    waits = stop.order_type in (OrderType.SL, OrderType.SL_M)
-    return waits and stop.status is OrderStatus.REJECTED and bool(_PASSED.search(stop.status_message or ""))
+def is_passed(stop: Order, entry: Order) -> bool:
+    """Whether the broker refused a stop of *entry* because the last traded price is past its trigger.
+
+    One whose trigger somebody has moved towards the price says nothing of the entry's own stop loss.
+    """
+    if stop.order_type not in (OrderType.SL, OrderType.SL_M) or stop.status is not OrderStatus.REJECTED:
+        return False
+    if stop.trigger_price is None or entry.stop_loss is None or not _PASSED.search(stop.status_message or ""):
+        return False
+    return (stop.trigger_price - entry.stop_loss) * stop.transaction_type.sign >= 0
 
 
 def exit_id(entry_id: UUID, place: Place) -> UUID:
@@ -212,7 +218,7 @@ def plan(entry: Order, exits: Iterable[Order], *, held: int, others: int = 0) ->
 
 def _of_unit(entry: Order, unit: int, orders: Sequence[Order], wanted: int, fresh: int) -> list[Action]:
     size = orders[0].options.unit_quantity if orders else fresh
-    triggered = any(o.role is OrderRole.STOP and _is_triggered(o) for o in orders)
+    triggered = any(o.role is OrderRole.STOP and _is_triggered(o, entry) for o in orders)
     actions: list[Action] = []
     for role, level in zip(_SIDES, (entry.stop_loss, entry.target), strict=True):
         if level is None:
@@ -249,7 +255,7 @@ def _next(role: OrderRole, unit: int, size: int, want: int, before: Sequence[Ord
 
 def _reach(entry: Order, orders: Sequence[Order]) -> int:
     """Return how much of a unit its exits can come to, those that live and those that may still be placed."""
-    triggered = any(o.role is OrderRole.STOP and _is_triggered(o) for o in orders)
+    triggered = any(o.role is OrderRole.STOP and _is_triggered(o, entry) for o in orders)
     found = 0
     for role, level in zip(_SIDES, (entry.stop_loss, entry.target), strict=True):
         of_side = [order for order in orders if order.role is role]
@@ -280,10 +286,10 @@ def _is_stopped(order: Order) -> bool:
     return not was_kept_back
 
 
-def _is_triggered(stop: Order) -> bool:
+def _is_triggered(stop: Order, entry: Order) -> bool:
     """Whether a stop waits for no trigger: it is at the market, has filled, or goes there since the price passed it."""
     at_market = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED, OrderStatus.COMPLETE)
-    return stop.status in at_market or stop.filled_quantity > 0 or is_passed(stop)
+    return stop.status in at_market or stop.filled_quantity > 0 or is_passed(stop, entry)
 
 
 def _filled(orders: Iterable[Order]) -> int:

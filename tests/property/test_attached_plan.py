@@ -32,6 +32,7 @@ def sides(draw: st.DrawFn, unit: int, size: int, role: OrderRole) -> list[Order]
                 role=role,
                 transaction_type=TransactionType.SELL,
                 order_type=OrderType.SL_M if role is OrderRole.STOP else OrderType.LIMIT,
+                trigger_price=Decimal(draw(st.integers(94, 96))),
                 quantity=quantity,
                 filled_quantity=filled,
                 status_message=draw(st.sampled_from((None, PASSED))),

@@ -282,11 +282,19 @@ class Exits:
             stopped = any(map(self._is_taken_away, side))
             refused = sum(o.status is OrderStatus.REJECTED for o in side) >= attached.MAX_REFUSALS
             triggered = role is OrderRole.TARGET and any(
-                o.role is OrderRole.STOP and (o.status in _AT_MARKET or o.filled_quantity or _is_passed(o))
+                o.role is OrderRole.STOP and (o.status in _AT_MARKET or o.filled_quantity or self._is_passed(o))
                 for o in orders
             )
             found += orders[0].options.unit_quantity if stopped or refused or triggered else 0
         return found
+
+    def _is_passed(self, stop: Order) -> bool:
+        """Whether the broker refused a stop since the price was past its trigger, and so past the entry's stop."""
+        entry = self._entry_of(stop)
+        if stop.status is not OrderStatus.REJECTED or entry is None or stop.trigger_price is None:
+            return False
+        beyond = (stop.trigger_price - entry.stop_loss) * entry.transaction_type.sign <= 0
+        return beyond and "than the last traded price" in (stop.status_message or "")
 
     def _is_taken_away(self, order: Order) -> bool:
         """Whether somebody did not want an exit; one that a kill switch kept from leaving is still wanted after it."""
@@ -366,10 +374,6 @@ class Exits:
 
 
 _AT_MARKET = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED, OrderStatus.COMPLETE)
-
-
-def _is_passed(order: Order) -> bool:
-    return order.status is OrderStatus.REJECTED and "than the last traded price" in (order.status_message or "")
 
 
 def _is_kept(order: Order) -> bool:

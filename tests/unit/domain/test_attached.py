@@ -226,8 +226,14 @@ def kind(last: str | None, *before: Order, instrument: Instrument = INFY) -> Ord
     return price_exit(STOP, entry(), instrument, last_price=price, protection=Decimal(-1), before=before).order_type
 
 
-def refused_stop(message: str, order_type: OrderType = OrderType.SL_M) -> Order:
-    return an_exit(STOP, OrderStatus.REJECTED, order_type=order_type, status_message=message)
+def refused_stop(message: str | None, order_type: OrderType = OrderType.SL_M, trigger: str = "95") -> Order:
+    return an_exit(
+        STOP,
+        OrderStatus.REJECTED,
+        order_type=order_type,
+        status_message=message,
+        trigger_price=None if order_type is OrderType.MARKET else Decimal(trigger),
+    )
 
 
 def test_refused_stop_whose_trigger_the_price_is_past_goes_at_market() -> None:
@@ -269,8 +275,25 @@ def test_stop_refused_because_its_trigger_was_passed_goes_at_market_on_that_word
     ],
 )
 def test_stop_refused_for_another_cause_is_not_taken_for_passed(said: str | None) -> None:
-    stop = an_exit(STOP, OrderStatus.REJECTED, order_type=OrderType.SL_M, status_message=said)
-    assert kind("96", stop) is OrderType.SL_M
+    assert kind("96", refused_stop(said)) is OrderType.SL_M
+
+
+@pytest.mark.parametrize(
+    ("side", "trigger", "kinds"),
+    [
+        (BUY, "94", OrderType.MARKET),
+        (BUY, "96", OrderType.SL_M),
+        (SELL, "96", OrderType.MARKET),
+        (SELL, "94", OrderType.SL_M),
+    ],
+)
+def test_trigger_that_a_person_moved_towards_the_price_says_nothing_of_the_stop_loss(
+    side: TransactionType, trigger: str, kinds: OrderType
+) -> None:
+    moved = msgspec.structs.replace(refused_stop(PASSED, trigger=trigger), transaction_type=side.opposite)
+    of = entry(transaction_type=side)
+    priced = price_exit(STOP, of, INFY, last_price=None, protection=Decimal(-1), before=[moved])
+    assert priced.order_type is kinds
 
 
 def test_stop_that_the_price_has_passed_takes_the_target_out_of_the_market() -> None:
@@ -298,9 +321,11 @@ def test_both_exits_of_a_unit_that_filled_leave_less_to_the_others_of_the_entry(
 
 
 def test_only_a_stop_that_was_refused_can_have_been_passed() -> None:
-    assert is_passed(refused_stop(PASSED))
-    assert not is_passed(refused_stop(PASSED, OrderType.MARKET)), "it had no trigger"
-    assert not is_passed(an_exit(STOP, OrderStatus.CANCELLED, order_type=OrderType.SL_M, status_message=PASSED))
+    assert is_passed(refused_stop(PASSED), entry())
+    assert not is_passed(refused_stop(PASSED), entry(stop_loss=None))
+    assert not is_passed(refused_stop(PASSED, OrderType.MARKET), entry()), "it had no trigger"
+    cancelled = msgspec.structs.replace(refused_stop(PASSED), status=OrderStatus.CANCELLED)
+    assert not is_passed(cancelled, entry())
 
 
 def test_target_is_a_limit_order() -> None:
