@@ -121,7 +121,9 @@ class ExitKeeper:
             return False
         before = self._entries.get(order.id)
         if order.filled_quantity > (0 if before is None else before.filled_quantity):
-            self._filled_at[order.id] = order.updated_at
+            # one look may show what several entries have filled since the last: their trades say in which order
+            dealt = self._desk.holdings.filled_at(order.broker_order_id or "")
+            self._filled_at[order.id] = dealt or order.updated_at
         self._entries[order.id] = order
         return True
 
