@@ -55,6 +55,7 @@ class BookReader:
         self._strange: set[str] = set()
         self._lacking: dict[str, int] = {}
         self._absent: dict[UUID, int] = {}
+        self._smaller: dict[str, int] = {}
         self._legs: dict[str, tuple[str, ...]] = {}
         self._day: date | None = None
         # instruments with an order of somebody else that the books do not have yet
@@ -159,8 +160,8 @@ class BookReader:
         if asked and _shows(row, asked):
             self._desk.expect_no_more(order.id)
             return self._desk.change(order, "the change is in the book", **asked)
-        # a smaller quantity in a row of ours is that of a slice
-        if row.quantity != order.quantity and (order.is_external or row.quantity > order.quantity):
+        is_smaller = row.quantity < order.quantity and not order.is_external
+        if row.quantity != order.quantity and (not is_smaller or self._was_made_smaller(order, row)):
             terms["quantity"] = row.quantity
         if order.is_external:
             prices = {"price": row.price or None, "trigger_price": row.trigger_price or None}
@@ -169,6 +170,19 @@ class BookReader:
             return order
         detail = ", ".join(f"{name} {getattr(order, name)} -> {value}" for name, value in terms.items())
         return self._desk.change(order, f"changed at the broker: {detail}", anomaly=not order.is_external, **terms)
+
+    def _was_made_smaller(self, order: Order, row: BrokerOrder) -> bool:
+        """Whether a row that is smaller than its order is all of it, and not a slice that the broker made of it.
+
+        A crash takes from us what was asked of the broker, and a book from a cache may have shown the order as it was.
+        """
+        rows = sum(order_id == order.id for order_id in self._index.by_broker_id.values())
+        if rows > 1 or row.quantity < order.filled_quantity:
+            return False
+        # slices come one after the other: the look that shows the first may not show the next
+        before = self._smaller.get(row.broker_order_id)
+        self._smaller[row.broker_order_id] = row.quantity
+        return before == row.quantity
 
     def _believed(self, row: BrokerOrder) -> OrderReport:
         report = row.as_report()
@@ -235,6 +249,7 @@ class BookReader:
             self._day = self._desk.day
             self._strange.clear()
             self._lacking.clear()
+            self._smaller.clear()
             self._legs.clear()
 
     def _is_of_today(self, row: BrokerOrder) -> bool:

@@ -9,7 +9,7 @@ closed; nor, at a start, before what is held has been compared with the broker.
 """
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import date, datetime
 from math import inf
 from uuid import UUID
@@ -23,7 +23,7 @@ from engine.actors.modifying import Terms
 from engine.actors.order_desk import OrderDesk
 from engine.broker.base import BrokerAuthError, NotSent, Refused, WriteOutcome
 from engine.clock import trading_day
-from engine.domain.attached import RENEWED, Action, Cancel, GiveUp, Place, Shrink, exit_id, plan, price_exit
+from engine.domain.attached import RENEWED, Action, Cancel, GiveUp, Place, Shrink, exit_id, is_passed, plan, price_exit
 from engine.domain.enums import Exchange, OrderStatus, ProductType, TransactionType, Validity, Variety
 from engine.domain.options import ExitMode, OrderOptions
 from engine.domain.order import Order
@@ -121,7 +121,9 @@ class ExitKeeper:
             return False
         before = self._entries.get(order.id)
         if order.filled_quantity > (0 if before is None else before.filled_quantity):
-            self._filled_at[order.id] = order.updated_at
+            # one look may show what several entries have filled since the last: their trades say in which order
+            dealt = self._desk.holdings.filled_at(order.broker_order_id or "")
+            self._filled_at[order.id] = dealt or order.updated_at
         self._entries[order.id] = order
         return True
 
@@ -234,15 +236,19 @@ class ExitKeeper:
     def _place(self, entry: Order, place: Place) -> None:
         if trio.current_time() < self._unsure_until and self._is_unsure(entry.key):
             return
-        before = [o for o in self._exits[entry.id].values() if o.role is place.role and o.options.unit == place.unit]
+        of_side = [o for o in self._exits[entry.id].values() if o.role is place.role and o.options.unit == place.unit]
+        before = sorted(of_side, key=lambda order: (order.created_at, order.id))
         if any(self._is_replaced(order.id) for order in before):
             return
         last = max((order.updated_at for order in before), default=None)
+        # a stop that the price has passed closes what it is for; what goes at market then is another order
         rest = _RETRY_S[min(place.attempt - 1, len(_RETRY_S) - 1)]
+        if before and is_passed(before[-1], entry):
+            rest = 0.0
         # one that is still to come is of a clock that has been set back since
         if last is not None and 0 <= (self._context.clock.now() - last).total_seconds() < rest:
             return
-        order = self._exit(entry, place, was_refused=any(o.status is OrderStatus.REJECTED for o in before))
+        order = self._exit(entry, place, before)
         if order is None:
             self._tell(entry, "instrument", f"EXIT_WAITS: {entry.symbol} is not in the instrument master")
             return
@@ -258,7 +264,7 @@ class ExitKeeper:
         except MailboxFull as error:
             _log.warning("exit.no_room", entry=str(entry.id), error=str(error))
 
-    def _exit(self, entry: Order, place: Place, *, was_refused: bool) -> Order | None:
+    def _exit(self, entry: Order, place: Place, before: Sequence[Order]) -> Order | None:
         instrument = self._context.instrument(entry.exchange, entry.symbol)
         if instrument is None:
             return None
@@ -268,7 +274,7 @@ class ExitKeeper:
             instrument,
             last_price=self._context.last_price(entry.exchange, entry.symbol),
             protection=entry.options.market_protection or self._context.protection(entry.account_id),
-            was_refused=was_refused,
+            before=before,
         )
         return msgspec.structs.replace(
             entry,

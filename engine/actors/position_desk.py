@@ -108,6 +108,11 @@ class PositionDesk:
             return 0, Decimal(0)
         return held.quantity, held.value / held.quantity
 
+    def filled_at(self, broker_order_id: str) -> datetime | None:
+        """Return when the broker's order was last dealt, as its trades say; None when none is in the books."""
+        held = self._booked.get(broker_order_id)
+        return None if held is None else max((fill.filled_at for fill in held.fills.values()), default=None)
+
     def forget(self, broker_order_id: str) -> None:
         """Drop the fills of an order that is over; its position stays."""
         self._booked.pop(broker_order_id, None)

@@ -10,6 +10,7 @@ switch) is not placed again; one that could not be sent, or was proven absent, i
 from leaving could not be sent.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
@@ -36,6 +37,11 @@ MAX_REFUSALS = 3
 """How often the broker may refuse an exit of a unit before a person is asked."""
 
 _KEPT_BACK = "KILL_SWITCH"
+# "Trigger price for stoploss sell orders should be lower than the last traded price." and, of buys, "higher": the
+# only rule that holds the two against each other. What speaks of the circuit does not name the last traded price.
+_PASSED = re.compile(
+    r"trigger price\b.*\b(?:lower|less|below|higher|greater|above)\b.*\b(?:last traded price|LTP)\b", re.I | re.S
+)
 _SIDES = (OrderRole.STOP, OrderRole.TARGET)
 
 
@@ -134,18 +140,21 @@ def price_exit(
     *,
     last_price: Decimal | None,
     protection: Decimal,
-    was_refused: bool = False,
+    before: Sequence[Order] = (),
 ) -> Exit:
     """Return how the exit *role* of *entry* is priced; *protection* is the account's policy in percent, or -1.
 
-    A stop is SL-M, on options SL with a limit beyond its trigger (exchanges take no SL-M there). A stop that the
-    broker refused, and whose trigger the last price is past, goes at market.
+    *before* are the earlier orders of its side of the unit. A stop is SL-M, on options SL with a limit beyond its
+    trigger (exchanges take no SL-M there). A stop whose trigger the price has passed goes at market: the broker
+    refused it with that word, whatever the price is since, or refused it otherwise and the last price is past.
     """
     side = entry.transaction_type.opposite
     if role is OrderRole.TARGET:
         return Exit(order_type=OrderType.LIMIT, price=entry.target)
     trigger = entry.stop_loss or Decimal(0)
-    if was_refused and last_price and (last_price - trigger) * side.sign >= 0:
+    was_refused = any(order.status is OrderStatus.REJECTED for order in before)
+    is_past = was_refused and last_price and (last_price - trigger) * side.sign >= 0
+    if is_past or any(is_passed(order, entry) for order in before):
         return Exit(order_type=OrderType.MARKET, market_protection=protection)
     if not is_option(instrument):
         return Exit(order_type=OrderType.SL_M, trigger_price=trigger, market_protection=protection)
@@ -153,6 +162,18 @@ def price_exit(
     limit = to_tick(trigger * (1 + side.sign * percent / 100), instrument.tick_size, up=side is TransactionType.BUY)
     limit = max(limit, instrument.tick_size)
     return Exit(order_type=OrderType.SL, price=limit, trigger_price=trigger)
+
+
+def is_passed(stop: Order, entry: Order) -> bool:
+    """Whether the broker refused a stop of *entry* because the last traded price is past its trigger.
+
+    One whose trigger somebody has moved towards the price says nothing of the entry's own stop loss.
+    """
+    if stop.order_type not in (OrderType.SL, OrderType.SL_M) or stop.status is not OrderStatus.REJECTED:
+        return False
+    if stop.trigger_price is None or entry.stop_loss is None or not _PASSED.search(stop.status_message or ""):
+        return False
+    return (stop.trigger_price - entry.stop_loss) * stop.transaction_type.sign >= 0
 
 
 def exit_id(entry_id: UUID, place: Place) -> UUID:
@@ -172,13 +193,15 @@ def plan(entry: Order, exits: Iterable[Order], *, held: int, others: int = 0) ->
         units[order.options.unit].append(order)
     covered = sum(orders[0].options.unit_quantity for orders in units.values())
     fresh = max(entry.filled_quantity - covered, 0)
-    needs = {unit: orders[0].options.unit_quantity - _filled(orders) for unit, orders in units.items()}
+    needs = {unit: max(orders[0].options.unit_quantity - _filled(orders), 0) for unit, orders in units.items()}
     claims = {unit: min(needs[unit], _reach(entry, orders)) for unit, orders in units.items()}
     if fresh:
         unit = max(units, default=0) + 1
         units[unit], needs[unit], claims[unit] = [], fresh, fresh
+    # both exits of a unit may fill before one takes the other out: that closed a part of another unit
+    left = entry.filled_quantity - sum(map(_filled, units.values()))
     # the newest fills are what is still held when something else has closed a part: first in, first out
-    room = max(held - others, 0)
+    room = max(min(held - others, left), 0)
     allowed: dict[int, int] = {}
     claimed = 0
     for unit in sorted(needs, reverse=True):
@@ -195,7 +218,7 @@ def plan(entry: Order, exits: Iterable[Order], *, held: int, others: int = 0) ->
 
 def _of_unit(entry: Order, unit: int, orders: Sequence[Order], wanted: int, fresh: int) -> list[Action]:
     size = orders[0].options.unit_quantity if orders else fresh
-    triggered = any(o.role is OrderRole.STOP and _is_triggered(o) for o in orders)
+    triggered = any(o.role is OrderRole.STOP and _is_triggered(o, entry) for o in orders)
     actions: list[Action] = []
     for role, level in zip(_SIDES, (entry.stop_loss, entry.target), strict=True):
         if level is None:
@@ -232,7 +255,7 @@ def _next(role: OrderRole, unit: int, size: int, want: int, before: Sequence[Ord
 
 def _reach(entry: Order, orders: Sequence[Order]) -> int:
     """Return how much of a unit its exits can come to, those that live and those that may still be placed."""
-    triggered = any(o.role is OrderRole.STOP and _is_triggered(o) for o in orders)
+    triggered = any(o.role is OrderRole.STOP and _is_triggered(o, entry) for o in orders)
     found = 0
     for role, level in zip(_SIDES, (entry.stop_loss, entry.target), strict=True):
         of_side = [order for order in orders if order.role is role]
@@ -263,10 +286,10 @@ def _is_stopped(order: Order) -> bool:
     return not was_kept_back
 
 
-def _is_triggered(stop: Order) -> bool:
-    """Whether a stop has left its wait for the trigger: it is at the market, or has filled."""
+def _is_triggered(stop: Order, entry: Order) -> bool:
+    """Whether a stop waits for no trigger: it is at the market, has filled, or goes there since the price passed it."""
     at_market = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED, OrderStatus.COMPLETE)
-    return stop.status in at_market or stop.filled_quantity > 0
+    return stop.status in at_market or stop.filled_quantity > 0 or is_passed(stop, entry)
 
 
 def _filled(orders: Iterable[Order]) -> int:

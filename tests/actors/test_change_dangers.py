@@ -4,6 +4,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
@@ -15,7 +16,7 @@ from engine.domain.enums import IntentStatus, OrderStatus, TransactionType
 from engine.domain.intent import RESLICED, outcome
 from engine.domain.order import Order
 from engine.errors import ConflictError, UnavailableError
-from tests.support.desk import World, a_delivery, a_signal, answer, running
+from tests.support.desk import World, a_delivery, a_signal, answer, crashed, running
 from tests.support.trade import USER
 
 OPEN = OrderStatus.OPEN
@@ -180,3 +181,45 @@ async def test_word_about_an_order_that_has_filled_meanwhile_does_not_bring_it_b
         assert world.status(order) is OrderStatus.COMPLETE
         assert world.held() == 10, "its trades are booked once"
     assert not world.broker.cancels
+
+
+def shows(world: World, order: Order, quantity: int) -> None:
+    """Have the broker's row of an order come to *quantity*."""
+    broker_id = order.broker_order_id or ""
+    world.broker.rows[broker_id] = msgspec.structs.replace(world.broker.rows[broker_id], quantity=quantity)
+
+
+async def test_order_that_a_change_made_smaller_before_a_crash_is_known_to_be(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        order, _ = await decided(world)
+    after = await crashed(world)
+    shows(after, order, 6)
+    async with running(after):
+        await after.until(lambda: after.row(order).quantity == 6)
+        after.broker.fill(order.broker_order_id or "")
+        await after.until_status(order, OrderStatus.COMPLETE)
+    assert after.held() == 6
+
+
+async def test_order_that_a_cached_book_showed_as_it_was_is_smaller_again(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        order, _ = await decided(world)
+        await world.executor.modify(order.id, Terms(quantity=6), by="user:1")
+        await world.until(lambda: world.row(order).quantity == 6)
+        shows(world, order, 10)
+        await world.until(lambda: world.row(order).quantity == 10)
+        shows(world, order, 6)
+        await world.until(lambda: world.row(order).quantity == 6)
+
+
+async def test_slices_that_the_broker_made_of_an_order_do_not_make_it_smaller(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        order, _ = await decided(world)
+        world.broker.put(order, OPEN, quantity=6)
+        shows(world, order, 4)
+        await trio.sleep(20)
+        assert world.row(order).quantity == 10
+        assert not world.broker.cancels

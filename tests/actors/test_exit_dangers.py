@@ -242,3 +242,21 @@ async def test_exit_is_not_placed_anew_when_what_it_was_for_is_closed_meanwhile(
             world.broker.fill(target.broker_order_id or "", price="110")
         await trio.sleep(30)
     assert len(world.broker.left) == 3
+
+
+async def test_entry_that_filled_last_is_covered_when_one_look_shows_several(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        for key in ("k1", "k2"):
+            deliver(world, key=key)
+        await world.until(lambda: sum(bool(o.broker_order_id) for o in of_role(world, OrderRole.ENTRY)) == 2)
+        older, newer = sorted(of_role(world, OrderRole.ENTRY), key=lambda order: (order.created_at, order.id))
+        world.broker.book_down = BrokerUnavailable("scripted")
+        for entry in (newer, older):
+            world.broker.fill(entry.broker_order_id or "")
+            await trio.sleep(2)
+        world.broker.fill(world.broker.by_hand(side="SELL"))
+        world.broker.book_down = None
+        await trio.sleep(60)
+    live = [*of_role(world, OrderRole.STOP, TRIGGER_PENDING), *of_role(world, OrderRole.TARGET, OrderStatus.OPEN)]
+    assert [order.parent_id for order in live] == [older.id, older.id]

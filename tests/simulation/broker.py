@@ -26,7 +26,7 @@ from engine.broker.base import (
 )
 from engine.broker.kite import errors as kite_errors
 from engine.broker.kite.errors import Failure
-from engine.domain.enums import Exchange, OrderStatus, Variety
+from engine.domain.enums import Exchange, OrderStatus, TransactionType, Variety
 from engine.domain.instruments import Instrument
 from engine.domain.order import Order
 from engine.errors import BrokerUnavailable
@@ -139,8 +139,12 @@ class SimBroker(Broker):
                     f"The order quantity {order.quantity} {lots} is higher than the maximum quantity of {most} "
                     f"({most} lots) allowed by the exchanges. Please reduce the order quantity or use iceberg orders.",
                 )
-            case "trigger_met" | "exit_refused":
-                text = "Trigger price for stoploss sell orders should be lower than the last traded price."
+            case "trigger_met":
+                side, than = ("sell", "lower") if order.transaction_type is TransactionType.SELL else ("buy", "higher")
+                text = f"Trigger price for stoploss {side} orders should be {than} than the last traded price."
+                post.error(400, "InputException", text)
+            case "exit_refused":
+                text = "Trigger price for stoploss sell orders cannot be below the lower circuit price."
                 post.error(400, "InputException", text)
             case "false_refusal":
                 post.error(400, "InputException", _TIMED_OUT)

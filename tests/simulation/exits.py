@@ -14,7 +14,7 @@ import trio
 
 from engine.actors.exit_keeper import exit_mode
 from engine.domain import attached
-from engine.domain.enums import OrderStatus
+from engine.domain.enums import OrderStatus, OrderType
 from engine.domain.intent import RESLICED
 from engine.domain.options import ExitMode, OrderRole
 from engine.domain.order import Order
@@ -88,6 +88,8 @@ class Exits:
             return
         if order.transaction_type is entry.transaction_type:
             self._broken("O12", f"exit {order.id} is on the side of its entry")
+        if order.order_type is OrderType.MARKET and not self.world.market.has_passed(entry):
+            self._broken("O12", f"exit {order.id} goes at market, and its trigger was never passed")
         filled = sum(row.filled_quantity for row in self._rows_of(entry))
         taken = order.quantity
         for other in self._exits_of(entry):
@@ -98,8 +100,7 @@ class Exits:
             if other.options.unit == order.options.unit:
                 if alive or not other.status.is_terminal:
                     self._broken("O12", f"exits {order.id} and {other.id} are both live: {order.role} of one unit")
-                taken_away = other.status is OrderStatus.CANCELLED and other.modifications <= attached.MAX_MODIFICATIONS
-                if taken_away and self._replaced_by(order) is not other:
+                if self._is_taken_away(other) and self._replaced_by(order) is not other:
                     self._broken("O12", f"exit {order.id} is placed again: {other.id} was cancelled by somebody")
             taken += sum(row.quantity if row.status.is_working else row.filled_quantity for row in rows)
             if not rows and not other.status.is_terminal:
@@ -278,15 +279,29 @@ class Exits:
         found = 0
         for orders in units.values():
             side = [order for order in orders if order.role is role]
-            stopped = any(
-                o.status is OrderStatus.CANCELLED and o.modifications <= attached.MAX_MODIFICATIONS for o in side
-            )
+            stopped = any(map(self._is_taken_away, side))
             refused = sum(o.status is OrderStatus.REJECTED for o in side) >= attached.MAX_REFUSALS
             triggered = role is OrderRole.TARGET and any(
-                o.role is OrderRole.STOP and (o.status in _AT_MARKET or o.filled_quantity) for o in orders
+                o.role is OrderRole.STOP and (o.status in _AT_MARKET or o.filled_quantity or self._is_passed(o))
+                for o in orders
             )
             found += orders[0].options.unit_quantity if stopped or refused or triggered else 0
         return found
+
+    def _is_passed(self, stop: Order) -> bool:
+        """Whether the broker refused a stop since the price was past its trigger, and so past the entry's stop."""
+        entry = self._entry_of(stop)
+        if stop.status is not OrderStatus.REJECTED or entry is None or stop.trigger_price is None:
+            return False
+        beyond = (stop.trigger_price - entry.stop_loss) * entry.transaction_type.sign <= 0
+        return beyond and "than the last traded price" in (stop.status_message or "")
+
+    def _is_taken_away(self, order: Order) -> bool:
+        """Whether somebody did not want an exit; one that a kill switch kept from leaving is still wanted after it."""
+        if order.status is not OrderStatus.CANCELLED or order.modifications > attached.MAX_MODIFICATIONS:
+            return False
+        was_kept_back = (order.status_message or "").startswith("KILL_SWITCH") and not self._rows_of(order)
+        return not was_kept_back
 
     def _lots(self, book: Any) -> list[_Lot]:
         """Return what is held and of which entry it is: closed by its own exits, else the oldest first."""

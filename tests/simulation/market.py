@@ -1,5 +1,6 @@
 """The price that moves, what the exchange takes, and how requests to change orders go wrong."""
 
+from collections import defaultdict
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -26,6 +27,7 @@ class Market:
         extras = world.plan.extras
         self.extras = extras
         self._prices: dict[str, Decimal] = {}
+        self._seen: defaultdict[str, set[Decimal]] = defaultdict(lambda: {PRICE})
         self.freeze: dict[str, int] = dict(extras.freeze) if extras is not None else {}
 
     def price(self, symbol: str) -> Decimal:
@@ -39,6 +41,7 @@ class Market:
             if self.world.healed.is_set():
                 return
             self._prices[move.symbol] = move.price
+            self._seen[move.symbol].add(move.price)
             for book in self.world.books.values():
                 for broker_id in book.exits:
                     row = book.rows[broker_id]
@@ -51,11 +54,18 @@ class Market:
             book.meet(row.broker_order_id)
 
     def is_met(self, row: BrokerOrder) -> bool:
-        """Whether the price has met an exit: its trigger, or the limit of a target."""
+        """Whether the price has met an exit: its trigger, or the limit of a target. At market none is waited for."""
+        if row.order_type == OrderType.MARKET:
+            return False
         price, sells = self.price(row.symbol), row.transaction_type == "SELL"
         if row.trigger_price:
             return price <= row.trigger_price if sells else price >= row.trigger_price
         return price >= row.price if sells else price <= row.price
+
+    def has_passed(self, entry: Order) -> bool:
+        """Whether the price has ever been at the stop of an entry, or past it."""
+        sign, stop = entry.transaction_type.sign, entry.stop_loss
+        return stop is not None and any((price - stop) * sign <= 0 for price in self._seen[entry.symbol])
 
     def way_of_post(self, order: Order, way: str) -> str:
         """Return what becomes of an order request that nothing else befalls."""

@@ -175,7 +175,7 @@ class MemoryBroker(Broker):
                 transaction_type=row.transaction_type,
                 quantity=quantity,
                 price=Decimal(price),
-                filled_at=NOW,
+                filled_at=self.now(),
             )
         )
 

@@ -16,10 +16,12 @@ from engine.domain.attached import (
     Shrink,
     check_exits,
     exit_id,
+    is_passed,
     plan,
     price_exit,
 )
 from engine.domain.enums import OrderStatus, OrderType, TransactionType
+from engine.domain.instruments import Instrument
 from engine.domain.options import OrderOptions, OrderRole
 from engine.domain.order import Order
 from tests.support.desk import make_instrument
@@ -29,6 +31,9 @@ INFY = make_instrument("INFY", 1)
 OPTION = make_instrument("NIFTY26DEC24500CE", 2, instrument_type="CE")
 BUY, SELL = TransactionType.BUY, TransactionType.SELL
 STOP, TARGET = OrderRole.STOP, OrderRole.TARGET
+
+
+PASSED = "OTHER: Trigger price for stoploss sell orders should be lower than the last traded price."
 
 
 def entry(filled: int = 10, **fields: Any) -> Order:
@@ -216,17 +221,111 @@ def test_stop_of_an_option_is_sl_with_a_limit_beyond_its_trigger(
     assert (priced.order_type, priced.trigger_price, priced.price) == (OrderType.SL, Decimal(stop), Decimal(limit))
 
 
-def test_refused_stop_whose_trigger_the_price_is_past_goes_at_market() -> None:
-    def kind(last: str | None, *, was_refused: bool) -> OrderType:
-        price = None if last is None else Decimal(last)
-        return price_exit(
-            STOP, entry(), INFY, last_price=price, protection=Decimal(-1), was_refused=was_refused
-        ).order_type
+def kind(last: str | None, *before: Order, instrument: Instrument = INFY) -> OrderType:
+    price = None if last is None else Decimal(last)
+    return price_exit(STOP, entry(), instrument, last_price=price, protection=Decimal(-1), before=before).order_type
 
-    assert kind("94", was_refused=True) is OrderType.MARKET
-    assert kind("94", was_refused=False) is OrderType.SL_M
-    assert kind("96", was_refused=True) is OrderType.SL_M
-    assert kind(None, was_refused=True) is OrderType.SL_M
+
+def refused_stop(message: str | None, order_type: OrderType = OrderType.SL_M, trigger: str = "95") -> Order:
+    return an_exit(
+        STOP,
+        OrderStatus.REJECTED,
+        order_type=order_type,
+        status_message=message,
+        trigger_price=None if order_type is OrderType.MARKET else Decimal(trigger),
+    )
+
+
+def test_refused_stop_whose_trigger_the_price_is_past_goes_at_market() -> None:
+    refused = refused_stop("PRICE_RANGE: no such trigger")
+    assert kind("94", refused) is OrderType.MARKET
+    assert kind("94") is OrderType.SL_M
+    assert kind("94", an_exit(STOP, OrderStatus.EXPIRED)) is OrderType.SL_M
+    assert kind("96", refused) is OrderType.SL_M
+    assert kind(None, refused) is OrderType.SL_M
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        PASSED,
+        "OTHER: Trigger price for stoploss buy orders should be higher than the last traded price.",
+        "trigger price should be less than\nLTP (101.5)",
+    ],
+)
+@pytest.mark.parametrize("last", ["94", "96", None])
+def test_stop_refused_because_its_trigger_was_passed_goes_at_market_on_that_word(said: str, last: str | None) -> None:
+    assert kind(last, refused_stop(said)) is OrderType.MARKET
+    assert kind(last, refused_stop(said, OrderType.SL), instrument=OPTION) is OrderType.MARKET
+    later = an_exit(STOP, OrderStatus.EXPIRED, order_type=OrderType.MARKET, attempt=2)
+    assert kind(last, refused_stop(said), later) is OrderType.MARKET
+    priced = price_exit(STOP, entry(), INFY, last_price=None, protection=Decimal(2), before=[refused_stop(said)])
+    assert (priced.price, priced.trigger_price, priced.market_protection) == (None, None, 2)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        None,
+        "Trigger price for stoploss sell orders cannot be below the lower circuit price. "
+        "Please try placing the order with trigger price above 144.05.",
+        "LIMIT orders that are far away from the LTP are restricted as per exchange guidelines.",
+        "Tick size for this script is 0.10. Kindly enter trigger price in the multiple of tick size for this script",
+        "Insufficient funds. Required margin is 95417.84 but available margin is 74251.80.",
+    ],
+)
+def test_stop_refused_for_another_cause_is_not_taken_for_passed(said: str | None) -> None:
+    assert kind("96", refused_stop(said)) is OrderType.SL_M
+
+
+@pytest.mark.parametrize(
+    ("side", "trigger", "kinds"),
+    [
+        (BUY, "94", OrderType.MARKET),
+        (BUY, "96", OrderType.SL_M),
+        (SELL, "96", OrderType.MARKET),
+        (SELL, "94", OrderType.SL_M),
+    ],
+)
+def test_trigger_that_a_person_moved_towards_the_price_says_nothing_of_the_stop_loss(
+    side: TransactionType, trigger: str, kinds: OrderType
+) -> None:
+    moved = msgspec.structs.replace(refused_stop(PASSED, trigger=trigger), transaction_type=side.opposite)
+    of = entry(transaction_type=side)
+    priced = price_exit(STOP, of, INFY, last_price=None, protection=Decimal(-1), before=[moved])
+    assert priced.order_type is kinds
+
+
+def test_stop_that_the_price_has_passed_takes_the_target_out_of_the_market() -> None:
+    passed = refused_stop(PASSED)
+    assert plan(entry(), [passed], held=10).actions == (
+        Place(role=STOP, unit=1, unit_quantity=10, quantity=10, attempt=2),
+    )
+    target = an_exit(TARGET, OrderStatus.OPEN)
+    _, cancel = plan(entry(), [passed, target], held=10).actions
+    assert cancel == Cancel(order=target, why="the stop is triggered")
+
+
+def test_both_exits_of_a_unit_that_filled_leave_less_to_the_others_of_the_entry() -> None:
+    both = [
+        an_exit(STOP, OrderStatus.COMPLETE, quantity=4, filled=4, size=4),
+        an_exit(TARGET, OrderStatus.COMPLETE, quantity=4, filled=4, size=4),
+    ]
+    stop, target = (
+        an_exit(role, status, quantity=6, size=6, unit=2)
+        for role, status in ((STOP, OrderStatus.TRIGGER_PENDING), (TARGET, OrderStatus.OPEN))
+    )
+    found = plan(entry(), [*both, stop, target], held=50)
+    assert found.actions == (Shrink(order=stop, quantity=2), Shrink(order=target, quantity=2))
+    assert found.needs == 2, "the rest of what is held is of other entries"
+
+
+def test_only_a_stop_that_was_refused_can_have_been_passed() -> None:
+    assert is_passed(refused_stop(PASSED), entry())
+    assert not is_passed(refused_stop(PASSED), entry(stop_loss=None))
+    assert not is_passed(refused_stop(PASSED, OrderType.MARKET), entry()), "it had no trigger"
+    cancelled = msgspec.structs.replace(refused_stop(PASSED), status=OrderStatus.CANCELLED)
+    assert not is_passed(cancelled, entry())
 
 
 def test_target_is_a_limit_order() -> None:
