@@ -113,6 +113,7 @@ class Trading:
             any_broker=self.sessions.any,
             changed=lambda key, price: market.changed(key, price),
             refused=self._prices_denied,
+            clock=clock,
         )
         self.crew = Crew(make_risk=self._make_risk, make_executor=self._make_executor, trip=self._trip)
         market = MarketData(
@@ -212,6 +213,7 @@ class Trading:
                 timezone=config.market.zone,
                 calendar=self.calendar,
                 aliases=config.signals.aliases,
+                price_stale_s=float(config.risk.price_stale_s),
             ),
             orders=self.crew,
             prices=self.prices,

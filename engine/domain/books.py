@@ -323,4 +323,3 @@ def as_hand(position: Position) -> Book:
 
 def _worth_carried(position: Position) -> Decimal:
     return -position.quantity * average_price(position) * position.multiplier if position.quantity else _ZERO
-

@@ -18,8 +18,11 @@ from engine.domain.day_figures import DayFigures
 from engine.domain.enums import Exchange
 from engine.domain.position import Position, PositionKey, at_close, m2m, unrealised
 
-PnlScope = UUID | tuple[UUID, UUID] | None
-"""An account or a strategy (or `HAND`), an account with one of them, or None for all that the user has."""
+Part = tuple[UUID | None, UUID | None]
+"""A part of what a user has: of one account or of all (None), in the book of one strategy, of `HAND`, or in all."""
+
+PnlScope = UUID | Part | None
+"""An account or a strategy (or `HAND`) by its id, any `Part`, or None for all that the user has."""
 
 _ZERO = Decimal(0)
 # what is divided by a quantity stops here, so that sums of it are exact
@@ -65,7 +68,8 @@ class DayPnl:
         self._told: set[PositionKey] = set()
         self._keys_of: defaultdict[tuple[Exchange, str], set[PositionKey]] = defaultdict(set)
         self._worth: dict[tuple[PositionKey, UUID], _Worth] = {}
-        self._sums: defaultdict[PnlScope, _Sum] = defaultdict(_Sum)
+        self._sums: defaultdict[Part, _Sum] = defaultdict(_Sum)
+        self._accounts: set[UUID] = set()
         self._stale: dict[tuple[Exchange, str], datetime] = {}
         self.version = 0
         """Grows with every change of a figure."""
@@ -75,7 +79,7 @@ class DayPnl:
     # what is told
 
     def take(self, books: Iterable[Book], positions: Iterable[Position] = ()) -> None:
-        """Take over *books*, whole, and mark by *positions*; a position of which no book was ever told is the hand's."""
+        """Take over *books*, whole, and mark by *positions*; a position without any book told is the hand's."""
         changed: list[Book] = []
         for book in books:
             if book.key not in self._told:
@@ -91,9 +95,7 @@ class DayPnl:
         after: dict[PositionKey, dict[UUID, Book]] = {key: dict(self.books.of(key)) for key in prices}
         for book in changed:
             after.setdefault(book.key, {})[book.owner] = book
-        self._put(
-            remarked(book, prices.get(key, _ZERO)) for key, of_key in after.items() for book in of_key.values()
-        )
+        self._put(remarked(book, prices.get(key, _ZERO)) for key, of_key in after.items() for book in of_key.values())
 
     def set_price(self, exchange: Exchange, symbol: str, price: Decimal) -> None:
         """Mark every book of an instrument at *price* (rupees)."""
@@ -103,8 +105,8 @@ class DayPnl:
     def end_trip(self, trip: RoundTrip) -> None:
         """Count a round trip that ended today, in the order in which they did."""
         self.peaks_version += 1
-        for scope in _scopes(trip.account_id, trip.strategy_id or HAND):
-            figures = self._sums[scope]
+        for part in self._parts(trip.account_id, trip.strategy_id or HAND):
+            figures = self._sums[part]
             figures.trades += 1
             if trip.result < 0:
                 figures.losing_streak += 1
@@ -114,7 +116,7 @@ class DayPnl:
 
     def set_peak(self, scope: PnlScope, peak: Decimal) -> None:
         """Take over a peak of today that was kept over a restart; a lower one than is known changes nothing."""
-        figures = self._sums[scope]
+        figures = self._sums[self._part(scope)]
         figures.peak = max(figures.peak, peak)
 
     def set_stale(self, exchange: Exchange, symbol: str, since: datetime | None) -> None:
@@ -138,12 +140,12 @@ class DayPnl:
 
     def net(self, scope: PnlScope = None) -> Decimal:
         """Return what the scope made today, rupees, less charges."""
-        figures = self._sums.get(scope)
+        figures = self._sums.get(self._part(scope))
         return _ZERO if figures is None else figures.net
 
     def figures(self, scope: PnlScope = None) -> DayFigures:
         """Return what the scope made today."""
-        found = self._sums.get(scope)
+        found = self._sums.get(self._part(scope))
         if found is None:
             return DayFigures()
         return DayFigures(
@@ -154,12 +156,12 @@ class DayPnl:
             trades=found.trades,
             losing_streak=found.losing_streak,
             last_loss_at=found.last_loss_at,
-            stale_since=self._stale_since(scope) if self._stale else None,
+            stale_since=self._stale_since(self._part(scope)) if self._stale else None,
         )
 
-    def all_figures(self) -> Mapping[PnlScope, DayFigures]:
-        """Return the figures of every scope that has some."""
-        return {scope: self.figures(scope) for scope, found in self._sums.items() if not found.is_blank}
+    def all_figures(self) -> Mapping[Part, DayFigures]:
+        """Return the figures of every part of the whole that has some."""
+        return {part: self.figures(part) for part, found in self._sums.items() if not found.is_blank}
 
     def quantity(self, strategy_id: UUID | None, key: PositionKey) -> int:
         """Return the signed units of a position that are the strategy's, or the hand's (None)."""
@@ -184,19 +186,30 @@ class DayPnl:
     def _keys_of_open(self) -> set[PositionKey]:
         return {book.key for book in self.books.all() if book.position.quantity}
 
-    def _stale_since(self, scope: PnlScope) -> datetime | None:
+    def _part(self, scope: PnlScope) -> Part:
+        if scope is None:
+            return (None, None)
+        if isinstance(scope, tuple):
+            return scope
+        return (scope, None) if scope in self._accounts else (None, scope)
+
+    def _parts(self, account_id: UUID, owner: UUID) -> tuple[Part, ...]:
+        self._accounts.add(account_id)
+        return _parts(account_id, owner)
+
+    def _stale_since(self, part: Part) -> datetime | None:
         found = [
             self._stale[key[1:3]]
             for key in self._keys_of_open()
             if key[1:3] in self._stale
             and any(
-                book.position.quantity and scope in _scopes(key[0], owner) for owner, book in self.books.of(key).items()
+                book.position.quantity and part in _parts(key[0], owner) for owner, book in self.books.of(key).items()
             )
         ]
         return min(found, default=None)
 
     def _put(self, books: Iterable[Book]) -> None:
-        touched: set[PnlScope] = set()
+        touched: set[Part] = set()
         for book in books:
             key, owner = book.key, book.owner
             if self.books.get(key, owner) is book:
@@ -207,24 +220,24 @@ class DayPnl:
             self._worth[key, owner] = after
             if before == after:
                 continue
-            for scope in _scopes(key[0], owner):
-                figures = self._sums[scope]
+            for part in self._parts(key[0], owner):
+                figures = self._sums[part]
                 figures.made += after.made - before.made
                 figures.open += after.open - before.open
                 figures.charges += after.charges - before.charges
-                touched.add(scope)
+                touched.add(part)
         if not touched:
             return
         self.version += 1
-        for scope in touched:
-            figures = self._sums[scope]
+        for part in touched:
+            figures = self._sums[part]
             if figures.net > figures.peak:
                 figures.peak = figures.net
                 self.peaks_version += 1
 
 
-def _scopes(account_id: UUID, owner: UUID) -> tuple[PnlScope, ...]:
-    return (None, account_id, owner, (account_id, owner))
+def _parts(account_id: UUID, owner: UUID) -> tuple[Part, ...]:
+    return ((None, None), (account_id, None), (None, owner), (account_id, owner))
 
 
 def _worth(book: Book) -> _Worth:
