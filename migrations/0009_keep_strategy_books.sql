@@ -60,6 +60,8 @@ CREATE TABLE day_results (
 ALTER TABLE kite_accounts
     ADD COLUMN capital_from text NOT NULL DEFAULT 'STATED' CHECK (capital_from IN ('STATED', 'BROKER')),
     ADD COLUMN capital_read_at timestamptz;     -- when the broker last said it, of capital_from BROKER
+-- without a capital every limit in percent refused its orders
+UPDATE kite_accounts SET capital_from = 'BROKER' WHERE broker = 'kite' AND capital = 0;
 
 -- whose the positions of before were is not known of each: they are the hand's until they are closed
 INSERT INTO strategy_positions

@@ -95,6 +95,11 @@ class RiskActor:
         self._live = LiveIntents(context, self._exits, self._late)
         self._day_keeper = DayKeeper(user_id, context, lambda: self.state)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the state has been rebuilt from the ledger."""
+        return self._is_ready
+
     def tell(self, message: Message) -> None:
         """Hand the actor a message. Raises MailboxFull."""
         self.mailbox.tell_nowait(message)

@@ -210,19 +210,21 @@ def rows_of(write: Write) -> list[dict[str, Any]]:
 
 
 # the net position's price is kept up to date, a book's only with its trades
-_BOOKS = (
+BOOKS = (
     "SELECT s.account_id, s.exchange, s.symbol, s.product_type, s.book, s.trading_day, s.quantity, "
     "s.overnight_quantity, s.buy_quantity, s.buy_value, s.sell_quantity, s.sell_value, s.day_buy_quantity, "
     "s.day_buy_value, s.day_sell_quantity, s.day_sell_value, s.close_price, s.multiplier, s.charges, s.trip_value, "
-    "s.trip_charges, coalesce(nullif(p.last_price, 0), s.last_price) AS last_price "
-    "FROM strategy_positions s LEFT JOIN positions p USING (account_id, exchange, symbol, product_type) "
+    "s.trip_charges, s.updated_at, coalesce(nullif(p.last_price, 0), s.last_price) AS last_price "
+    "FROM strategy_positions s LEFT JOIN positions p ON (p.account_id, p.exchange, p.symbol, p.product_type) "
+    "= (s.account_id, s.exchange, s.symbol, s.product_type)"
 )
+"""What reads books, `book_of` their rows; conditions on ``s`` follow."""
 
 
 async def of_account(connection: Any, account_id: UUID, day: date) -> list[tuple[Book, date]]:
     """Return the books of an account that hold something or traded on the IST *day*, each with the day it is of."""
     found = await connection.fetch(
-        f"{_BOOKS} WHERE s.account_id = $1 AND (s.quantity <> 0 OR s.trading_day >= $2)", account_id, day
+        f"{BOOKS} WHERE s.account_id = $1 AND (s.quantity <> 0 OR s.trading_day >= $2)", account_id, day
     )
     return [(book_of(row), row["trading_day"]) for row in found]
 
@@ -230,7 +232,7 @@ async def of_account(connection: Any, account_id: UUID, day: date) -> list[tuple
 async def of_user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
     """Return the books of a user as of the IST *day*, its round trips, and its peaks by scope, for a UserHistory."""
     found = await connection.fetch(
-        f"{_BOOKS} JOIN kite_accounts a ON a.id = s.account_id "
+        f"{BOOKS} JOIN kite_accounts a ON a.id = s.account_id "
         "WHERE a.user_id = $1 AND (s.quantity <> 0 OR s.trading_day >= $2)",
         user_id,
         day,
