@@ -117,11 +117,11 @@ def value(position: Position) -> Decimal:
 def average_price(position: Position) -> Decimal:
     """Return the average price in rupees: of all buys when long, of all sells when short, 0 when flat.
 
-    Not rounded; round at the edge.
+    Not rounded; round at the edge. 0 too for a row that holds what it says was never traded.
     """
-    if position.quantity > 0:
+    if position.quantity > 0 and position.buy_quantity:
         return position.buy_value / (position.buy_quantity * position.multiplier)
-    if position.quantity < 0:
+    if position.quantity < 0 and position.sell_quantity:
         return position.sell_value / (position.sell_quantity * position.multiplier)
     return Decimal(0)
 
