@@ -34,7 +34,7 @@ class PnlQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid
     user_id: UUID | None = None
     account_id: UUID | None = None
     strategy_id: UUID | None = None
-    date: date | None = None
+    day: date | None = msgspec.field(name="date", default=None)
 
 
 @endpoint(
@@ -57,7 +57,7 @@ async def show_pnl(request: ApiRequest) -> DayPnlView:
     user_id = _user_of(request, query)
     now = services.clock.now()
     today = trading_day(now)
-    day = query.date or today
+    day = query.day or today
     if day > today:
         raise invalid({"date": f"is still to come; today is {today}"})
     accounts = {account.id: account for account in services.directory.accounts_of(user_id)}
@@ -71,7 +71,7 @@ async def show_pnl(request: ApiRequest) -> DayPnlView:
     narrowed = _Narrowed(query, figures, accounts, kept)
     return DayPnlView(
         user_id=user_id,
-        date=day,
+        day=day,
         at=at,
         total=narrowed.view((query.account_id, query.strategy_id)),
         accounts=tuple(narrowed.view((account_id, query.strategy_id)) for account_id in narrowed.accounts()),

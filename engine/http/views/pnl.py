@@ -4,6 +4,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
+import msgspec
+
 from engine.domain.books import HAND
 from engine.domain.day_figures import DayFigures
 from engine.domain.day_pnl import Part
@@ -47,7 +49,7 @@ class DayPnlView(ApiStruct, frozen=True, kw_only=True):
     """
 
     user_id: UUID
-    date: date
+    day: date = msgspec.field(name="date")
     at: datetime
     total: PnlView
     accounts: tuple[PnlView, ...]
