@@ -14,7 +14,8 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from engine.domain.books import Book, Books, Execution, RoundTrip, adopt, as_hand, remarked, roll_book, take_fills
+from engine.domain.book_changes import adopt, deliver, roll_books
+from engine.domain.books import Book, Books, Execution, RoundTrip, as_hand, remarked, take_fills
 from engine.domain.charges import charges_of_turnover
 from engine.domain.fill import Fill
 from engine.domain.position import Position, PositionKey
@@ -55,8 +56,9 @@ class BookDesk:
         """Take over what the ledger holds; return the books that had to be made to fit the *positions* of today."""
         self._day = day
         self.books = Books()
-        for book, of in books:
-            self.books.put(book if of >= day else roll_book(book))
+        held = list(books)
+        for book in (*(b for b, of in held if of >= day), *roll_books(b for b, of in held if of < day)):
+            self.books.put(book)
         mended: list[Book] = []
         multipliers: dict[PositionKey, Decimal] = {}
         for position in positions:
@@ -78,7 +80,7 @@ class BookDesk:
         """Begin the IST *day*; return every book as it is then."""
         self._day = day
         self._spent.clear()
-        rolled = [roll_book(book) for book in self.books.all()]
+        rolled = roll_books(self.books.all())
         for book in rolled:
             self.books.put(book)
         self.books.drop_flat()
@@ -137,6 +139,10 @@ class BookDesk:
         hand = adopt(self.books, ours, theirs)
         others = [book for owner, book in self.books.of(theirs.key).items() if owner != hand.owner]
         return (hand, *(remarked(book, hand.position.last_price) for book in others))
+
+    def delivered(self, ours: Position | None, theirs: Position) -> tuple[Book, ...]:
+        """Return the books once what was carried over the night has gone to the demat account."""
+        return tuple(deliver(self.books, ours, theirs))
 
     def mark(self, key: PositionKey, price: Decimal) -> None:
         """Mark the books of a position at *price* rupees."""

@@ -32,6 +32,9 @@ from engine.store.ledger import Write
 
 _log = structlog.get_logger(__name__)
 
+DELIVERED = "POSITION_DELIVERED"
+"""The action of taking over a row whose overnight part is in the demat account now."""
+
 _DROP_SYNTHETIC = "DELETE FROM fills WHERE order_id = $1 AND trade_id = $2 AND synthetic"
 
 
@@ -283,7 +286,10 @@ class PositionDesk:
                 "after": _figures(position),
             },
         )
-        books = self.book_desk.adopted(before, position)
+        if action == DELIVERED:
+            books = self.book_desk.delivered(before, position)
+        else:
+            books = self.book_desk.adopted(before, position)
         entry = LedgerEntry(
             positions=[(position, trading_day(now), now)],
             writes=[write_books(books, day=trading_day(now), at=now)],

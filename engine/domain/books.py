@@ -7,7 +7,7 @@ in the day's profit and loss, for all of them are marked at one price; where two
 both books stand while the broker has nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -16,7 +16,7 @@ import msgspec
 
 from engine.domain.enums import Exchange, ProductType, TransactionType
 from engine.domain.fill import Fill
-from engine.domain.position import Position, PositionKey, apply_fill, average_price, roll_day, undo_fill
+from engine.domain.position import Position, PositionKey, apply_fill, average_price, undo_fill
 
 HAND = UUID(int=0)
 """The hand book, where a book is named by an id: no strategy has this one."""
@@ -113,26 +113,31 @@ def closable(books: Books, strategy_id: UUID | None, key: PositionKey) -> int:
     """
     of_key = books.of(key)
     book = of_key.get(strategy_id or HAND)
-    held = 0 if book is None else book.position.quantity
-    if not held:
+    if book is None or not book.position.quantity:
         return 0
-    hand = of_key[HAND].position.quantity if HAND in of_key else 0
+    held = book.position.quantity
     if strategy_id is None:
         net = books.quantity(key)
-        return 0 if held * net <= 0 else _smaller(held, net)
-    if held * hand >= 0:
-        return held
+        return 0 if held * net <= 0 else smaller(held, net)
+    return held - closed_by_hand(of_key.values()).get(book.owner, 0)
+
+
+def closed_by_hand(books: Iterable[Book]) -> dict[UUID, int]:
+    """Return the signed units of each strategy's book that the hand's holds against them, the largest book first."""
+    of_key = list(books)
+    hand = sum(book.position.quantity for book in of_key if book.owner == HAND)
     left = abs(hand)
-    same_side = [b for owner, b in of_key.items() if owner != HAND and b.position.quantity * held > 0]
-    for other in sorted(same_side, key=lambda b: (-abs(b.position.quantity), b.owner)):
-        taken = min(left, abs(other.position.quantity))
+    closed: dict[UUID, int] = {}
+    against = [b for b in of_key if b.owner != HAND and b.position.quantity * hand < 0]
+    for book in sorted(against, key=lambda b: (-abs(b.position.quantity), b.owner)):
+        taken = min(left, abs(book.position.quantity))
         left -= taken
-        if other.owner == strategy_id:
-            return held - taken if held > 0 else held + taken
-    return held
+        closed[book.owner] = taken if book.position.quantity > 0 else -taken
+    return closed
 
 
-def _smaller(one: int, other: int) -> int:
+def smaller(one: int, other: int) -> int:
+    """Return the one of two signed quantities that is nearer to nothing."""
     return one if abs(one) <= abs(other) else other
 
 
@@ -252,68 +257,6 @@ def _trip(book: Book, result: Decimal, charges: Decimal, fill: Fill) -> RoundTri
         charges=charges,
         ended_at=fill.filled_at,
     )
-
-
-def adopt(books: Books, ours: Position | None, theirs: Position) -> Book:
-    """Return the hand book with what the broker's row *theirs* has more or less than the books of the position.
-
-    The difference comes in at the price that the position is marked at, so that taking it over earns and costs
-    nothing. Only what the broker carried over the night, and we have not had, comes in at the close that the
-    day's mark begins from: what it made since is made today.
-    """
-    key = theirs.key
-    hand = books.get(key, HAND) or empty_book(theirs, None)
-    change = theirs.quantity - books.quantity(key)
-    mark = _mark(hand.position, ours, theirs)
-    carried = theirs.overnight_quantity - (0 if ours is None else ours.overnight_quantity)
-    is_new = carried * change > 0 and theirs.quantity * change > 0 and bool(theirs.close_price)
-    night = _smaller(carried, change) if is_new else 0
-    position = _shifted(_shifted(hand.position, night, theirs.close_price), change - night, mark)
-    position = msgspec.structs.replace(position, last_price=mark or position.last_price)
-    cash = -(night * theirs.close_price + (change - night) * mark) * position.multiplier
-    turned = position.quantity * hand.position.quantity <= 0
-    trip_value = -position.quantity * mark * position.multiplier if turned else hand.trip_value + cash
-    return Book(
-        position=position,
-        charges=hand.charges,
-        trip_value=trip_value,
-        trip_charges=_ZERO if turned else hand.trip_charges,
-    )
-
-
-def _mark(hand: Position, ours: Position | None, theirs: Position) -> Decimal:
-    known = (theirs.last_price, _ZERO if ours is None else ours.last_price, hand.last_price)
-    return next((price for price in known if price), average_price(theirs) or theirs.close_price)
-
-
-def _shifted(position: Position, quantity: int, price: Decimal) -> Position:
-    """Return *position* with signed units more, as if traded today at *price*."""
-    worth = abs(quantity) * price * position.multiplier
-    if quantity > 0:
-        return msgspec.structs.replace(
-            position,
-            quantity=position.quantity + quantity,
-            buy_quantity=position.buy_quantity + quantity,
-            buy_value=position.buy_value + worth,
-            day_buy_quantity=position.day_buy_quantity + quantity,
-            day_buy_value=position.day_buy_value + worth,
-        )
-    if not quantity:
-        return position
-    return msgspec.structs.replace(
-        position,
-        quantity=position.quantity + quantity,
-        sell_quantity=position.sell_quantity - quantity,
-        sell_value=position.sell_value + worth,
-        day_sell_quantity=position.day_sell_quantity - quantity,
-        day_sell_value=position.day_sell_value + worth,
-    )
-
-
-def roll_book(book: Book) -> Book:
-    """Return the book as a new day begins: what it holds is overnight, carried at its last price; no charges yet."""
-    position = roll_day(book.position, book.position.last_price)
-    return msgspec.structs.replace(book, position=position, charges=_ZERO)
 
 
 def as_hand(position: Position) -> Book:

@@ -13,7 +13,8 @@ from uuid import UUID
 
 import msgspec
 
-from engine.domain.books import HAND, Book, Books, RoundTrip, as_hand, closable, remarked, roll_book
+from engine.domain.book_changes import roll_books
+from engine.domain.books import HAND, Book, Books, RoundTrip, as_hand, closable, remarked
 from engine.domain.day_figures import DayFigures
 from engine.domain.enums import Exchange
 from engine.domain.position import Position, PositionKey, at_close, m2m, unrealised
@@ -128,7 +129,7 @@ class DayPnl:
 
     def roll_day(self) -> None:
         """Begin a new day: books are carried over at their last price, flat ones go, every figure starts at 0."""
-        held = [roll_book(book) for book in self.books.all() if book.position.quantity]
+        held = [book for book in roll_books(self.books.all()) if book.position.quantity]
         self.books = Books()
         self._keys_of.clear()
         self._worth.clear()

@@ -8,7 +8,8 @@ from uuid import UUID
 
 import msgspec
 
-from engine.domain.books import HAND, Book, RoundTrip, roll_book
+from engine.domain.book_changes import roll_books
+from engine.domain.books import HAND, Book, RoundTrip
 from engine.domain.day_figures import DayFigures
 from engine.domain.day_pnl import Part
 from engine.domain.enums import Exchange, ProductType
@@ -247,15 +248,15 @@ async def of_user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
         "SELECT scope, peak FROM day_results WHERE user_id = $1 AND trading_day = $2 AND peak > 0", user_id, day
     )
     return {
-        "books": [as_of(book_of(row), row["trading_day"], day) for row in found],
+        "books": as_of([(book_of(row), row["trading_day"]) for row in found], day),
         "trips": [trip_of(row) for row in ended],
         "peaks": [(scope_of(row["scope"]), row["peak"]) for row in peaks],
     }
 
 
-def as_of(book: Book, of: date, day: date) -> Book:
-    """Return a book that was kept on the day *of*, as it is on *day*."""
-    return book if of >= day else roll_book(book)
+def as_of(books: Sequence[tuple[Book, date]], day: date) -> list[Book]:
+    """Return books, each kept on the day that it comes with, as they are on *day*; those of a position are of one."""
+    return [*(book for book, of in books if of >= day), *roll_books(book for book, of in books if of < day)]
 
 
 def trip_of(row: Any) -> RoundTrip:

@@ -36,7 +36,6 @@ class Accounts(RuleBasedStateMachine):
         self.fills: list = []
         self.stand_ins: list = []
         self.trips: list = []
-        self.traded = False
 
     def fresh(self) -> BookDesk:
         desk = BookDesk(owner_of=lambda order_id: self.owner_of[order_id])
@@ -50,7 +49,6 @@ class Accounts(RuleBasedStateMachine):
         self.desks[account].settle(booking)
         self.fills += fills
         self.trips += booking.trips
-        self.traded = True
         self.state.take_positions((self.net[account],), booking.books, booking.trips)
 
     def fill(self, account, owner, side, quantity, price, **fields):
@@ -126,6 +124,19 @@ class Accounts(RuleBasedStateMachine):
         if ours.last_price and ours.overnight_quantity == overnight:
             assert after.net == before.net, "taking over the broker's figure earns nothing"
 
+    @rule(account=st.sampled_from(ACCOUNTS))
+    def deliver(self, account) -> None:
+        ours = self.net[account]
+        held = sum(book.position.overnight_quantity for book in self.desks[account].books.of(ours.key).values())
+        theirs = msgspec.structs.replace(ours, quantity=ours.quantity - held, overnight_quantity=0)
+        before = self.state.figures()
+        books = self.desks[account].delivered(ours, theirs)
+        for book in books:
+            self.desks[account].put(book)
+        self.net[account] = theirs
+        self.state.take_positions((theirs,), books)
+        assert self.state.figures().net == before.net
+
     @rule(price=prices)
     def price(self, price) -> None:
         self.state.set_price(a_position().exchange, "INFY", price)
@@ -143,6 +154,9 @@ class Accounts(RuleBasedStateMachine):
             rolled = desk.roll_day(self.day)
             self.net[account] = roll_day(self.net[account], self.net[account].last_price)
             self.state.take_positions((self.net[account],), rolled)
+            hand = self.state.book_quantity(None, self.net[account].key)
+            against = [self.state.book_quantity(owner, self.net[account].key) * hand for owner in OWNERS]
+            assert min(against) >= 0, "what the hand closed is closed"
         figures = self.state.figures()
         assert (figures.net, figures.charges, figures.peak, figures.trades) == (0, 0, 0, 0)
 

@@ -67,9 +67,9 @@ def books_of_account(store: Any, account_id: UUID, day: date) -> list[tuple[Book
 def books_of_user(store: Any, user_id: UUID, accounts: set[UUID], day: date) -> dict[str, Any]:
     """What a risk actor starts from of books, trips and peaks; as engine.store.books reads them."""
     return {
-        "books": [
-            book_rows.as_of(book, of, day) for account in accounts for book, of in books_of_account(store, account, day)
-        ],
+        "books": book_rows.as_of(
+            [found for account in accounts for found in books_of_account(store, account, day)], day
+        ),
         "trips": [trip for trip, of in store.trips if of == day and trip.account_id in accounts],
         "peaks": [
             (book_rows.scope_of(scope), row["peak"])

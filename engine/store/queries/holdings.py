@@ -127,12 +127,17 @@ async def list_books(connection: Any, wanted: PositionFilter) -> list[HeldPositi
     )
     return [
         HeldPosition(
-            position=books.as_of(books.book_of(row), row["trading_day"], wanted.day).position,
+            position=_held_book(row, wanted.day),
             updated_at=row["updated_at"],
             book=row["book"],
         )
         for row in await connection.fetch(sql, *filters.args)
     ]
+
+
+def _held_book(row: Any, day: date) -> Position:
+    position = books.book_of(row).position
+    return position if row["trading_day"] >= day else roll_day(position, position.last_price)
 
 
 async def list_trades(connection: Any, wanted: TradeFilter) -> list[Trade]:

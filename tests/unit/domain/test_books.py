@@ -214,6 +214,45 @@ def test_shares_that_came_without_a_price_are_worth_no_profit() -> None:
     assert average_price(odd) == 0
 
 
+def test_what_the_broker_squared_off_is_nobodys_on_the_next_day() -> None:
+    account, other = Account(), UUID(int=44)
+    account.order(BUY, (10, "100"))
+    account.order(SELL, (4, "100"), owner=other)
+    account.order(SELL, (6, "101"), owner=None)
+    key = a_position().key
+    assert [account.state.closable(owner, key) for owner in (STRATEGY, other, None)] == [4, -4, 0]
+    account.state.roll_day(TODAY + timedelta(days=1))
+    rolled = account.desk.roll_day(TODAY + timedelta(days=1))
+    assert [account.state.book_quantity(owner, key) for owner in (STRATEGY, other, None)] == [0, 0, 0]
+    assert not any(book.position.quantity for book in rolled)
+
+
+def test_what_a_person_closed_of_a_strategys_is_not_the_strategys_on_the_next_day() -> None:
+    account, nrml = Account(), {"product_type": ProductType.NRML}
+    account.order(BUY, (10, "100"), **nrml)
+    account.order(SELL, (4, "110"), owner=None, **nrml)
+    account.state.roll_day(TODAY + timedelta(days=1))
+    key = a_position(**nrml).key
+    assert [account.state.book_quantity(owner, key) for owner in (STRATEGY, None)] == [6, 0]
+    account.state.set_price(Exchange.NSE, "INFY", Decimal(111))
+    assert (account.state.figures(STRATEGY).net, account.state.figures(HAND).net) == (6, 0)
+
+
+def test_shares_that_went_to_the_demat_account_leave_the_book_of_whoever_bought_them() -> None:
+    account, cnc = Account(), {"product_type": ProductType.CNC}
+    account.order(BUY, (10, "100"), **cnc)
+    key = a_position(**cnc).key
+    account.state.roll_day(TODAY + timedelta(days=1))
+    account.state.take_positions((), account.desk.roll_day(TODAY + timedelta(days=1)))
+    account.net[key] = roll_day(account.net[key], Decimal(100))
+    account.state.set_price(Exchange.NSE, "INFY", Decimal(95))
+    account.desk.mark(key, Decimal(95))
+    books = account.desk.delivered(account.net[key], a_position(**cnc, last_price=Decimal(95)))
+    account.state.take_positions((), books)
+    assert [account.state.book_quantity(owner, key) for owner in (STRATEGY, None)] == [0, 0]
+    assert account.state.figures(STRATEGY).net == -50, "what it lost since the close stays lost"
+
+
 def test_peak_is_of_prices_that_stood_together() -> None:
     """Long in one strategy and short in another: a price that moves both makes no profit, not for a moment."""
     account, other = Account(), UUID(int=44)
