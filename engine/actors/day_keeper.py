@@ -26,6 +26,8 @@ from engine.store.books import write_results
 _log = structlog.get_logger(__name__)
 
 _TICK_S = 1.0
+# with nothing held no price can be missed
+_IDLE_S = 5.0
 # A new peak is what a restart must not forget; all else of a day under way can be worked out again.
 _PEAK_NS = 3_000_000_000
 _FIGURES_NS = 60_000_000_000
@@ -61,10 +63,10 @@ class DayKeeper:
                 state.set_price(exchange, symbol, price)
 
     async def run(self) -> None:
-        """Look every second until cancelled."""
+        """Look every second, less often while nothing is held, until cancelled."""
         while True:
             self.tick()
-            await trio.sleep(_TICK_S)
+            await trio.sleep(_TICK_S if self._waiting else _IDLE_S)
 
     def tick(self) -> None:
         """Do what is due."""

@@ -68,6 +68,8 @@ class DayPnl:
         # books that were told; a position without any is taken for the hand's
         self._told: set[PositionKey] = set()
         self._keys_of: defaultdict[tuple[Exchange, str], set[PositionKey]] = defaultdict(set)
+        # those that something is held of, in whatever book
+        self._open: set[PositionKey] = set()
         self._worth: dict[tuple[PositionKey, UUID], _Worth] = {}
         self._sums: defaultdict[Part, _Sum] = defaultdict(_Sum)
         self._accounts: set[UUID] = set()
@@ -132,6 +134,7 @@ class DayPnl:
         held = [book for book in roll_books(self.books.all()) if book.position.quantity]
         self.books = Books()
         self._keys_of.clear()
+        self._open.clear()
         self._worth.clear()
         self._sums.clear()
         self.version += 1
@@ -175,7 +178,7 @@ class DayPnl:
 
     def open_instruments(self) -> set[tuple[Exchange, str]]:
         """Return the instruments that something is held of, in whatever book."""
-        return {key[1:3] for key in self._keys_of_open()}
+        return {key[1:3] for key in self._open}
 
     @property
     def stale(self) -> Mapping[tuple[Exchange, str], datetime]:
@@ -183,9 +186,6 @@ class DayPnl:
         return self._stale
 
     # inside
-
-    def _keys_of_open(self) -> set[PositionKey]:
-        return {book.key for book in self.books.all() if book.position.quantity}
 
     def _part(self, scope: PnlScope) -> Part:
         if scope is None:
@@ -201,7 +201,7 @@ class DayPnl:
     def _stale_since(self, part: Part) -> datetime | None:
         found = [
             self._stale[key[1:3]]
-            for key in self._keys_of_open()
+            for key in self._open
             if key[1:3] in self._stale
             and any(
                 book.position.quantity and part in _parts(key[0], owner) for owner, book in self.books.of(key).items()
@@ -217,6 +217,10 @@ class DayPnl:
                 continue
             self.books.put(book)
             self._keys_of[key[1], key[2]].add(key)
+            if book.position.quantity:
+                self._open.add(key)
+            elif not any(other.position.quantity for other in self.books.of(key).values()):
+                self._open.discard(key)
             before, after = self._worth.get((key, owner), _NOTHING), _worth(book)
             self._worth[key, owner] = after
             if before == after:

@@ -49,7 +49,7 @@ async def test_fills_go_into_the_book_of_their_strategy_net_of_charges_and_a_res
     async with running(world) as run:
         await fill(world, BUY, 10, "100")
         await fill(world, SELL, 4, "103", strategy_id=None)
-        await trio.sleep(5)
+        await trio.sleep(8)
         figures = state(world).pnl.all_figures()
         assert state(world).book_quantity(STRATEGY, INFY) == 10
         assert state(world).book_quantity(None, INFY) == -4
@@ -74,7 +74,7 @@ async def test_day_goes_on_after_the_engine_died(world, autojump_clock):
         peak = state(world).figures().peak
         assert peak > 499
         await fill(world, SELL, 10, "98")
-        await trio.sleep(5)
+        await trio.sleep(8)
         figures = state(world).pnl.all_figures()
         assert (figures[None, STRATEGY].trades, figures[None, STRATEGY].losing_streak) == (1, 1)
     after = await crashed(world)
