@@ -9,6 +9,7 @@ import structlog
 from engine.actors.account_readiness import ReadinessCheck
 from engine.actors.audit_writer import AuditWriter
 from engine.actors.broker_logins import BrokerLogins
+from engine.actors.capital_keeper import CapitalKeeper
 from engine.actors.clock_watch import ClockKeeper
 from engine.actors.crew import Crew
 from engine.actors.dead_letters import DeadLetters
@@ -113,6 +114,7 @@ class Trading:
             any_broker=self.sessions.any,
             changed=lambda key, price: market.changed(key, price),
             refused=self._prices_denied,
+            clock=clock,
         )
         self.crew = Crew(make_risk=self._make_risk, make_executor=self._make_executor, trip=self._trip)
         market = MarketData(
@@ -176,6 +178,12 @@ class Trading:
             session_refused=self.session_refused,
         )
         self.session_keeper = self._for_sessions()
+        self.capital_keeper = CapitalKeeper(
+            directory=directory,
+            sessions=self.sessions,
+            registrar=self.registrar,
+            session_refused=self.session_refused,
+        )
         self._risk_context = self._for_risk()
         self._executor_context = self._for_executors()
         for account in directory.accounts.values():
@@ -212,6 +220,7 @@ class Trading:
                 timezone=config.market.zone,
                 calendar=self.calendar,
                 aliases=config.signals.aliases,
+                price_stale_s=float(config.risk.price_stale_s),
             ),
             orders=self.crew,
             prices=self.prices,
@@ -388,6 +397,7 @@ class Trading:
         self._blocked.pop(account.id, None)
         self.sessions.forget(account.id)
         self.master.try_now()
+        self.capital_keeper.look_soon()
         executor = self.crew.executors.get(account.id)
         if executor is not None:
             executor.reset_session()
@@ -424,6 +434,7 @@ class Trading:
             ChildSpec(name="clock-watch", start=self.clock_watch.run),
             ChildSpec(name="broker-logins", start=self.logins.run),
             ChildSpec(name="session-keeper", start=self.session_keeper.run),
+            ChildSpec(name="capital-keeper", start=self.capital_keeper.run),
         ]
 
 

@@ -68,6 +68,7 @@ class AttachedExits:
             context, desk, session, turns=turns, spawn=spawn, against=self._against, adopt_soon=reconciler.ask
         )
         desk.on_order = self._order_changed
+        desk.strategy_of_external = self._gtts.strategy_of
 
     def restore(self, history: AccountHistory) -> None:
         """Hold what the ledger knows of entries with exits, and of those exits."""

@@ -69,13 +69,17 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What stays the same from one decision to the next; ``aliases`` are other names of symbols."""
+    """What stays the same from one decision to the next; ``aliases`` are other names of symbols.
+
+    ``price_stale_s`` is after how many seconds without a price an open position's figures are called stale.
+    """
 
     enforce_hours: bool
     max_age_s: float
     timezone: tzinfo = IST
     calendar: Calendar = Calendar()
     aliases: Mapping[str, str] = {}
+    price_stale_s: float = 15.0
 
 
 def limits_for(

@@ -86,6 +86,7 @@ class Executor:
             ledger=self._ledger,
             tell=lambda message: context.tell_risk(user_id, message),
             multiplier=context.multiplier,
+            live=context.live_price,
         )
         self._session = AccountSession(account_id, context)
         self._turns = Dispatcher(context, self.desk)
@@ -259,7 +260,7 @@ class Executor:
         """Return the instruments that are held or have an order that works at the broker, or may."""
         index = self.desk.index
         found = {self.desk.orders[order_id].key for order_id in index.open | index.open_external}
-        return found | {position.key[1:3] for position in self.desk.holdings.positions.values() if position.quantity}
+        return found | self.desk.holdings.instruments()
 
     def session_refused(self, error: BrokerAuthError) -> None:
         """Somebody who read with the account's session found it dead."""

@@ -12,6 +12,7 @@ import structlog
 import trio
 
 from engine.broker.base import Broker, BrokerAuthError, BrokerNotPermitted
+from engine.clock import Clock, SystemClock
 from engine.errors import BrokerUnavailable, EngineError
 
 _log = structlog.get_logger(__name__)
@@ -46,11 +47,15 @@ class Prices:
         any_broker: Callable[[], Awaitable[Broker | None]],
         changed: Callable[[str, Decimal], None] = _nobody,
         refused: Callable[[Broker, BrokerUnavailable], None] = _nobody_else,
+        clock: Clock | None = None,
     ) -> None:
         self._any_broker = any_broker
         self._changed = changed
         self._refused = refused
+        self._clock = clock or SystemClock()
         self._prices: dict[str, Decimal] = {}
+        # when the price was last told, by whomever, the same as before or another (boot time)
+        self._confirmed: dict[str, int] = {}
         self._watched: dict[str, None] = {}
         # told by a ticker that is connected still: such a price is the last one however old it is
         self._live: set[str] = set()
@@ -85,6 +90,13 @@ class Prices:
         """Return the price of *key* if a ticker keeps it, or None."""
         return self._prices.get(key) if key in self._live else None
 
+    def confirmed_ns(self, key: str) -> int | None:
+        """Return when the price of *key* was last confirmed (boot time, ns), None for one that never was.
+
+        A ticker that is connected tells what changes: as long as it is, what it has told stands confirmed.
+        """
+        return self._clock.boottime_ns() if key in self._live else self._confirmed.get(key)
+
     def watch(self, key: str) -> None:
         """Keep the price of *key* fresh from now on."""
         if key in self._watched:
@@ -96,6 +108,7 @@ class Prices:
             del self._watched[oldest]
             self._live.discard(oldest)
             self._prices.pop(oldest, None)
+            self._confirmed.pop(oldest, None)
         self._watched[key] = None
         self.version += 1
         self._wanted.set()
@@ -127,6 +140,8 @@ class Prices:
     def lost(self) -> None:
         """No ticker tells prices any more: ask for all of them."""
         if self._live:
+            now_ns = self._clock.boottime_ns()
+            self._confirmed.update(dict.fromkeys(self._live, now_ns))
             self._live.clear()
             self._wanted.set()
 
@@ -177,6 +192,7 @@ class Prices:
             _log.debug("prices.unavailable", error=str(error))
 
     def _put(self, key: str, price: Decimal) -> None:
+        self._confirmed[key] = self._clock.boottime_ns()
         if self._prices.get(key) != price:
             self._prices[key] = price
             self._changed(key, price)

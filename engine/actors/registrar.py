@@ -6,6 +6,7 @@ still waits: a client that went away must not leave memory behind the store. No 
 """
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -16,13 +17,14 @@ from engine.actors.ledger_entry import LedgerEntry
 from engine.clock import Clock
 from engine.domain.audit import AuditDraft
 from engine.domain.directory import Account, BrokerLogin, Directory, Limits, Source, Strategy
-from engine.domain.enums import AccountStatus
+from engine.domain.enums import AccountStatus, CapitalFrom
 from engine.store.account_logins import write_login
 from engine.store.directory import (
     Vault,
     delete,
     write_account,
     write_account_status,
+    write_capital,
     write_limits,
     write_source,
     write_strategy,
@@ -98,6 +100,26 @@ class Registrar:
                 audit=(self._draft("system", f"ACCOUNT_{status}", f"account:{account_id}", {"reason": reason}),),
             )
         )
+
+    def capital_nowait(self, account_id: UUID, capital: Decimal) -> None:
+        """Take over what the broker says the capital of an account is now, in rupees; a change is put on record.
+
+        An account whose capital a person has stated meanwhile keeps that. Raises MailboxFull, nothing changed then.
+        """
+        held = self._directory.accounts.get(account_id)
+        if held is None or held.capital_from is not CapitalFrom.BROKER:
+            return
+        now = self._clock.now()
+        is_news = held.capital != capital or held.capital_read_at is None
+        if is_news:
+            content = {"before": held.capital, "after": capital}
+            self._ledger.append(
+                LedgerEntry(
+                    writes=(write_capital(account_id, capital, at=now),),
+                    audit=(self._draft("system", "CAPITAL_READ", f"account:{account_id}", content),),
+                )
+            )
+        self._directory.put_account(msgspec.structs.replace(held, capital=capital, capital_read_at=now))
 
     async def note_login(self, account_id: UUID, login: BrokerLogin, *, action: str) -> None:
         """Keep what was learned of the session that an account has already; nothing else of it changes."""

@@ -16,6 +16,7 @@ import structlog
 import trio
 
 from engine.actors.audit_writer import AuditWriter, DuplicateIntent
+from engine.actors.day_keeper import DayKeeper
 from engine.actors.decision import Approved, Decision, decide, judge_change, too_old
 from engine.actors.exits import Exits
 from engine.actors.intake import Passage
@@ -92,6 +93,12 @@ class RiskActor:
         self._last_created = datetime.min.replace(tzinfo=UTC)
         self._is_ready = False
         self._live = LiveIntents(context, self._exits, self._late)
+        self._day_keeper = DayKeeper(user_id, context, lambda: self.state)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the state has been rebuilt from the ledger."""
+        return self._is_ready
 
     def tell(self, message: Message) -> None:
         """Hand the actor a message. Raises MailboxFull."""
@@ -105,6 +112,7 @@ class RiskActor:
         self._is_ready = True
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._late.run)
+            nursery.start_soon(self._day_keeper.run)
             if self._in_hand is not None:
                 # it was taken out of the mailbox when the life before this one ended
                 await self._handle(self._in_hand)
@@ -133,8 +141,7 @@ class RiskActor:
     async def _take_messages(self) -> None:
         async for message in self.mailbox:
             # before anything of the new day is taken in: rolling twice would forget the day's loss
-            if self._context.clock_suspect() is None:
-                self.state.roll_day(trading_day(self._clock.now()))
+            self._day_keeper.roll(self.state)
             match message:
                 case Decide(passage=passage):
                     await self._handle(passage)
@@ -145,9 +152,8 @@ class RiskActor:
                         counted = order if larger <= order.quantity else msgspec.structs.replace(order, quantity=larger)
                         self.state.track(counted)
                     self._live.order_changed(order, self.state)
-                case PositionsChanged(positions=positions):
-                    for position in positions:
-                        self.state.set_position(position)
+                case PositionsChanged(positions=positions, books=books, trips=trips):
+                    self.state.take_positions(positions, books, trips)
                 case PriceChanged(exchange=exchange, symbol=symbol, price=price):
                     self.state.set_price(exchange, symbol, price)
 
@@ -169,8 +175,7 @@ class RiskActor:
     def _restore(self, history: UserHistory, today: date) -> None:
         self.state = RiskState(today)
         self._late.look(today)
-        for position in history.positions:
-            self.state.set_position(position)
+        self._day_keeper.restore(history, self.state)
         for account, at in history.orders_today:
             self.state.count_order(account, at)
             self._last_created = max(self._last_created, at)

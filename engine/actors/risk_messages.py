@@ -9,6 +9,8 @@ from uuid import UUID
 import msgspec
 
 from engine.actors.decision import Rules
+from engine.domain.books import Book, RoundTrip
+from engine.domain.day_pnl import Part
 from engine.domain.enums import Exchange, OrderStatus
 from engine.domain.instruments import InstrumentBook
 from engine.domain.intent import Intent
@@ -38,9 +40,14 @@ class OrderChanged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PositionsChanged(msgspec.Struct, frozen=True, kw_only=True):
-    """Positions of one of the user's accounts stand as given."""
+    """Positions of one of the user's accounts stand as given, and so do the strategy books that they are made of.
+
+    ``trips`` are the round trips that ended with it.
+    """
 
     positions: tuple[Position, ...]
+    books: tuple[Book, ...] = ()
+    trips: tuple[RoundTrip, ...] = ()
 
 
 class PriceChanged(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,12 +66,18 @@ IntentOrder = tuple[UUID, OrderStatus, int, int, str | None]
 
 
 class UserHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """What the ledger knows of a user: the start of the risk state."""
+    """What the ledger knows of a user: the start of the risk state.
+
+    ``trips`` are the round trips of the day in order, ``peaks`` the highest profit (rupees) that parts of it had.
+    """
 
     positions: Sequence[Position]
     live_orders: Sequence[Order]
     orders_today: Sequence[tuple[UUID, datetime]]
     live_intents: Sequence[tuple[Intent, Sequence[IntentOrder]]]
+    books: Sequence[Book] = ()
+    trips: Sequence[RoundTrip] = ()
+    peaks: Sequence[tuple[Part, Decimal]] = ()
 
 
 class Orders(Protocol):

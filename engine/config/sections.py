@@ -137,7 +137,7 @@ class WindowConfig(Section, frozen=True, kw_only=True):
 
 
 class RiskConfig(Section, frozen=True, kw_only=True):
-    """``[risk]``: the limits of users who have none of their own; None means no limit."""
+    """``[risk]``: the limits of users who have none of their own, None means no limit; and when prices are stale."""
 
     max_daily_loss_pct: Decimal | None = Decimal(5)
     max_daily_loss_amount: Decimal | None = None
@@ -154,11 +154,13 @@ class RiskConfig(Section, frozen=True, kw_only=True):
     allowed_exchanges: tuple[Exchange, ...] | None = None
     allowed_products: tuple[ProductType, ...] | None = None
     trading_window: WindowConfig | None = None
+    price_stale_s: Annotated[int, msgspec.Meta(ge=5, le=3600)] = 15
 
     def limits(self) -> RiskLimits:
         """Return these defaults as the limits that risk judges by."""
         window = self.trading_window
         values = msgspec.structs.asdict(self)
+        del values["price_stale_s"]
         values["trading_window"] = window and TradingWindow(start=window.start, end=window.end)
         return RiskLimits(**values)
 

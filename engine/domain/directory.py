@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from engine.domain.enums import AccountStatus, SizingMode, SourceType
+from engine.domain.enums import AccountStatus, CapitalFrom, SizingMode, SourceType
 from engine.domain.risk import RiskLimits
 from engine.secret import Secret
 
@@ -33,7 +33,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     """A broker account; ``capital`` is rupees, ``access_token`` and ``login`` None until somebody logged in.
 
     ``market_protection`` is how far from the last price a MARKET or SL-M order may fill: percent, or -1 for the
-    broker's own table (Kite Connect v3, orders).
+    broker's own table (Kite Connect v3, orders). With ``capital_from`` BROKER the capital is what its margins said
+    at ``capital_read_at`` (aware UTC; None: not yet, and 0 then).
     """
 
     id: UUID
@@ -49,6 +50,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     row_version: int = 1
     market_protection: Decimal = Decimal(-1)
     login: BrokerLogin | None = None
+    capital_from: CapitalFrom = CapitalFrom.STATED
+    capital_read_at: datetime | None = None
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

@@ -197,6 +197,13 @@ class AccountStatus(StrEnum):
     ORDERS_BLOCKED = "ORDERS_BLOCKED"
 
 
+class CapitalFrom(StrEnum):
+    """Who says what an account's capital is: a person, or the broker's margins as they are read."""
+
+    STATED = "STATED"
+    BROKER = "BROKER"
+
+
 class KillState(StrEnum):
     """Stage of a kill switch scope (contract section 8)."""
 

@@ -11,17 +11,20 @@ the order; the other way round its units would for a moment count nowhere.
 
 from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
 from engine.clock import trading_day
+from engine.domain.books import Book, RoundTrip
 from engine.domain.day_figures import DayFigures
+from engine.domain.day_pnl import DayPnl
 from engine.domain.enums import Exchange, TransactionType
 from engine.domain.fill import Fill
 from engine.domain.limits import OrderRequest
 from engine.domain.order import Order
-from engine.domain.position import Position, PositionKey, apply_fill, m2m, roll_day, with_last_price
+from engine.domain.position import Position, PositionKey, apply_fill, roll_day, with_last_price
 
 Scope = UUID | None
 """An account or a strategy, or None for all that the user has."""
@@ -83,8 +86,7 @@ class RiskState:
         self._exposure: defaultdict[tuple[Scope, Exchange, str], int] = defaultdict(int)
         self._occupied: defaultdict[Scope, int] = defaultdict(int)
         self._open: defaultdict[Scope, int] = defaultdict(int)
-        self._pnl_of: dict[PositionKey, Decimal] = {}
-        self._pnl: defaultdict[Scope, Decimal] = defaultdict(Decimal)
+        self.pnl = DayPnl()
         self._prices: dict[tuple[Exchange, str], Decimal] = {}
         self._counts: defaultdict[Scope, _OrderCount] = defaultdict(_OrderCount)
         self._day = day
@@ -166,8 +168,25 @@ class RiskState:
 
     def set_position(self, position: Position) -> None:
         """Take over a position, whole; a known last price is kept when it brings none."""
+        self.take_positions((position,))
+
+    def take_positions(
+        self, positions: Iterable[Position], books: Iterable[Book] = (), trips: Iterable[RoundTrip] = ()
+    ) -> None:
+        """Take over positions and the strategy books they are made of, whole, and count round trips that ended.
+
+        A known last price is kept by what brings none. A position of which no book was ever told is the hand's.
+        """
+        marked = [self._marked(position) for position in positions]
+        for position in marked:
+            self._put(position)
+        self.pnl.take(books, marked)
+        for trip in trips:
+            self.pnl.end_trip(trip)
+
+    def _marked(self, position: Position) -> Position:
         price = position.last_price or self._prices.get((position.exchange, position.symbol), _ZERO)
-        self._put(position if price == position.last_price else with_last_price(position, price))
+        return position if price == position.last_price else with_last_price(position, price)
 
     def apply_fill(self, fill: Fill, multiplier: Decimal = Decimal(1)) -> Position:
         """Take a fill into its position, and return that; *multiplier* is for one that is new."""
@@ -189,6 +208,7 @@ class RiskState:
             position = self._positions[key]
             if position.last_price != price:
                 self._put(with_last_price(position, price))
+        self.pnl.set_price(exchange, symbol, price)
 
     def last_price(self, exchange: Exchange, symbol: str) -> Decimal | None:
         """Return the last price set, in rupees, or None."""
@@ -228,12 +248,25 @@ class RiskState:
         return self._exposure.get((scope, request.exchange, request.symbol), 0) + grown
 
     def day_pnl(self, account_id: Scope = None) -> Decimal:
-        """Return the day's profit and loss in rupees, realised and unrealised."""
-        return self._pnl[account_id]
+        """Return the day's profit and loss in rupees, realised and unrealised, less charges."""
+        return self.pnl.net(account_id)
 
     def figures(self, scope: Scope = None) -> DayFigures:
         """Return what the scope made today."""
-        return DayFigures(realised=self._pnl[scope])
+        return self.pnl.figures(scope)
+
+    def book_quantity(self, strategy_id: UUID | None, key: PositionKey) -> int:
+        """Return the signed units of a position that are the strategy's, or the hand's (None)."""
+        return self.pnl.quantity(strategy_id, key)
+
+    def closable(self, strategy_id: UUID | None, key: PositionKey) -> int:
+        """Return the signed units of a position that an exit of the strategy may close: its own at most."""
+        return self.pnl.closable(strategy_id, key)
+
+    @property
+    def day(self) -> date | None:
+        """The IST day that positions and figures are of."""
+        return self._rolled_on
 
     def roll_day(self, day: date) -> None:
         """Begin the IST *day*: counts start at 0, positions become overnight, flat ones go.
@@ -245,6 +278,7 @@ class RiskState:
             return
         self._rolled_on = day
         self._start_day(day)
+        self.pnl.roll_day()
         for position in self.positions():
             self._put(roll_day(position, position.last_price))
             if not position.quantity:
@@ -263,12 +297,6 @@ class RiskState:
             for scope in (position.account_id, None):
                 self._open[scope] += opened
             self._change(key, quantity=position.quantity)
-        earned = m2m(position)
-        change = earned - self._pnl_of.get(key, _ZERO)
-        if change:
-            self._pnl_of[key] = earned
-            for scope in (position.account_id, None):
-                self._pnl[scope] += change
 
     def _set_reservation(self, order_id: UUID, key: PositionKey, side: TransactionType, units: int) -> None:
         held = self._reserved[order_id][2] if order_id in self._reserved else 0

@@ -6,13 +6,14 @@ record in one transaction.
 
 from collections import defaultdict
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from engine.domain.directory import Account, BrokerLogin, Directory, Limits, Source, Strategy, Target
-from engine.domain.enums import AccountStatus, SizingMode, SourceType
+from engine.domain.enums import AccountStatus, CapitalFrom, SizingMode, SourceType
 from engine.domain.limits import RiskLimits
 from engine.secret import Secret
 from engine.security.envelope import KeyRing, Place
@@ -62,6 +63,8 @@ def _account(row: Any, vault: Vault, login: BrokerLogin | None) -> Account:
         row_version=row["row_version"],
         market_protection=row["market_protection"].normalize(),
         login=login,
+        capital_from=CapitalFrom(row["capital_from"]),
+        capital_read_at=row["capital_read_at"],
     )
 
 
@@ -128,12 +131,14 @@ def write_account(account: Account, vault: Vault, *, at: datetime) -> Write:
 
     return Write(
         sql="INSERT INTO kite_accounts (id, user_id, label, broker, capital, status, status_reason, api_key,"
-        " api_secret, access_token, row_version, created_at, updated_at, market_protection)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13)"
+        " api_secret, access_token, row_version, created_at, updated_at, market_protection,"
+        " capital_from, capital_read_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13, $14, $15)"
         " ON CONFLICT (id) DO UPDATE SET label = excluded.label, capital = excluded.capital, status = excluded.status,"
         " status_reason = excluded.status_reason, api_key = excluded.api_key, api_secret = excluded.api_secret,"
         " access_token = excluded.access_token, row_version = excluded.row_version, updated_at = excluded.updated_at,"
-        " market_protection = excluded.market_protection",
+        " market_protection = excluded.market_protection, capital_from = excluded.capital_from,"
+        " capital_read_at = excluded.capital_read_at",
         args=(
             account.id,
             account.user_id,
@@ -148,6 +153,8 @@ def write_account(account: Account, vault: Vault, *, at: datetime) -> Write:
             account.row_version,
             at,
             account.market_protection,
+            account.capital_from,
+            account.capital_read_at,
         ),
     )
 
@@ -160,6 +167,15 @@ def write_account_status(
         sql="UPDATE kite_accounts SET status = $2, status_reason = $3, updated_at = $4"
         " WHERE id = $1 AND row_version = $5",
         args=(account_id, status, reason, at, version),
+    )
+
+
+def write_capital(account_id: UUID, capital: Decimal, *, at: datetime) -> Write:
+    """Return the statement that keeps what the broker said the capital of an account is, rupees, as of *at*."""
+    return Write(
+        sql="UPDATE kite_accounts SET capital = $2, capital_read_at = $3, updated_at = $3"
+        " WHERE id = $1 AND capital_from = 'BROKER'",
+        args=(account_id, capital, at),
     )
 
 

@@ -9,7 +9,7 @@ from engine.clock import IST
 from engine.domain.enums import OrderStatus
 from engine.domain.order import CHANGE_NOTES
 from engine.domain.position import roll_day
-from engine.store import gtts, rows
+from engine.store import books, gtts, rows
 
 _LIVE_ORDERS = """('PENDING', 'SUBMITTING', 'SUBMITTED', 'OPEN', 'TRIGGER_PENDING', 'PARTIALLY_FILLED', 'UNKNOWN')"""
 _LIVE_INTENTS = """('RECEIVED', 'PENDING_APPROVAL', 'APPROVED', 'EXECUTING')"""
@@ -62,6 +62,7 @@ async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any
         "live_orders": [rows.order(row) for row in orders],
         "fills": [rows.fill(row) for row in fills],
         "positions": [(rows.position(row), row["trading_day"]) for row in positions],
+        "books": await books.of_account(connection, account_id, day),
         "broker_ids_today": [row["broker_order_id"] for row in ids],
         "sent_today": sent,
         "attached": [rows.order(row) for row in (*older, *attached)],
@@ -135,6 +136,7 @@ async def user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
         "live_orders": [rows.order(row) for row in orders],
         "orders_today": [(row["account_id"], row["created_at"]) for row in counted],
         "live_intents": [(rows.intent(row), of_intent[row["id"]]) for row in intents],
+        **await books.of_user(connection, user_id, day),
     }
 
 

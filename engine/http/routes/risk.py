@@ -16,6 +16,7 @@ from engine.http.json_body import invalid
 from engine.http.paging import PageQuery
 from engine.http.permissions import Permission
 from engine.http.services import Services
+from engine.http.stored_state import stored_state
 from engine.http.views.limits import (
     LimitsChange,
     LimitsView,
@@ -30,7 +31,6 @@ from engine.http.views.numbers import tidy
 from engine.http.views.ownership import may_reach, reachable
 from engine.http.views.refused import taken
 from engine.ids import uuid7
-from engine.store import history
 
 _TAGS = ("risk",)
 
@@ -141,7 +141,7 @@ async def risk_state(request: ApiRequest) -> RiskStateView:
     if not may_reach(request.user, user_id) or services.users.get(user_id) is None:
         raise NotFoundError("there is no such user")
     actor = services.crew.risk_actors.get(user_id)
-    state = await _stored_state(services, user_id) if actor is None else actor.state
+    state = await stored_state(services, user_id) if actor is None else actor.state
     accounts = sorted(services.directory.accounts_of(user_id), key=lambda account: account.id)
     return RiskStateView(
         user_id=user_id,
@@ -149,17 +149,6 @@ async def risk_state(request: ApiRequest) -> RiskStateView:
         user=_scope(services, state, None, sum((a.capital for a in accounts), Decimal(0))),
         accounts=tuple(_scope(services, state, a.id, a.capital) for a in accounts),
     )
-
-
-async def _stored_state(services: Services, user_id: UUID) -> RiskState:
-    today = trading_day(services.clock.now())
-    found = await services.database.run(lambda connection: history.user(connection, user_id, today))
-    state = RiskState(today)
-    for position in found["positions"]:
-        state.set_position(position)
-    for account, at in found["orders_today"]:
-        state.count_order(account, at)
-    return state
 
 
 def _scope(services: Services, state: RiskState, account_id: UUID | None, capital: Decimal) -> ScopeRiskView:

@@ -86,7 +86,7 @@ class LimitsView(ApiStruct, frozen=True, kw_only=True):
 class ScopeRiskView(ApiStruct, frozen=True, kw_only=True):
     """What the limits of one scope are held against: ``accountId`` null means the user as a whole.
 
-    ``dayPnl`` is rupees, realised and unrealised; the day is the IST one.
+    ``dayPnl`` is rupees, realised and unrealised, less charges; the day is the IST one.
     """
 
     account_id: UUID | None

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from engine.domain.directory import Account, BrokerLogin, Source, Strategy
-from engine.domain.enums import AccountStatus, Exchange, OrderType, ProductType, SizingMode, SourceType
+from engine.domain.enums import AccountStatus, CapitalFrom, Exchange, OrderType, ProductType, SizingMode, SourceType
 from engine.errors import ConfigError
 from engine.http.client_ip import parse_networks
 from engine.http.endpoint import ApiBody, ApiStruct
@@ -39,7 +39,8 @@ class AccountView(ApiStruct, frozen=True, kw_only=True):
 
     ``marketProtection`` is percent of the last price that a MARKET or SL-M order may fill away from it, -1 for
     the broker's own table. ``brokerUserId``, ``exchanges`` and ``products`` are what the broker said at the last
-    login.
+    login. ``capitalFrom`` is STATED, or BROKER for an account whose capital is read off its margins, the last time at
+    ``capitalReadAt``; a read that fails leaves it as it is.
     """
 
     id: UUID
@@ -54,10 +55,15 @@ class AccountView(ApiStruct, frozen=True, kw_only=True):
     logged_in_at: datetime | None = None
     exchanges: tuple[str, ...] = ()
     products: tuple[str, ...] = ()
+    capital_from: CapitalFrom = CapitalFrom.STATED
+    capital_read_at: datetime | None = None
 
 
 class NewAccount(ApiBody, frozen=True, kw_only=True):
-    """A new account; keys are for kite only and are never read back. ``capital`` is rupees."""
+    """A new account; keys are for kite only and are never read back.
+
+    ``capital`` is rupees; null reads a kite account's off its margins, and gives a paper account 10,00,000.
+    """
 
     label: Text
     broker: Literal["paper", "kite"] | UnsetType = UNSET
@@ -69,10 +75,13 @@ class NewAccount(ApiBody, frozen=True, kw_only=True):
 
 
 class AccountChange(ApiBody, frozen=True, kw_only=True):
-    """What to change; a new ``accessToken`` makes the account ACTIVE, null logs it out."""
+    """What to change; a new ``accessToken`` makes the account ACTIVE, null logs it out.
+
+    ``capital`` null has a kite account's capital read off its margins from then on.
+    """
 
     label: Text | UnsetType = UNSET
-    capital: Decimal | UnsetType = UNSET
+    capital: Decimal | UnsetType | None = UNSET
     api_key: Text | UnsetType = UNSET
     api_secret: Text | UnsetType = UNSET
     access_token: Text | UnsetType | None = UNSET
@@ -197,6 +206,8 @@ def account_view(account: Account) -> AccountView:
         logged_in_at=login.logged_in_at,
         exchanges=login.exchanges,
         products=login.products,
+        capital_from=account.capital_from,
+        capital_read_at=account.capital_read_at,
     )
 
 

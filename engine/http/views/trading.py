@@ -165,7 +165,9 @@ class IntentView(ApiStruct, frozen=True, kw_only=True):
 
 
 class PositionView(ApiStruct, frozen=True, kw_only=True):
-    """Net position of an account; ``pnl`` is ``realisedPnl`` and ``unrealisedPnl`` together, ``dayPnl`` today's part.
+    """Net position of an account, or what of it is one strategy's (``strategyId``) or the hand's.
+
+    ``pnl`` is ``realisedPnl`` and ``unrealisedPnl`` together, ``dayPnl`` today's part.
 
     Quantities are signed units, all else rupees.
     """
