@@ -16,7 +16,7 @@ from engine.domain.intent import Intent, IntentEvent
 from engine.domain.limits import OrderRequest
 from engine.domain.options import OrderOptions
 from engine.domain.order import Order, OrderEvent
-from engine.ids import order_id
+from engine.ids import order_id, retry_id
 from engine.store.ledger import Write
 
 _AUTO_PROTECTION = Decimal(-1)
@@ -73,13 +73,18 @@ def order_of(
     leg: int = 0,
     iceberg_quantity: int = 0,
     protection: Decimal = _AUTO_PROTECTION,
+    attaches: bool = True,
+    of: UUID | None = None,
 ) -> Order:
     """Return the order that an approved request becomes, in PENDING: slice *leg* of it, of *quantity* units.
+
+    With *of*, the id of an order that ended with nothing filled, it is that one tried again. Without *attaches* the
+    signal's stop loss and target are not its.
 
     *protection* is the market protection of the account, in percent or -1; the signal's own goes before it.
     """
     signal = intent.signal
-    new_id = order_id(intent.id, request.account_id, leg)
+    new_id = order_id(intent.id, request.account_id, leg) if of is None else retry_id(of)
     is_market = signal.order_type in (OrderType.MARKET, OrderType.SL_M)
     return Order(
         id=new_id,
@@ -89,7 +94,7 @@ def order_of(
         strategy_id=intent.strategy_id,
         exchange=signal.exchange,
         symbol=signal.symbol,
-        transaction_type=signal.transaction_type,
+        transaction_type=request.transaction_type,
         quantity=quantity,
         order_type=signal.order_type,
         product_type=signal.product_type,
@@ -103,11 +108,12 @@ def order_of(
         attempt=1,
         epoch=epoch,
         trading_day=trading_day(at),
-        deadline=intent.received_at + timedelta(seconds=max_age_s),
+        deadline=intent.began_at + timedelta(seconds=max_age_s),
         created_at=at,
         updated_at=at,
-        stop_loss=signal.stop_loss,
-        target=signal.target,
+        parent_id=of,
+        stop_loss=signal.stop_loss if attaches else None,
+        target=signal.target if attaches else None,
         options=_with_leg(signal.options, iceberg_quantity),
     )
 
