@@ -97,6 +97,10 @@ class Exits:
             return parked, self._park(intent, account, parked)
         return None, []
 
+    def accounts_of(self, intent: Intent, state: RiskState) -> tuple[Account, ...]:
+        """Return the accounts on which *intent* would only reduce what is or may be held."""
+        return self._accounts(intent, state)
+
     def _account_of(self, intent: Intent, order: UUID, account_id: UUID | None) -> Account | None:
         """Return the account that an order of an intent is on, its first slice most likely."""
         accounts: list[Account] = list(self._context.directory.accounts_of(self._user_id))

@@ -34,15 +34,23 @@ class Verdicts:
         self._audit: list[AuditDraft] = []
 
     def add(
-        self, intent: Intent, orders: list[Order], reasons: list[str], now: datetime, *, resolved: str = ""
+        self,
+        intent: Intent,
+        orders: list[Order],
+        reasons: list[str],
+        now: datetime,
+        *,
+        resolved: str = "",
+        notes: Sequence[str] = (),
     ) -> None:
         """Take in the verdict on one intent; *reasons* are those against accounts left out.
 
-        *resolved* says how the symbol was chosen, where it was not the exchange's own.
+        *resolved* says how the symbol was chosen, where it was not the exchange's own; *notes* what a person shall
+        know of the quantities.
         """
         self.intents.append(intent)
         self.orders += orders
-        self._events += timeline(intent, orders, reasons, now, resolved=resolved)
+        self._events += timeline(intent, orders, reasons, now, resolved=resolved, notes=notes)
         self._audit += audit_of(intent, orders, now, resolved=resolved)
 
     def tell(self, intent: Intent, text: str) -> None:
@@ -123,7 +131,13 @@ def _with_leg(options: OrderOptions, iceberg_quantity: int) -> OrderOptions:
 
 
 def timeline(
-    intent: Intent, orders: list[Order], reasons: list[str], now: datetime, *, resolved: str = ""
+    intent: Intent,
+    orders: list[Order],
+    reasons: list[str],
+    now: datetime,
+    *,
+    resolved: str = "",
+    notes: Sequence[str] = (),
 ) -> list[IntentEvent]:
     """Return the timeline of an intent up to its decision; *reasons* are those against accounts left out."""
 
@@ -135,8 +149,12 @@ def timeline(
         events.append(event("RESOLVED", resolved))
     if orders:
         events.append(event("APPROVED", f"{len(orders)} order(s)" if len(orders) > 1 else ""))
+    if orders or len(reasons) > 1:
+        # of a single account the reason of the intent says it all
         events += [event("ACCOUNT_LEFT_OUT", reason) for reason in reasons]
-    events.append(event(intent.status.value, intent.reason or ""))
+    events += [event("ACCOUNT_NOTE", note) for note in notes]
+    until = "" if intent.expires_at is None else f"until {intent.expires_at:%Y-%m-%dT%H:%M:%SZ}"
+    events.append(event(intent.status.value, intent.reason or until))
     return events
 
 
@@ -165,14 +183,19 @@ def audit_of(intent: Intent, orders: list[Order], now: datetime, *, resolved: st
             },
         )
     ]
-    drafts += [
+    return drafts + order_drafts(orders, now)
+
+
+def order_drafts(orders: Sequence[Order], now: datetime) -> list[AuditDraft]:
+    """Return the audit records of new orders."""
+    return [
         AuditDraft(
             at=now,
             actor="system",
             action=f"ORDER_{order.status}",
             subject=f"order:{order.id}",
             content={
-                "intentId": intent.id,
+                "intentId": order.intent_id,
                 "accountId": order.account_id,
                 "quantity": order.quantity,
                 "tag": order.tag,
@@ -180,7 +203,11 @@ def audit_of(intent: Intent, orders: list[Order], now: datetime, *, resolved: st
         )
         for order in orders
     ]
-    return drafts
+
+
+def notes_of(decision: Decision) -> list[str]:
+    """Return what a person shall know of the quantities that were approved, ``label: note`` each."""
+    return [f"{each.account.label}: {each.note}" for each in decision.approved if each.note is not None]
 
 
 def left_out(decision: Decision) -> list[str]:

@@ -11,8 +11,8 @@
 
 Words in any letter case, labels in any order, spaces around anything. Type, product and either quantity or position
 must be there (a position decides the side by itself, whatever the first word is); all of it printable ASCII.
-The one-line form may be followed by labels for what it has no place for. What can be read two ways is refused with the line and the reason. Lines are cut, never
-searched, so the time taken is linear in the text.
+The one-line form may be followed by labels for what it has no place for. What can be read two ways is refused
+with the line and the reason. Lines are cut, never searched, so the time taken is linear in the text.
 """
 
 import unicodedata

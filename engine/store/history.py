@@ -114,7 +114,7 @@ async def user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
         user_id,
     )
     theirs = await connection.fetch(
-        "SELECT id, intent_id, status, quantity, filled_quantity, status_message FROM orders "
+        "SELECT id, intent_id, account_id, status, quantity, filled_quantity, status_message FROM orders "
         "WHERE intent_id = ANY($1::uuid[]) AND role = 'ENTRY'",
         [row["id"] for row in intents],
     )
@@ -135,6 +135,7 @@ async def user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
         "live_orders": [rows.order(row) for row in orders],
         "orders_today": [(row["account_id"], row["created_at"]) for row in counted],
         "live_intents": [(rows.intent(row), of_intent[row["id"]]) for row in intents],
+        "order_accounts": {row["id"]: row["account_id"] for row in theirs},
     }
 
 

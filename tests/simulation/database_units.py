@@ -139,6 +139,7 @@ async def user_history(c: Connection, user_id: UUID, day: date) -> dict[str, Any
                 key=lambda found: found[1],
             ),
             "live_intents": [(i, of_intent.get(i.id, [])) for i in live],
+            "order_accounts": {o.id: o.account_id for o in mine},
         }
 
     found: dict[str, Any] = await c.ask("user", work)

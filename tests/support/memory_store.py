@@ -208,6 +208,7 @@ class MemoryStore:
                 )
                 for i in live
             ],
+            order_accounts={o.id: o.account_id for o in mine},
         )
 
     async def ended_short(self, user_id: UUID, day: date) -> list[Any]:

@@ -99,7 +99,7 @@ class SizingBody(ApiBody, frozen=True, kw_only=True):
 
 
 class TargetBody(ApiBody, frozen=True, kw_only=True):
-    """One account of a strategy; ``maxQuantity`` (units) and ``maxValue`` (rupees) cap what adds exposure, null: none."""
+    """One account of a strategy; ``maxQuantity`` (units) and ``maxValue`` (rupees) cap what adds exposure."""
 
     account_id: UUID
     sizing: SizingBody
@@ -126,9 +126,9 @@ class NewStrategy(ApiBody, frozen=True, kw_only=True):
     """A new strategy; ``allowedSymbols`` null means every symbol.
 
     With ``approval`` manual every signal waits for a person, ``approvalTtlS`` seconds at most, and is rejected when the
-    price has moved more than ``approvalPriceMovePct`` percent meanwhile. ``groupPolicy`` says what is done when a signal
-    fills on some accounts and fails on others: leave, retry (those that failed), or unwind (those that filled), within
-    ``groupDeadlineS`` seconds. Outside ``entryWindow`` only orders that reduce are sent. ``squareOffAt`` is HH:MM.
+    price has moved more than ``approvalPriceMovePct`` percent meanwhile. ``groupPolicy`` says what is done when a
+    signal fills on some accounts and fails on others: leave, retry (those that failed), or unwind (those that filled),
+    within ``groupDeadlineS`` seconds. Outside ``entryWindow`` only orders that reduce are sent.
     """
 
     name: Name
