@@ -78,6 +78,10 @@ class Approvals:
         """The intents that a person can decide about now."""
         return tuple(self._waiting.values())
 
+    def find(self, intent_id: UUID) -> Intent | None:
+        """Return a waiting intent, None when it does not wait or is being decided about."""
+        return self._waiting.get(intent_id)
+
     def pause(self) -> None:
         """Decide nothing until restored: the state is being rebuilt."""
         self._is_ready = False
