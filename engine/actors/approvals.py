@@ -138,6 +138,8 @@ class Approvals:
         """
         waiting = self._ask(intent_id)
         if waiting is not None:
+            if not len(self._context.instruments()):
+                raise UnavailableError("the instrument master is being loaded; try again", retry_after_s=2)
             await self._know_price(waiting)
             # it may have been decided meanwhile
             waiting = self._waiting.get(intent_id)
@@ -250,6 +252,8 @@ class Approvals:
 
     def look(self) -> None:
         """End what nobody may approve any more: what is too old, and what a kill switch covers."""
+        if not self._is_ready:
+            return  # looked at once what waits is known
         now = self._context.clock.now()
         for intent in self.waiting:
             barred = self._killed(intent)

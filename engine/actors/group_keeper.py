@@ -46,6 +46,7 @@ _RETRY_S = (1.0, 2.0, 4.0, 8.0)
 # The trades of an order may be read a while after the order was seen filled.
 _POSITION_S = 15.0
 _POSITION_LOOK_S = 0.5
+_INSTRUMENTS_S = 60.0
 _CANCEL_AGAIN_S = 5.0
 
 
@@ -349,8 +350,12 @@ class GroupKeeper:
             if self._killed(intent, account) is None
             and not is_reducing(self._request(child, intent, account, units, Decimal(1), now), self._placer.state)
         ]
+        # right after a start the instruments may not be known yet
+        is_known = self._context.instruments().get(intent.signal.exchange, intent.signal.symbol) is not None
         since = self._short_since.setdefault(intent.id, trio.current_time())
-        if not lacking or trio.current_time() - since >= _POSITION_S:
+        if is_known and not lacking:
+            return False
+        if trio.current_time() - since >= (_POSITION_S if is_known else _INSTRUMENTS_S):
             return False
         self._later(intent.id, _POSITION_LOOK_S)
         return True
