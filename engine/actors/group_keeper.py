@@ -111,11 +111,15 @@ class GroupKeeper:
 
     # what is to be done
 
-    def step(self, intent: Intent, legs: Sequence[Leg], now: datetime) -> bool:
-        """Do what the policy asks for now; True when the intent goes on though its orders may have ended."""
+    def step(self, intent: Intent, orders: Callable[[], Sequence[Leg]], now: datetime) -> bool:
+        """Do what the policy asks for now; True when the intent goes on though its orders may have ended.
+
+        *orders* returns how they stand: it is asked only where there is a policy, for a signal may have thousands.
+        """
         strategy = self._strategy(intent)
         if strategy is None:
             return False
+        legs = orders()
         left_s = self._left_s(intent, strategy, now)
         wanted = plan(strategy.group_policy, legs, in_time=left_s > 0)
         if wanted.retry:

@@ -135,7 +135,9 @@ class LiveIntents:
 
     def _conclude(self, intent_id: UUID) -> None:
         """End an intent whose orders can change no more, and of which nothing is tried again."""
-        if self._groups.step(self._intents[intent_id], self._legs(intent_id), self._context.clock.now()):
+        if self._has_short(intent_id) and self._groups.step(
+            self._intents[intent_id], lambda: self._legs(intent_id), self._context.clock.now()
+        ):
             return
         status, reason = outcome(list(self._orders[intent_id].values()))
         if not status.is_terminal:
@@ -145,10 +147,16 @@ class LiveIntents:
         now = self._context.clock.now()
         reason = self._parked.pop(intent_id, reason) or None
         ended = msgspec.structs.replace(self._intents.pop(intent_id), status=status, reason=reason, updated_at=now)
-        legs = self._legs(intent_id)
+        legs = self._legs(intent_id) if self._has_short(intent_id) else []
         self.forget(intent_id)
         for intent, orders in self._groups.conclude(ended, legs, conclusion(ended, now), now):
             self.add(intent, orders)
+
+    def _has_short(self, intent_id: UUID) -> bool:
+        """Whether an order has ended and not filled in full: before that no policy has anything to do."""
+        return any(
+            status.is_terminal and filled < quantity for status, quantity, filled, _ in self._orders[intent_id].values()
+        )
 
     def _legs(self, intent_id: UUID) -> list[Leg]:
         return [
@@ -160,6 +168,7 @@ class LiveIntents:
     def replace(self, intent_id: UUID, of: Sequence[UUID], orders: Sequence[Order]) -> Callable[[], None]:
         """Let *orders* count in the place of those that they are tried again for; return what undoes it."""
         held = {oid: self._orders[intent_id].pop(oid) for oid in of}
+        accounts = {oid: self._accounts.pop(oid) for oid in of}
         self._take(intent_id, orders)
 
         def undo() -> None:
@@ -168,5 +177,6 @@ class LiveIntents:
                 for order in orders:
                     found.pop(order.id, None)
                 found.update(held)
+                self._accounts.update(accounts)
 
         return undo

@@ -297,3 +297,19 @@ def test_buttons_in_telegram_answer_and_strangers_do_nothing(desk: Desk) -> None
     intent_id, buttons = asked("SELL SBIN NSE\nPosition: -2\nType: MARKET\nProduct: MIS")
     desk.press(buttons["Reject"])
     assert desk.intent(intent_id, "REJECTED")["reason"].startswith("REJECTED_BY_HAND")
+
+
+def test_what_waits_survives_a_kill_of_the_engine(desk: Desk) -> None:
+    _, source = desk.strategy(approval="manual")
+    intent_id = desk.send(source, market_order())
+    desk.intent(intent_id, "PENDING_APPROVAL")
+    desk.engine.kill()
+    desk.engine.start()
+
+    def approve() -> Any:
+        answer = desk.engine.request("POST", f"/signals/intents/{intent_id}/approve")
+        # right after a start the books are being read
+        return answer if answer.status_code != 503 else None
+
+    assert desk.engine.wait_for("an answer", approve).status_code == 200
+    assert len(desk.intent(intent_id, "EXECUTED")["orders"]) == 3
