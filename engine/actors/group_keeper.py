@@ -9,36 +9,26 @@ than a signal may be, and under a new order id of which the ledger takes one.
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from decimal import Decimal
 from heapq import heappop, heappush
 from math import inf
 from typing import Protocol
 from uuid import UUID
 
-import msgspec
 import structlog
 import trio
 
-from engine.actors.decision import Approved, limits_for
+from engine.actors.decision import Approved
 from engine.actors.ledger_entry import LedgerEntry
 from engine.actors.placing import Placer
 from engine.actors.risk_messages import RiskContext
-from engine.actors.risk_records import conclusion, created, order_drafts
-from engine.domain.approval import killed_since, killed_text
-from engine.domain.audit import AuditDraft
-from engine.domain.denial import Denial
+from engine.actors.risk_records import created, order_drafts
+from engine.actors.unwinding import Unwinder, group_draft, killed
 from engine.domain.directory import Strategy
-from engine.domain.enums import AccountStatus, GroupPolicy, IntentStatus, OrderType, Validity, Variety
-from engine.domain.group_policy import Leg, Plan, is_unwind, plan, unwind_key
+from engine.domain.enums import GroupPolicy
+from engine.domain.group_policy import Leg, Plan, is_unwind, plan
 from engine.domain.intent import Intent, IntentEvent
-from engine.domain.limits import OrderRequest
-from engine.domain.options import NO_OPTIONS
 from engine.domain.order import Order
-from engine.domain.risk import check, is_reducing
-from engine.domain.signal import Signal
-from engine.domain.wanted import cut
 from engine.errors import MailboxFull
-from engine.ids import unwind_id
 
 _log = structlog.get_logger(__name__)
 
@@ -69,6 +59,7 @@ class GroupKeeper:
         self._context = context
         self._placer = placer
         self._look = look
+        self._unwinder = Unwinder(context, placer)
         self._tries: dict[tuple[UUID, UUID], int] = {}
         self._not_before: dict[tuple[UUID, UUID], float] = {}
         self._short_since: dict[UUID, float] = {}
@@ -162,7 +153,7 @@ class GroupKeeper:
 
     def _retry(self, intent: Intent, account_id: UUID, of: tuple[UUID, ...], now: datetime) -> bool:
         """Try the failed orders of an account again if it is time; True when they are, or may be later."""
-        if self._killed(intent, account_id) is not None:
+        if killed(self._context, intent, account_id) is not None:
             return False
         key = (intent.id, account_id)
         not_before = self._not_before.setdefault(key, trio.current_time() + self._rest_s(key))
@@ -201,7 +192,7 @@ class GroupKeeper:
             new_orders=orders,
             order_events=[created(order, now) for order in orders],
             intent_events=(IntentEvent(intent_id=intent.id, at=now, event="RETRY", detail=detail),),
-            audit=[_draft("GROUP_RETRY", intent, {"detail": detail}, now), *order_drafts(orders, now)],
+            audit=[group_draft("GROUP_RETRY", intent, {"detail": detail}, now), *order_drafts(orders, now)],
             on_commit=lambda: self._context.orders.committed(orders),
             on_fail=failed,
         )
@@ -210,7 +201,7 @@ class GroupKeeper:
         except MailboxFull as full:
             failed(full)
 
-    # closing what filled
+    # the end
 
     def conclude(
         self, ended: Intent, legs: Sequence[Leg], entry: LedgerEntry, now: datetime
@@ -222,156 +213,22 @@ class GroupKeeper:
         strategy = self._strategy(ended)
         wanted = plan(strategy.group_policy, legs, in_time=False).unwind if strategy is not None else {}
         self._forget(ended.id)
-        if not wanted:
-            self._context.ledger.append(entry)
-            return []
-        child = _closing(ended, max(wanted.values()), now)
-        approved: list[Approved] = []
-        notes: list[tuple[str, str]] = []
-        for account_id, units in wanted.items():
-            found = self._close(child, ended, account_id, units, now)
-            if isinstance(found, Approved):
-                approved.append(found)
-                notes.append(("UNWIND", f"{found.account.label}: closing {units}, by intent {child.id}"))
-            else:
-                notes.append(("UNWIND_LEFT_OUT", f"{self._label(account_id)}: {units} stay open: {found}"))
-                if found.code != "KILL_SWITCH":
-                    self._context.alert(f"intent:{ended.id}", f"NOT_UNWOUND: {notes[-1][1]}")
-        orders = self._placer.place(child, approved, now) if approved else []
-        try:
-            self._context.ledger.append(self._with_closing(entry, ended, child, orders, notes, now))
-        except MailboxFull:
-            self._placer.take_back(orders)
-            raise
-        return [(child, orders)] if orders else []
-
-    def _with_closing(
-        self,
-        entry: LedgerEntry,
-        ended: Intent,
-        child: Intent,
-        orders: list[Order],
-        notes: Sequence[tuple[str, str]],
-        now: datetime,
-    ) -> LedgerEntry:
-        def event(intent: Intent, name: str, detail: str = "") -> IntentEvent:
-            return IntentEvent(intent_id=intent.id, at=now, event=name, detail=detail)
-
-        def failed(error: Exception) -> None:
-            self._placer.take_back(orders)
-            self.book.forget(child.id)
-            self._context.alert(f"intent:{ended.id}", f"NOT_UNWOUND: it could not be recorded: {error}")
-            try:
-                self._context.ledger.append(conclusion(ended, now))
-            except MailboxFull as full:
-                # the next start finds the intent as it was, and concludes it
-                _log.error("group.not_concluded", intent=str(ended.id), error=str(full))
-
-        made = (
-            event(child, "RECEIVED", f"closes what intent {ended.id} filled"),
-            event(child, "APPROVED", f"{len(orders)} order(s)"),
-            event(child, child.status.value),
-        )
-        content = {"closes": ended.id, "orders": len(orders)}
-        return LedgerEntry(
-            intent_updates=entry.intent_updates,
-            new_intents=(child,) if orders else (),
-            intent_events=[
-                *(event(ended, name, detail) for name, detail in notes),
-                *entry.intent_events,
-                *(made if orders else ()),
-            ],
-            new_orders=orders,
-            order_events=[created(order, now) for order in orders],
-            audit=[*entry.audit, _draft("GROUP_UNWIND", child, content, now), *order_drafts(orders, now)],
-            on_commit=lambda: self._context.orders.committed(orders),
-            on_fail=failed,
-        )
-
-    def _close(self, child: Intent, ended: Intent, account_id: UUID, units: int, now: datetime) -> Approved | Denial:
-        """Return the order that closes *units* on an account, or what stands against it."""
-        context, state, signal = self._context, self._placer.state, child.signal
-        killed = self._killed(ended, account_id)
-        if killed is not None:
-            return killed
-        account = context.directory.accounts.get(account_id)
-        instrument = context.instruments().get(signal.exchange, signal.symbol)
-        if account is None or instrument is None:
-            return Denial(code="ACCOUNT_NOT_FOUND", text="the account or its instrument is gone")
-        if account.status is not AccountStatus.ACTIVE:
-            return Denial(code=account.status.value, text=account.status_reason or "log in to the broker first")
-        request = self._request(child, ended, account_id, units, instrument.multiplier, now)
-        if not is_reducing(request, state):
-            return Denial(code="NOT_HELD", text="the account does not hold them any more, or other orders close them")
-        user_limits, account_limits = limits_for(context.directory, context.defaults, ended.user_id, account_id)
-        capital = sum((a.capital for a in context.directory.accounts_of(ended.user_id)), Decimal(0))
-        zone = context.rules.timezone
-        denials = check(request, state, user_limits, capital=capital, now=now, scope_account=None, timezone=zone)
-        if account_limits is not None:
-            denials += check(
-                request,
-                state,
-                account_limits,
-                capital=account.capital,
-                now=now,
-                scope_account=account_id,
-                timezone=zone,
-            )
-        if denials:
-            return denials[0]
-        return Approved(account=account, request=request, slices=cut(units, instrument))
-
-    def _request(
-        self, child: Intent, ended: Intent, account_id: UUID, units: int, multiplier: Decimal, now: datetime
-    ) -> OrderRequest:
-        signal = ended.signal
-        return OrderRequest(
-            intent_id=child.id,
-            account_id=account_id,
-            strategy_id=ended.strategy_id,
-            exchange=signal.exchange,
-            symbol=signal.symbol,
-            product_type=signal.product_type,
-            transaction_type=signal.transaction_type.opposite,
-            quantity=units,
-            reference_price=self._price(signal),
-            multiplier=multiplier,
-            at=now,
-        )
-
-    def _price(self, signal: Signal) -> Decimal | None:
-        instrument = self._context.instruments().get(signal.exchange, signal.symbol)
-        known = self._placer.state.last_price(signal.exchange, signal.symbol)
-        return known if known or instrument is None else (instrument.last_price or None)
+        if wanted:
+            return self._unwinder.conclude(ended, wanted, entry, now, forget=self.book.forget)
+        self._context.ledger.append(entry)
+        return []
 
     def _must_wait(self, intent: Intent, wanted: Plan) -> bool:
         """Whether some position does not show yet what its order filled: closing it would not be seen to reduce."""
-        now = self._context.clock.now()
-        child = _closing(intent, max(wanted.unwind.values()), now)
-        lacking = [
-            account
-            for account, units in wanted.unwind.items()
-            if self._killed(intent, account) is None
-            and not is_reducing(self._request(child, intent, account, units, Decimal(1), now), self._placer.state)
-        ]
         # right after a start the instruments may not be known yet
         is_known = self._context.instruments().get(intent.signal.exchange, intent.signal.symbol) is not None
         since = self._short_since.setdefault(intent.id, trio.current_time())
-        if is_known and not lacking:
+        if is_known and not self._unwinder.lacking(intent, wanted.unwind):
             return False
         if trio.current_time() - since >= (_POSITION_S if is_known else _INSTRUMENTS_S):
             return False
         self._later(intent.id, _POSITION_LOOK_S)
         return True
-
-    def _killed(self, intent: Intent, account_id: UUID) -> Denial | None:
-        """Return the kill switch that is on, or was since the intent began: what it covers is for the flattening."""
-        record = killed_since(self._context.kill.records, intent=intent, account_id=account_id, since=intent.began_at)
-        return None if record is None else killed_text(record)
-
-    def _label(self, account_id: UUID) -> str:
-        account = self._context.directory.accounts.get(account_id)
-        return str(account_id) if account is None else str(account.label)
 
     def _forget(self, intent_id: UUID) -> None:
         self._short_since.pop(intent_id, None)
@@ -380,38 +237,3 @@ class GroupKeeper:
         for held in (self._tries, self._not_before):
             for key in [key for key in held if key[0] == intent_id]:
                 del held[key]
-
-
-def _closing(ended: Intent, units: int, now: datetime) -> Intent:
-    """Return the intent that closes, at the market, what *ended* filled."""
-    signal = msgspec.structs.replace(
-        ended.signal,
-        transaction_type=ended.signal.transaction_type.opposite,
-        quantity=units,
-        order_type=OrderType.MARKET,
-        price=None,
-        trigger_price=None,
-        stop_loss=None,
-        target=None,
-        validity=Validity.DAY,
-        variety=Variety.REGULAR,
-        options=NO_OPTIONS,
-        position_size=None,
-    )
-    return Intent(
-        id=unwind_id(ended.id),
-        source_id=ended.source_id,
-        strategy_id=ended.strategy_id,
-        user_id=ended.user_id,
-        signal=signal,
-        status=IntentStatus.EXECUTING,
-        received_at=now,
-        updated_at=now,
-        idempotency_key=unwind_key(ended.id),
-        body_sha256=ended.body_sha256,
-        request_id=ended.request_id,
-    )
-
-
-def _draft(action: str, intent: Intent, content: dict[str, object], now: datetime) -> AuditDraft:
-    return AuditDraft(at=now, actor="system", action=action, subject=f"intent:{intent.id}", content=content)
