@@ -1,6 +1,7 @@
 """The trading side, built and wired: who is told what by whom, and with which settings."""
 
 import random
+from collections.abc import Callable
 from decimal import Decimal
 from uuid import UUID
 
@@ -39,6 +40,7 @@ from engine.domain.broker_session import may_vanish
 from engine.domain.calendar import is_trading_day
 from engine.domain.directory import Account, Directory
 from engine.domain.enums import AccountStatus, Exchange
+from engine.domain.intent import Intent
 from engine.domain.killswitch import KillSwitches
 from engine.domain.signal import Signal
 from engine.domain.symbols import resolve
@@ -159,6 +161,8 @@ class Trading:
             take_in=self.ingest.accept,
             find=reader.dead_letter,
         )
+        self.ask_person: Callable[[Intent], None] = lambda _intent: None
+        """Asks a person about an intent that waits for approval; known once the edge is built."""
         self.login_page = ""
         """Where a person logs accounts in; known once the API listens."""
         self.logins = BrokerLogins(
@@ -232,6 +236,7 @@ class Trading:
             alert=self.alert,
             clock_suspect=self.clock_watch.suspect,
             load_late=self._reader.ended_short,
+            ask_person=lambda intent: self.ask_person(intent),
         )
 
     def _for_executors(self) -> ExecutorContext:

@@ -22,7 +22,7 @@ from engine.domain.directory import Directory
 from engine.domain.enums import KillMode
 from engine.domain.freeze import freeze_list
 from engine.domain.killswitch import KillSwitches, parse_scope
-from engine.http import login_commands
+from engine.http import login_commands, telegram_approvals
 from engine.http.app import create_app
 from engine.http.login_links import CONSOLE_PATH
 from engine.http.ratelimit import RateLimits
@@ -33,7 +33,7 @@ from engine.http.sign_in import reload_auth
 from engine.journal.writer import JournalWriter
 from engine.runtime.child import ChildSpec, ChildState
 from engine.runtime.watchdog import Watchdog
-from engine.security.keys import Keys
+from engine.security.keys import Keys, derive
 from engine.security.login_states import LoginStates
 from engine.security.passwords import PasswordHasher
 from engine.security.sessions import SessionRegistry, UserDirectory
@@ -76,6 +76,7 @@ class Edge:
         self._kill = kill
         self._trading = trading
         self._replies = TelegramReplies(config.telegram.api_url, config.telegram.bot_token)
+        approval_key = derive(keys.tag, "approval")
         self._services = Services(
             config=config,
             clock=clock,
@@ -116,7 +117,16 @@ class Edge:
                 "broker_logins": trading.logins,
                 "readiness": trading.readiness,
                 "session_refused": trading.session_refused,
+                "approval_key": approval_key,
+                "answer_press": self._replies.answer_press,
             },
+        )
+        trading.ask_person = lambda intent: telegram_approvals.ask(
+            intent,
+            directory=directory,
+            admin_ids=config.telegram.admin_ids,
+            key=approval_key,
+            tell=self._replies.tell,
         )
 
     async def specs(self, *, demo: bool, listener: trio.socket.SocketType | None = None) -> list[ChildSpec]:

@@ -12,13 +12,14 @@ from uuid import UUID
 import structlog
 import trio
 
+from engine.actors.cancel_all import Ended
 from engine.actors.caretaker import Rests, tend_executor, tend_risk
 from engine.actors.executor import Executor
 from engine.actors.intake import Passage
 from engine.actors.risk import Decide, Message, RiskActor
 from engine.domain.order import Order
 from engine.runtime.child import ChildSpec, Escalation, OnEscalate, SupervisorNotRunning
-from engine.runtime.mailbox import Mailbox, Overflow
+from engine.runtime.mailbox import Mailbox, Overflow, Reply
 from engine.runtime.supervisor import Strategy, Supervisor
 
 _log = structlog.get_logger(__name__)
@@ -178,10 +179,16 @@ class Crew:
         for order in orders:
             self.executor(order.account_id).withdraw(order)
 
+    def cancel_intent(self, account_id: UUID, intent_id: UUID, *, by: str) -> Reply[Ended]:
+        """Begin to cancel what an account still has of an intent's own orders; the reply says what became of each."""
+        return self.executor(account_id).start_cancel_all(by=by, intent_id=intent_id)
+
     def wake(self) -> None:
-        """Let every executor look at its queue again."""
+        """Let every executor look at its queue again, and every risk actor at what waits for a person."""
         for executor in self.executors.values():
             executor.wake()
+        for actor in self.risk_actors.values():
+            actor.approvals.look()
 
     @property
     def waiting_orders(self) -> int:

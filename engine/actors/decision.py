@@ -12,12 +12,12 @@ import msgspec
 
 from engine.clock import IST
 from engine.domain.attached import check_exits
-from engine.domain.calendar import Calendar, is_open
+from engine.domain.calendar import Calendar, is_open, parse_hhmm
 from engine.domain.contracts import HINT, is_like_contract
 from engine.domain.denial import Denial
 from engine.domain.directory import Account, Directory, Strategy, Target
 from engine.domain.enums import AccountStatus, OrderType, Variety
-from engine.domain.instruments import SLICED, Instrument, InstrumentBook, check_order, iceberg_quantity, slices
+from engine.domain.instruments import SLICED, Instrument, InstrumentBook, check_order, iceberg_quantity
 from engine.domain.intent import Intent
 from engine.domain.killswitch import KillSwitches
 from engine.domain.limits import OrderRequest, RiskLimits
@@ -25,7 +25,8 @@ from engine.domain.order import Order
 from engine.domain.risk import check, check_change, is_reducing
 from engine.domain.risk_state import RiskState
 from engine.domain.signal import Signal
-from engine.domain.sizing import Sized, size
+from engine.domain.strategy_book import book_of
+from engine.domain.wanted import cut, wanted_of
 
 # What a clock may be set back before the age of a signal is not believed.
 _AHEAD_S = 2.0
@@ -34,13 +35,16 @@ _AHEAD_S = 2.0
 class Approved(msgspec.Struct, frozen=True, kw_only=True):
     """What every rule lets pass on one account; ``slices`` are the quantities of its orders, mostly one.
 
-    ``iceberg_quantity`` is units of the first leg of an iceberg order, 0 for others.
+    ``iceberg_quantity`` is units of the first leg of an iceberg order, 0 for others. ``note`` is what a person shall
+    know of the quantity. With ``attaches`` the signal's stop loss and target go with the order.
     """
 
     account: Account
     request: OrderRequest
     slices: tuple[int, ...]
     iceberg_quantity: int = 0
+    note: str | None = None
+    attaches: bool = True
 
 
 class Denied(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,10 +106,12 @@ def decide(
     rules: Rules,
     now: datetime,
     suspect: str | None = None,
+    only: frozenset[UUID] | None = None,
 ) -> Decision:
     """Decide about *intent* for every account of its strategy; reserves nothing.
 
-    *suspect* is why the wall clock cannot be trusted: then only orders that reduce a position are approved.
+    *suspect* is why the wall clock cannot be trusted: then only orders that reduce a position are approved. *only*
+    are the accounts that are asked about, where it is not all of them.
 
     Each account is judged against the state as it stands: the caller reserves what is approved before
     it decides about anything else.
@@ -123,8 +129,11 @@ def decide(
     denied: list[Denied] = []
     capital = sum((a.capital for a in directory.accounts_of(intent.user_id)), Decimal(0))
     for target, account in targets:
+        if only is not None and account.id not in only:
+            continue
         verdict = _account(
             intent,
+            strategy,
             target,
             account,
             instrument,
@@ -207,6 +216,7 @@ def targets_of(
 
 def _account(
     intent: Intent,
+    strategy: Strategy,
     target: Target,
     account: Account,
     instrument: Instrument,
@@ -230,28 +240,24 @@ def _account(
         text = f"account {account.label}: {account.status_reason or 'log in to the broker first'}"
         return no(Denial(code=account.status.value, text=text))
     price = reference_price(signal, instrument, state)
-    sized = size(
-        mode=target.mode,
-        value=target.value,
-        signal_quantity=signal.quantity,
-        lot_size=instrument.lot_size,
-        capital=account.capital,
-        price=price,
-        multiplier=instrument.multiplier,
-    )
-    if not isinstance(sized, Sized):
-        return no(sized)
+    book = book_of(state, strategy.id, (account.id, signal.exchange, signal.symbol, signal.product_type))
+    wanted = wanted_of(signal, target, instrument, capital=account.capital, price=price, book=book)
+    if isinstance(wanted, Denial):
+        return no(wanted)
     static = check_order(
         instrument,
-        quantity=sized.quantity,
+        quantity=wanted.quantity,
         price=signal.price,
         trigger_price=signal.trigger_price,
         order_type=signal.order_type,
         product_type=signal.product_type,
         variety=signal.variety,
-        transaction_type=signal.transaction_type,
+        transaction_type=wanted.side,
         may_slice=signal.variety in SLICED,
     )
+    if wanted.is_odd:
+        # what is held is closed to the last unit, whatever the lot size is by now
+        static = tuple(denial for denial in static if denial.code != "LOT_SIZE")
     request = OrderRequest(
         intent_id=intent.id,
         account_id=account.id,
@@ -259,21 +265,25 @@ def _account(
         exchange=signal.exchange,
         symbol=signal.symbol,
         product_type=signal.product_type,
-        transaction_type=signal.transaction_type,
-        quantity=sized.quantity,
+        transaction_type=wanted.side,
+        quantity=wanted.quantity,
         reference_price=price,
         multiplier=instrument.multiplier,
         at=now,
     )
     user_limits, account_limits = limits
+    # of a position to reach, what only reduces needs no protection
+    attaches = not (wanted.closing and wanted.closing == wanted.quantity)
     exits = check_exits(
         instrument,
-        signal.transaction_type,
-        stop_loss=signal.stop_loss,
-        target=signal.target,
+        wanted.side,
+        stop_loss=signal.stop_loss if attaches else None,
+        target=signal.target if attaches else None,
         price=price,
     )
-    denials = [*static, *exits, *_iceberg(signal, sized.quantity, instrument)]
+    denials = [*static, *exits, *_iceberg(signal, wanted.quantity, instrument)]
+    if not is_reducing(request, state):
+        denials += _entry_window(strategy, rules, now)
     if suspect is not None and not is_reducing(request, state):
         denials.append(Denial(code="CLOCK_SUSPECT", text=f"{suspect}; nothing that adds exposure is sent now"))
     denials += [
@@ -299,10 +309,23 @@ def _account(
         )
     if denials:
         return no(*dict.fromkeys(denials))
-    cut = slices(sized.quantity, instrument) if signal.variety in SLICED else (sized.quantity,)
+    parts = cut(wanted.quantity, instrument) if signal.variety in SLICED else (wanted.quantity,)
     legs = signal.options.iceberg_legs
-    leg = iceberg_quantity(sized.quantity, legs, instrument) if signal.variety is Variety.ICEBERG else 0
-    return Approved(account=account, request=request, slices=cut, iceberg_quantity=leg)
+    leg = iceberg_quantity(wanted.quantity, legs, instrument) if signal.variety is Variety.ICEBERG else 0
+    return Approved(
+        account=account, request=request, slices=parts, iceberg_quantity=leg, note=wanted.note, attaches=attaches
+    )
+
+
+def _entry_window(strategy: Strategy, rules: Rules, now: datetime) -> list[Denial]:
+    window = strategy.entry_window
+    if window is None:
+        return []
+    local = now.astimezone(rules.timezone)
+    if parse_hhmm(window.start) <= local.time() < parse_hhmm(window.end):
+        return []
+    text = f"{local:%H:%M} is not within {window.start} to {window.end}, the hours in which {strategy.name} enters"
+    return [Denial(code="ENTRY_WINDOW", text=text)]
 
 
 def _iceberg(signal: Signal, quantity: int, instrument: Instrument) -> list[Denial]:

@@ -343,8 +343,15 @@ class Executor:
         """
         return await self._exits.cancel_gtts(by)
 
-    def start_cancel_all(self, *, by: str, symbol: str | None = None, strategy_id: UUID | None = None) -> Reply[Ended]:
-        """Begin to end every live order and trigger (GTT) of the account, or those of one symbol or strategy.
+    def start_cancel_all(
+        self,
+        *,
+        by: str,
+        symbol: str | None = None,
+        strategy_id: UUID | None = None,
+        intent_id: UUID | None = None,
+    ) -> Reply[Ended]:
+        """Begin to end every live order and trigger (GTT) of the account, or those of one symbol, strategy or intent.
 
         The reply says of each what became of it.
         """
@@ -352,7 +359,7 @@ class Executor:
         if self._nursery is None:
             reply.answer(Ended(orders=[], gtts=[]))
         else:
-            self._nursery.start_soon(self._cancel_everything.run, by, symbol, strategy_id, reply)
+            self._nursery.start_soon(self._cancel_everything.run, by, symbol, strategy_id, intent_id, reply)
         return reply
 
     def _live(self, order_id: UUID) -> Order:

@@ -148,6 +148,8 @@ class Registrar:
             content={
                 "name": strategy.name,
                 "enabled": strategy.enabled,
+                "approval": strategy.approval,
+                "groupPolicy": strategy.group_policy.value,
                 "accounts": [
                     {"accountId": t.account_id, "mode": t.mode.value, "value": t.value} for t in strategy.targets
                 ],

@@ -8,21 +8,24 @@ refused short of a fault. Restart: permanent; state is rebuilt from the ledger.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from uuid import UUID
 
 import msgspec
 import structlog
 import trio
 
+from engine.actors.approvals import Approvals
 from engine.actors.audit_writer import AuditWriter, DuplicateIntent
 from engine.actors.day_keeper import DayKeeper
-from engine.actors.decision import Approved, Decision, decide, judge_change, too_old
+from engine.actors.decision import Decision, judge_change, too_old
 from engine.actors.exits import Exits
+from engine.actors.group_keeper import GroupKeeper
 from engine.actors.intake import Passage
 from engine.actors.late_found import LateFound
 from engine.actors.ledger_entry import LedgerEntry
 from engine.actors.live_intents import LiveIntents
+from engine.actors.placing import Placer
 from engine.actors.risk_messages import (
     Decide,
     Message,
@@ -34,7 +37,7 @@ from engine.actors.risk_messages import (
     UserHistory,
 )
 from engine.actors.risk_prices import RiskPrices
-from engine.actors.risk_records import Verdicts, audit_of, left_out, order_of, timeline
+from engine.actors.risk_records import Verdicts, audit_of, left_out, notes_of, timeline
 from engine.clock import Clock, trading_day
 from engine.domain.denial import Denial
 from engine.domain.directory import Directory
@@ -66,7 +69,6 @@ _BARRIER_S = 30.0
 _REBUILD_RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _MAX_TRIES = 2
 _ROOM_LOOK_S = 0.5
-_TICK = timedelta(microseconds=1)
 
 
 class RiskActor:
@@ -90,10 +92,12 @@ class RiskActor:
         # the delivery being decided about, and how often that was begun
         self._in_hand: Passage | None = None
         self._tries = 0
-        self._last_created = datetime.min.replace(tzinfo=UTC)
         self._is_ready = False
-        self._live = LiveIntents(context, self._exits, self._late)
         self._day_keeper = DayKeeper(user_id, context, lambda: self.state)
+        self._placer = Placer(context, lambda: self.state)
+        self._groups = GroupKeeper(context, self._placer, look=lambda intent_id: self._live.look(intent_id))
+        self._live = LiveIntents(context, self._exits, self._late, self._groups)
+        self.approvals = Approvals(context, self._placer, self._exits, follow=self._live.add, forget=self._live.forget)
 
     @property
     def is_ready(self) -> bool:
@@ -108,11 +112,14 @@ class RiskActor:
         """Rebuild as soon as the ledger can be read, then decide until cancelled."""
         task_status.started()
         self._is_ready = False
+        self.approvals.pause()
         self._restore(*await self._history())
         self._is_ready = True
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._late.run)
             nursery.start_soon(self._day_keeper.run)
+            nursery.start_soon(self._groups.run)
+            nursery.start_soon(self.approvals.run)
             if self._in_hand is not None:
                 # it was taken out of the mailbox when the life before this one ended
                 await self._handle(self._in_hand)
@@ -130,6 +137,10 @@ class RiskActor:
                 await trio.sleep(_ROOM_LOOK_S)
             self._decide(passage)
         self._in_hand = None
+
+    def cancel_requested(self, intent_id: UUID) -> None:
+        """A person has cancelled an intent: nothing of it is tried again."""
+        self._live.stop(intent_id)
 
     def give_up(self, reason: str) -> None:
         """This actor has failed too often: tell a person, and end the delivery that it had in hand."""
@@ -178,12 +189,13 @@ class RiskActor:
         self._day_keeper.restore(history, self.state)
         for account, at in history.orders_today:
             self.state.count_order(account, at)
-            self._last_created = max(self._last_created, at)
+            self._placer.made_until(at)
         for order in history.live_orders:
             if not order.is_attached:
                 self.state.track(order)
-            self._last_created = max(self._last_created, order.created_at)
-        self._live.restore(history.live_intents, self.state)
+            self._placer.made_until(order.created_at)
+        self._live.restore(history.live_intents, self.state, history.order_accounts)
+        self.approvals.restore(intent for intent, _ in history.live_intents)
 
     # deciding
 
@@ -197,6 +209,7 @@ class RiskActor:
         def committed() -> None:
             passage.commit()
             self._orders.committed(made.orders)
+            self.approvals.committed(made.intents)
             for subject, text in made.alerts:
                 self._context.alert(subject, text)
 
@@ -221,11 +234,12 @@ class RiskActor:
 
     def _verdict(self, passage: Passage, now: datetime, made: Verdicts) -> LedgerEntry:
         for written in list(passage.intents.values()):
-            if written.id in self._live:
+            if written.id in self._live or written.id in self.approvals:
                 continue  # the ledger has it, and will say so of the delivery
-            decided, caused, reasons, resolved = self._judge_safely(passage, written, now, made)
+            decided, caused, decision, resolved = self._judge_safely(passage, written, now, made)
             passage.intents[decided.id] = decided
-            made.add(decided, caused, reasons, now, resolved=resolved)
+            notes = notes_of(decision) if caused else ()
+            made.add(decided, caused, left_out(decision), now, resolved=resolved, notes=notes)
             self._live.add(decided, caused)
         return made.entry(list(passage.intents.values()), now)
 
@@ -233,9 +247,8 @@ class RiskActor:
         """Forget a decision that is not in the ledger: the same signal, sent again, is a new one."""
         for intent in intents:
             self._live.forget(intent.id)
-        for order in orders:
-            self.state.withdraw(order.id)
-        self._orders.withdraw(orders)
+            self.approvals.withdraw(intent.id)
+        self._placer.take_back(orders)
 
     def _record_failure(self, passage: Passage, error: Exception) -> None:
         """What could not be recorded as decided is recorded as failed, and nothing of it is sent."""
@@ -267,7 +280,7 @@ class RiskActor:
 
     def _judge_safely(
         self, passage: Passage, intent: Intent, now: datetime, made: Verdicts
-    ) -> tuple[Intent, list[Order], list[str], str]:
+    ) -> tuple[Intent, list[Order], Decision, str]:
         """Judge; a fault of ours in it must end the intent in a named state, not lose the delivery."""
         resolved = ""
         try:
@@ -278,52 +291,31 @@ class RiskActor:
             _log.exception("intent.fault", intent=str(intent.id))
             reason = f"INTERNAL_ERROR: {type(fault).__name__} while deciding; nothing was sent"
             made.tell(intent, reason)
-            return self._ended(intent, IntentStatus.FAILED, reason, now), [], [], resolved
+            return self._ended(intent, IntentStatus.FAILED, reason, now), [], Decision(), resolved
 
     def _judge(
         self, intent: Intent, unresolved: Denial | None, now: datetime, made: Verdicts
-    ) -> tuple[Intent, list[Order], list[str]]:
-        context = self._context
-        reason = too_old(intent, context.rules, now)
+    ) -> tuple[Intent, list[Order], Decision]:
+        reason = too_old(intent, self._context.rules, now)
         if reason is not None:
             reason, text, letters = self._exits.too_old(intent, reason, self.state)
             if text is not None:
                 made.tell(intent, text)
                 made.letters += letters
-            return self._ended(intent, IntentStatus.EXPIRED, reason, now), [], []
-        decision = decide(
-            intent,
-            directory=self._directory,
-            state=self.state,
-            instruments=context.instruments(),
-            kill=self.kill,
-            defaults=context.defaults,
-            rules=context.rules,
-            now=now,
-            suspect=context.clock_suspect(),
-        )
+            return self._ended(intent, IntentStatus.EXPIRED, reason, now), [], Decision()
+        decision = self._placer.decision(intent, now)
         if unresolved is not None:
             decision = Decision(against=(unresolved,))
-        reasons = left_out(decision)
         text = self._exits.not_approved(intent, decision, self.state)
         if text is not None:
             made.tell(intent, text)
         if not decision.approved:
-            return self._ended(intent, IntentStatus.REJECTED, decision.reason or "", now), [], reasons
-        new = [
-            (approved, self._make_order(intent, approved, leg, quantity, now))
-            for approved in decision.approved
-            for leg, quantity in enumerate(approved.slices)
-        ]
-        orders: list[Order] = []
-        try:
-            for approved, order in new:
-                self.state.reserve(approved.request, order.id, units=order.quantity)
-                orders.append(self._orders.admit(order))
-        except Exception:
-            self._take_back((), [order for _, order in new])
-            raise
-        return msgspec.structs.replace(intent, status=IntentStatus.EXECUTING, updated_at=now), orders, reasons
+            return self._ended(intent, IntentStatus.REJECTED, decision.reason or "", now), [], decision
+        waiting = self.approvals.hold(intent, now)
+        if waiting is not None:
+            return waiting, [], Decision()
+        orders = self._placer.place(intent, decision.approved, now)
+        return msgspec.structs.replace(intent, status=IntentStatus.EXECUTING, updated_at=now), orders, decision
 
     def _ended(self, intent: Intent, status: IntentStatus, reason: str | None, now: datetime) -> Intent:
         return msgspec.structs.replace(intent, status=status, reason=reason, updated_at=now)
@@ -348,20 +340,3 @@ class RiskActor:
         if not denials and wanted.quantity > order.quantity:
             self.state.track(wanted)
         return denials
-
-    def _make_order(self, intent: Intent, approved: Approved, leg: int, quantity: int, now: datetime) -> Order:
-        context = self._context
-        # no two at one instant: by this the ledger knows which was accepted first
-        self._last_created = max(now, self._last_created + _TICK)
-        return order_of(
-            intent,
-            approved.request,
-            tag=context.tag,
-            epoch=context.epoch,
-            max_age_s=context.rules.max_age_s,
-            at=self._last_created,
-            quantity=quantity,
-            leg=leg,
-            iceberg_quantity=approved.iceberg_quantity,
-            protection=approved.account.market_protection,
-        )

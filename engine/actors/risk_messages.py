@@ -1,6 +1,6 @@
 """What a risk actor is told, what it starts from, and what it works with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Protocol
@@ -69,6 +69,7 @@ class UserHistory(msgspec.Struct, frozen=True, kw_only=True):
     """What the ledger knows of a user: the start of the risk state.
 
     ``trips`` are the round trips of the day in order, ``peaks`` the highest profit (rupees) that parts of it had.
+    ``order_accounts`` are the accounts of the orders of ``live_intents``.
     """
 
     positions: Sequence[Position]
@@ -78,6 +79,7 @@ class UserHistory(msgspec.Struct, frozen=True, kw_only=True):
     books: Sequence[Book] = ()
     trips: Sequence[RoundTrip] = ()
     peaks: Sequence[tuple[Part, Decimal]] = ()
+    order_accounts: Mapping[UUID, UUID] = {}
 
 
 class Orders(Protocol):
@@ -91,6 +93,9 @@ class Orders(Protocol):
 
     def withdraw(self, orders: Sequence[Order]) -> None:
         """The ledger never will have these orders: forget them."""
+
+    def cancel_intent(self, account_id: UUID, intent_id: UUID, *, by: str) -> Any:
+        """Begin to cancel what an account still has of an intent's own orders; return the reply to come."""
 
 
 class Parked(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +119,10 @@ def _given_up(passage: Any, error: Exception) -> None:
     passage.fail(error)
 
 
+def _nobody(_intent: Intent) -> None:
+    return None
+
+
 def _no_alert(_subject: str, _text: str) -> None:
     return None
 
@@ -132,7 +141,8 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True):
     ``park`` returns the writes by which an exit becomes a dead letter; ``alert`` takes a subject and a text
     for a person; ``unrecorded`` ends a passage of which the store took not even the failure;
     ``clock_suspect`` says why the wall clock cannot be trusted, None while it can; ``load_late`` returns a
-    user's intents that ended short though something of them filled on a day.
+    user's intents that ended short though something of them filled on a day; ``ask_person`` is told of an intent
+    that waits for approval, and never waits itself.
     """
 
     clock: Any
@@ -152,3 +162,4 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True):
     unrecorded: Callable[[Any, Exception], None] = _given_up
     clock_suspect: Callable[[], str | None] = _trusted
     load_late: Callable[[UUID, date], Any] = _none_late
+    ask_person: Callable[[Intent], None] = _nobody

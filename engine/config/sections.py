@@ -112,12 +112,13 @@ class BrokerConfig(Section, frozen=True, kw_only=True):
 
 
 class TelegramConfig(Section, frozen=True, kw_only=True):
-    """``[telegram]``: the one bot of the engine."""
+    """``[telegram]``: the one bot of the engine; ``admin_ids`` are Telegram's ids of people who may answer it."""
 
     api_url: str = "https://api.telegram.org"
     bot_token: Secret = Secret("")
     secret_token: Secret = Secret("")
     mode: Literal["webhook", "polling", "off"] = "webhook"
+    admin_ids: tuple[int, ...] = ()
 
 
 class SignalsConfig(Section, frozen=True, kw_only=True):

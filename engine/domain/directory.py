@@ -12,7 +12,8 @@ from uuid import UUID
 
 import msgspec
 
-from engine.domain.enums import AccountStatus, CapitalFrom, SizingMode, SourceType
+from engine.domain.enums import AccountStatus, CapitalFrom, GroupPolicy, SizingMode, SourceType
+from engine.domain.limits import TradingWindow
 from engine.domain.risk import RiskLimits
 from engine.secret import Secret
 
@@ -55,21 +56,39 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """An account of a strategy and how its quantity is sized."""
+    """An account of a strategy and how its quantity is sized.
+
+    ``max_quantity`` (units) and ``max_value`` (rupees) cap what adds exposure; what reduces it is never capped.
+    """
 
     account_id: UUID
     mode: SizingMode
     value: Decimal
+    max_quantity: int | None = None
+    max_value: Decimal | None = None
 
 
 class Strategy(msgspec.Struct, frozen=True, kw_only=True):
-    """A strategy and the accounts that it trades."""
+    """A strategy and the accounts that it trades.
+
+    ``approval`` other than "auto" holds every signal until a person approves it: at most ``approval_ttl_s`` seconds
+    from its receipt, and only while the price is within ``approval_price_move_pct`` percent of that at receipt.
+    ``group_deadline_s`` (seconds from receipt or approval) bounds what ``group_policy`` does. Outside ``entry_window``
+    (market.timezone) only orders that reduce are sent. ``square_off_at`` (HH:MM, market.timezone) is kept here for
+    whoever squares off by the clock.
+    """
 
     id: UUID
     user_id: UUID
     name: str
     enabled: bool = True
     approval: str = "auto"
+    approval_ttl_s: int = 300
+    approval_price_move_pct: Decimal = Decimal(1)
+    group_policy: GroupPolicy = GroupPolicy.LEAVE
+    group_deadline_s: int = 30
+    entry_window: TradingWindow | None = None
+    square_off_at: str | None = None
     allowed_symbols: frozenset[str] | None = None
     defaults: dict[str, Any] = {}
     targets: tuple[Target, ...] = ()

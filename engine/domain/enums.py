@@ -187,6 +187,15 @@ class SizingMode(StrEnum):
     FIXED = "fixed"
     CAPITAL_PCT = "capital_pct"
     LOTS = "lots"
+    RISK_PCT = "risk_pct"
+
+
+class GroupPolicy(StrEnum):
+    """What is done when a signal has filled on some of its accounts and failed on others (`group_policy`)."""
+
+    LEAVE = "leave"
+    RETRY = "retry"
+    UNWIND = "unwind"
 
 
 class AccountStatus(StrEnum):

@@ -13,8 +13,8 @@ from uuid import UUID
 import msgspec
 
 from engine.domain.directory import Account, BrokerLogin, Directory, Limits, Source, Strategy, Target
-from engine.domain.enums import AccountStatus, CapitalFrom, SizingMode, SourceType
-from engine.domain.limits import RiskLimits
+from engine.domain.enums import AccountStatus, CapitalFrom, GroupPolicy, SizingMode, SourceType
+from engine.domain.limits import RiskLimits, TradingWindow
 from engine.secret import Secret
 from engine.security.envelope import KeyRing, Place
 from engine.store.account_logins import all_logins
@@ -87,6 +87,10 @@ def _source(row: Any, vault: Vault) -> Source:
     )
 
 
+def _window(start: str | None, end: str | None) -> TradingWindow | None:
+    return None if start is None or end is None else TradingWindow(start=start, end=end)
+
+
 async def load(connection: Any, vault: Vault, directory: Directory) -> None:
     """Fill *directory* from the store. Raises SecretUnreadable when the master key does not fit."""
     logins = await all_logins(connection)
@@ -95,7 +99,15 @@ async def load(connection: Any, vault: Vault, directory: Directory) -> None:
     targets: defaultdict[UUID, list[Target]] = defaultdict(list)
     for row in await connection.fetch("SELECT * FROM strategy_accounts ORDER BY account_id"):
         mode = SizingMode(row["sizing_mode"])
-        targets[row["strategy_id"]].append(Target(account_id=row["account_id"], mode=mode, value=row["sizing_value"]))
+        targets[row["strategy_id"]].append(
+            Target(
+                account_id=row["account_id"],
+                mode=mode,
+                value=row["sizing_value"],
+                max_quantity=row["max_quantity"],
+                max_value=row["max_value"],
+            )
+        )
     for row in await connection.fetch("SELECT * FROM strategies WHERE deleted_at IS NULL"):
         symbols = row["allowed_symbols"]
         directory.put_strategy(
@@ -105,6 +117,12 @@ async def load(connection: Any, vault: Vault, directory: Directory) -> None:
                 name=row["name"],
                 enabled=row["enabled"],
                 approval=row["approval"],
+                approval_ttl_s=row["approval_ttl_s"],
+                approval_price_move_pct=row["approval_price_move_pct"],
+                group_policy=GroupPolicy(row["group_policy"]),
+                group_deadline_s=row["group_deadline_s"],
+                entry_window=_window(row["entry_start"], row["entry_end"]),
+                square_off_at=row["square_off_at"],
                 allowed_symbols=None if symbols is None else frozenset(symbols),
                 defaults=row["defaults"],
                 targets=tuple(targets[row["id"]]),
@@ -182,12 +200,17 @@ def write_capital(account_id: UUID, capital: Decimal, *, at: datetime) -> Write:
 def write_strategy(strategy: Strategy, *, at: datetime) -> tuple[Write, ...]:
     """Return the statements that add *strategy*, or replace it and its accounts."""
     symbols = None if strategy.allowed_symbols is None else sorted(strategy.allowed_symbols)
+    window = strategy.entry_window
     head = Write(
         sql="INSERT INTO strategies (id, user_id, name, enabled, approval, allowed_symbols, defaults, created_at,"
-        " updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)"
+        " updated_at, approval_ttl_s, approval_price_move_pct, group_policy, group_deadline_s, entry_start, entry_end,"
+        " square_off_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11, $12, $13, $14, $15)"
         " ON CONFLICT (id) DO UPDATE SET name = excluded.name, enabled = excluded.enabled,"
         " approval = excluded.approval, allowed_symbols = excluded.allowed_symbols, defaults = excluded.defaults,"
-        " updated_at = excluded.updated_at",
+        " updated_at = excluded.updated_at, approval_ttl_s = excluded.approval_ttl_s,"
+        " approval_price_move_pct = excluded.approval_price_move_pct, group_policy = excluded.group_policy,"
+        " group_deadline_s = excluded.group_deadline_s, entry_start = excluded.entry_start,"
+        " entry_end = excluded.entry_end, square_off_at = excluded.square_off_at",
         args=(
             strategy.id,
             strategy.user_id,
@@ -197,14 +220,28 @@ def write_strategy(strategy: Strategy, *, at: datetime) -> tuple[Write, ...]:
             symbols,
             strategy.defaults,
             at,
+            strategy.approval_ttl_s,
+            strategy.approval_price_move_pct,
+            strategy.group_policy,
+            strategy.group_deadline_s,
+            None if window is None else window.start,
+            None if window is None else window.end,
+            strategy.square_off_at,
         ),
     )
     clear = Write(sql="DELETE FROM strategy_accounts WHERE strategy_id = $1", args=(strategy.id,))
     targets = tuple(
         Write(
-            sql="INSERT INTO strategy_accounts (strategy_id, account_id, sizing_mode, sizing_value)"
-            " VALUES ($1, $2, $3, $4)",
-            args=(strategy.id, target.account_id, target.mode, target.value),
+            sql="INSERT INTO strategy_accounts (strategy_id, account_id, sizing_mode, sizing_value, max_quantity,"
+            " max_value) VALUES ($1, $2, $3, $4, $5, $6)",
+            args=(
+                strategy.id,
+                target.account_id,
+                target.mode,
+                target.value,
+                target.max_quantity,
+                target.max_value,
+            ),
         )
         for target in strategy.targets
     )

@@ -115,7 +115,7 @@ async def user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
         user_id,
     )
     theirs = await connection.fetch(
-        "SELECT id, intent_id, status, quantity, filled_quantity, status_message FROM orders "
+        "SELECT id, intent_id, account_id, status, quantity, filled_quantity, status_message FROM orders "
         "WHERE intent_id = ANY($1::uuid[]) AND role = 'ENTRY'",
         [row["id"] for row in intents],
     )
@@ -137,6 +137,7 @@ async def user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
         "orders_today": [(row["account_id"], row["created_at"]) for row in counted],
         "live_intents": [(rows.intent(row), of_intent[row["id"]]) for row in intents],
         **await books.of_user(connection, user_id, day),
+        "order_accounts": {row["id"]: row["account_id"] for row in theirs},
     }
 
 

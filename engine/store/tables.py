@@ -119,6 +119,9 @@ def _intent(i: Intent) -> tuple[Any, ...]:
         i.received_at,
         i.updated_at,
         i.written_symbol,
+        s.position_size,
+        i.seen_price,
+        i.expires_at,
     )
 
 
@@ -193,13 +196,22 @@ NEW_INTENTS: Table[Intent] = Table(
         ("received_at", "timestamptz"),
         ("updated_at", "timestamptz"),
         ("written_symbol", "text"),
+        ("position_size", "bigint"),
+        ("seen_price", "numeric"),
+        ("expires_at", "timestamptz"),
     ],
     _intent,
 )
 INTENT_UPDATES: Table[Intent] = Table(
     "trade_intents",
-    [("id", "uuid"), ("status", "text"), ("reason", "text"), ("updated_at", "timestamptz")],
-    lambda i: (i.id, i.status, i.reason, i.updated_at),
+    [
+        ("id", "uuid"),
+        ("status", "text"),
+        ("reason", "text"),
+        ("updated_at", "timestamptz"),
+        ("approved_at", "timestamptz"),
+    ],
+    lambda i: (i.id, i.status, i.reason, i.updated_at, i.approved_at),
     update_key="id",
 )
 INTENT_EVENTS: Table[IntentEvent] = Table(

@@ -378,7 +378,7 @@ async def test_restart_concludes_intents_whose_orders_ended_meanwhile(world, aut
 @pytest.mark.parametrize(("status", "expected"), [(I.PENDING_APPROVAL, I.PENDING_APPROVAL), (I.EXECUTING, I.FAILED)])
 async def test_restart_leaves_intents_without_orders_as_they_should_be(world, autojump_clock, status, expected):
     (made,) = a_delivery(world).intents()
-    intent: Intent = msgspec.structs.replace(made, status=status)
+    intent: Intent = msgspec.structs.replace(made, status=status, expires_at=made.received_at + timedelta(seconds=60))
     world.store.intents[intent.id] = intent
     async with running(world):
         world.crew.risk(USER)

@@ -12,7 +12,7 @@ from engine.actors.audit_writer import AuditWriter
 from engine.actors.registrar import Registrar
 from engine.clock import SystemClock
 from engine.domain.directory import Account, Directory, Limits, Source, Strategy, Target
-from engine.domain.enums import AccountStatus, Exchange, ProductType, SizingMode, SourceType
+from engine.domain.enums import AccountStatus, Exchange, GroupPolicy, ProductType, SizingMode, SourceType
 from engine.domain.limits import RiskLimits, TradingWindow
 from engine.secret import Secret
 from engine.security.envelope import KeyRing, SecretUnreadable
@@ -129,13 +129,22 @@ async def test_secret_is_sealed_to_its_row_and_version(office):
 
 
 async def test_strategy_comes_back_with_its_accounts(office):
-    accounts = [await office.registrar.put_account(office.account(), by="u", action="A") for _ in range(3)]
+    accounts = [await office.registrar.put_account(office.account(), by="u", action="A") for _ in range(5)]
     targets = tuple(
-        Target(account_id=account.id, mode=mode, value=Decimal("1.2500"))
+        Target(account_id=account.id, mode=mode, value=Decimal("1.2500"), max_quantity=75, max_value=Decimal("0.5"))
         for account, mode in zip(sorted(accounts, key=lambda a: a.id), SizingMode, strict=False)
     )
     strategy = office.strategy(
-        approval="manual", allowed_symbols=frozenset({"INFY", "SBIN"}), defaults={"exchange": "NSE"}, targets=targets
+        approval="manual",
+        approval_ttl_s=90,
+        approval_price_move_pct=Decimal("0.25"),
+        group_policy=GroupPolicy.UNWIND,
+        group_deadline_s=7,
+        entry_window=TradingWindow(start="09:20", end="15:00"),
+        square_off_at="15:10",
+        allowed_symbols=frozenset({"INFY", "SBIN"}),
+        defaults={"exchange": "NSE"},
+        targets=targets,
     )
     await office.registrar.put_strategy(strategy, by="u", action="S")
     assert (await office.loaded()).strategies[strategy.id] == strategy

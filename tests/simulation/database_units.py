@@ -142,6 +142,7 @@ async def user_history(c: Connection, user_id: UUID, day: date) -> dict[str, Any
             ),
             "live_intents": [(i, of_intent.get(i.id, [])) for i in live],
             **books_of_user(server, user_id, set(accounts), day),
+            "order_accounts": {o.id: o.account_id for o in mine},
         }
 
     found: dict[str, Any] = await c.ask("user", work)

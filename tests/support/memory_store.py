@@ -261,6 +261,7 @@ class MemoryStore:
                 for i in live
             ],
             **books_of_user(self, user_id, {p.account_id for p, _ in self.positions.values()}, day),
+            order_accounts={o.id: o.account_id for o in mine},
         )
 
     async def ended_short(self, user_id: UUID, day: date) -> list[Any]:

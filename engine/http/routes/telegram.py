@@ -10,6 +10,7 @@ from engine.domain.delivery import Delivery
 from engine.domain.directory import Source
 from engine.domain.signal import Refusal, Signal
 from engine.errors import ApiError, EngineError, UnauthorizedError
+from engine.http import telegram_approvals
 from engine.http.endpoint import ApiRequest, endpoint
 from engine.http.permissions import Permission
 from engine.http.routes.signals import record_refused
@@ -38,16 +39,33 @@ _TAGS = ("signals",)
 async def telegram_webhook(request: ApiRequest) -> dict[str, str]:
     """Needs X-Telegram-Bot-Api-Secret-Token; without a configured secret the door stays closed.
 
-    Always 200 once authenticated; the outcome of a signal is sent to its chat. Edited, forwarded, bot
-    and channel messages, button presses, unknown chats and stale messages: nothing is done.
+    Always 200 once authenticated; the outcome of a signal is sent to its chat. A press of Approve or Reject under a
+    question of this engine answers it. Edited, forwarded, bot and channel messages, presses of strangers, unknown
+    chats and stale messages: nothing is done.
     """
     _authenticate(request)
     update = parse_update(request.raw)
     if isinstance(update, Refusal):
         _log.info("telegram.unreadable", code=update.code, message=update.message)
+    elif update.press_id:
+        await _take_press(request, update)
     elif update.ignored_reason is None:
         await take_update(request, update)
     return {}
+
+
+async def _take_press(request: ApiRequest, update: Update) -> None:
+    """Act on the press of a button under a question of this engine; anybody else's press does nothing."""
+    services: Services = request.services
+    text = await telegram_approvals.answer(services, update, key=services.extras["approval_key"])
+    if text is None:
+        _ignored(request, update, "button press")
+        return
+    subject = f"chat:{update.chat_id}"
+    content = {"text": text, "updateId": update.update_id, "senderId": update.sender_id}
+    record_paced(request, subject, "TELEGRAM_PRESS", subject=subject, content=content)
+    services.extras["answer_press"](update.press_id, text)
+    services.reply_telegram(update.chat_id, text)
 
 
 def _authenticate(request: ApiRequest) -> None:

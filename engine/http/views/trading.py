@@ -23,6 +23,7 @@ from engine.domain.options import ExitMode, OrderRole
 from engine.domain.order import Order, OrderOrigin
 from engine.domain.position import Position, average_price, m2m, pnl, realised, unrealised
 from engine.http.endpoint import ApiStruct
+from engine.http.views.group_shapes import GroupView
 from engine.http.views.numbers import tidy, tidy_or_none
 from engine.store.queries.holdings import HeldPosition, Trade
 from engine.store.queries.intents import IntentStory
@@ -127,7 +128,9 @@ class RiskVerdictView(ApiStruct, frozen=True, kw_only=True):
 class IntentView(ApiStruct, frozen=True, kw_only=True):
     """One accepted signal with its orders and timeline; ``riskVerdict`` is null until risk has decided.
 
-    ``symbol`` is what the source wrote, ``resolvedSymbol`` the exchange's symbol that it came to.
+    ``symbol`` is what the source wrote, ``resolvedSymbol`` the exchange's symbol that it came to. ``positionSize`` is
+    the position that was asked for instead of an order. Until ``expiresAt`` a person may approve it; ``seenPrice`` is
+    the price (rupees) when it came. ``group`` is null in lists.
     """
 
     id: UUID
@@ -162,6 +165,11 @@ class IntentView(ApiStruct, frozen=True, kw_only=True):
     risk_verdict: RiskVerdictView | None
     orders: tuple[OrderView, ...]
     timeline: tuple[TimelineEntry, ...]
+    position_size: int | None = None
+    expires_at: datetime | None = None
+    approved_at: datetime | None = None
+    seen_price: Decimal | None = None
+    group: GroupView | None = None
 
 
 class PositionView(ApiStruct, frozen=True, kw_only=True):
@@ -321,6 +329,10 @@ def intent_view(story: IntentStory) -> IntentView:
         risk_verdict=risk_verdict(story.timeline),
         orders=tuple(order_view(order) for order in story.orders),
         timeline=tuple(TimelineEntry(at=e.at, event=e.event, detail=e.detail) for e in story.timeline),
+        position_size=signal.position_size,
+        expires_at=intent.expires_at,
+        approved_at=intent.approved_at,
+        seen_price=tidy_or_none(intent.seen_price),
     )
 
 
