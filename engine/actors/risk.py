@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from engine.actors.audit_writer import AuditWriter, DuplicateIntent
-from engine.actors.decision import Approved, Decision, decide, judge_change, too_old
+from engine.actors.decision import Approved, Decision, decide, judge_change, refused, take_back, too_old
 from engine.actors.exits import Exits
 from engine.actors.intake import Passage
 from engine.actors.late_found import LateFound
@@ -139,7 +139,9 @@ class RiskActor:
                 case Decide(passage=passage):
                     await self._handle(passage)
                 case OrderChanged(order=order, larger=larger):
-                    if not order.is_attached:
+                    if order.is_attached:
+                        self.state.track_exit(order)
+                    else:
                         # an attached exit only reduces what its entry filled, and must not stand in the way of
                         # others that do
                         counted = order if larger <= order.quantity else msgspec.structs.replace(order, quantity=larger)
@@ -171,11 +173,13 @@ class RiskActor:
         self._late.look(today)
         for position in history.positions:
             self.state.set_position(position)
-        for account, at in history.orders_today:
-            self.state.count_order(account, at)
+        for account, at, strategy in history.orders_today:
+            self.state.count_order(account, at, strategy)
             self._last_created = max(self._last_created, at)
         for order in history.live_orders:
-            if not order.is_attached:
+            if order.is_attached:
+                self.state.track_exit(order)
+            else:
                 self.state.track(order)
             self._last_created = max(self._last_created, order.created_at)
         self._live.restore(history.live_intents, self.state)
@@ -286,7 +290,21 @@ class RiskActor:
                 made.tell(intent, text)
                 made.letters += letters
             return self._ended(intent, IntentStatus.EXPIRED, reason, now), [], []
-        decision = decide(
+        if unresolved is not None:
+            decision = refused(intent, (unresolved,), now)
+        else:
+            decision = self._decided(intent, now)
+        try:
+            return self._carry_out(intent, decision, now, made)
+        except Exception:
+            for approved in decision.approved:
+                take_back(self.state, approved)
+            raise
+
+    def _decided(self, intent: Intent, now: datetime) -> Decision:
+        """Decide about an intent; what is approved is reserved."""
+        context = self._context
+        return decide(
             intent,
             directory=self._directory,
             state=self.state,
@@ -297,27 +315,31 @@ class RiskActor:
             now=now,
             suspect=context.clock_suspect(),
         )
-        if unresolved is not None:
-            decision = Decision(against=(unresolved,))
+
+    def _carry_out(
+        self, intent: Intent, decision: Decision, now: datetime, made: Verdicts
+    ) -> tuple[Intent, list[Order], list[str]]:
+        """Make the orders of a decision, which are reserved, and hand them to their executors."""
         reasons = left_out(decision)
         text = self._exits.not_approved(intent, decision, self.state)
         if text is not None:
             made.tell(intent, text)
         if not decision.approved:
+            made.keep(decision.verdict)
             return self._ended(intent, IntentStatus.REJECTED, decision.reason or "", now), [], reasons
         new = [
-            (approved, self._make_order(intent, approved, leg, quantity, now))
+            self._make_order(intent, approved, leg, quantity, now)
             for approved in decision.approved
             for leg, quantity in enumerate(approved.slices)
         ]
         orders: list[Order] = []
         try:
-            for approved, order in new:
-                self.state.reserve(approved.request, order.id, units=order.quantity)
+            for order in new:
                 orders.append(self._orders.admit(order))
         except Exception:
-            self._take_back((), [order for _, order in new])
+            self._orders.withdraw(new)
             raise
+        made.keep(decision.verdict)
         return msgspec.structs.replace(intent, status=IntentStatus.EXECUTING, updated_at=now), orders, reasons
 
     def _ended(self, intent: Intent, status: IntentStatus, reason: str | None, now: datetime) -> Intent:

@@ -63,7 +63,7 @@ class UserHistory(msgspec.Struct, frozen=True, kw_only=True):
 
     positions: Sequence[Position]
     live_orders: Sequence[Order]
-    orders_today: Sequence[tuple[UUID, datetime]]
+    orders_today: Sequence[tuple[UUID, datetime, UUID | None]]
     live_intents: Sequence[tuple[Intent, Sequence[IntentOrder]]]
 
 

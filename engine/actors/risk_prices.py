@@ -7,7 +7,7 @@ import msgspec
 import structlog
 import trio
 
-from engine.actors.decision import limits_for
+from engine.actors.limit_scopes import limits_for
 from engine.actors.intake import Passage
 from engine.actors.prices import Prices
 from engine.actors.risk_messages import RiskContext
@@ -114,7 +114,9 @@ class RiskPrices:
     def _is_needed(self, signal: Signal) -> bool:
         """Whether the verdict on a signal can depend on the last price: it carries none, or a band is set."""
         return not signal.order_type.needs_price or any(
-            limits is not None and limits.price_band_pct is not None
-            for account in self._directory.accounts_of(self._user_id)
-            for limits in limits_for(self._directory, self._context.defaults, self._user_id, account.id)
+            limits.price_band_pct is not None
+            for limits in (
+                *limits_for(self._directory, self._context.defaults, self._user_id).values(),
+                *(held.limits for held in self._directory.limits.values() if held.user_id == self._user_id),
+            )
         )

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from engine.actors.decision import limits_for
+from engine.actors.limit_scopes import limits_for
 from engine.clock import trading_day
 from engine.domain.directory import Limits
 from engine.domain.limits import RiskLimits, loosened
