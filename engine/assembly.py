@@ -223,6 +223,10 @@ class Trading:
             alert=self.alert,
             clock_suspect=self.clock_watch.suspect,
             load_late=self._reader.ended_short,
+            trip=lambda scope, reason, mode, actor: self.guardian.block_nowait(
+                scope, reason=reason, actor=actor, mode=mode
+            ),
+            rearm=self._rearm,
         )
 
     def _for_executors(self) -> ExecutorContext:
@@ -382,6 +386,14 @@ class Trading:
 
     def _trip(self, scope: str, why: str) -> None:
         self.guardian.block_nowait(scope, reason=f"ACTOR_FAILED: {why}", actor="system")
+
+    async def _rearm(self, scope: str, version: int, reason: str, actor: str) -> bool:
+        """Lift a block that is still the one of *version*; one that somebody changed since is theirs."""
+        record = self._kill.records.get(scope)
+        if record is None or not record.enabled or record.version != version:
+            return False
+        await self.guardian.release(scope, reason=reason, actor=actor)
+        return True
 
     def _account_changed(self, account: Account) -> None:
         self._infrastructure.open_paper_account(account)

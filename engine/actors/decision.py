@@ -153,9 +153,7 @@ def decide(
         for done in approved:
             take_back(state, done)
         raise
-    return Decision(
-        approved=tuple(approved), denied=tuple(denied), verdict=_stored(intent, (*approved, *denied), now)
-    )
+    return Decision(approved=tuple(approved), denied=tuple(denied), verdict=_stored(intent, (*approved, *denied), now))
 
 
 def refused(intent: Intent, against: tuple[Denial, ...], now: datetime) -> Decision:
@@ -192,10 +190,11 @@ def _stored(intent: Intent, accounts: tuple[Approved | Denied, ...], now: dateti
 
 def _reserve(state: RiskState, approved: Approved) -> None:
     request, inputs = approved.request, approved.verdict.inputs
-    for leg, quantity in enumerate(approved.slices):
-        state.reserve(request, order_id(request.intent_id, request.account_id, leg), units=quantity)
-    if inputs is not None and not only_reduces(inputs):
-        state.begin_trial(request, order_id(request.intent_id, request.account_id, 0))
+    ids = [order_id(request.intent_id, request.account_id, leg) for leg in range(len(approved.slices))]
+    for new_id, quantity in zip(ids, approved.slices, strict=True):
+        state.reserve(request, new_id, units=quantity)
+    if state.has_half_open and inputs is not None and not only_reduces(inputs):
+        state.begin_trial(request, ids[0])
 
 
 def take_back(state: RiskState, approved: Approved) -> None:

@@ -34,6 +34,7 @@ from engine.actors.risk_messages import (
 )
 from engine.actors.risk_prices import RiskPrices
 from engine.actors.risk_records import Verdicts, audit_of, left_out, order_of, timeline
+from engine.actors.risk_watch import RiskWatch
 from engine.clock import Clock, trading_day
 from engine.domain.denial import Denial
 from engine.domain.directory import Directory
@@ -92,6 +93,7 @@ class RiskActor:
         self._last_created = datetime.min.replace(tzinfo=UTC)
         self._is_ready = False
         self._live = LiveIntents(context, self._exits, self._late)
+        self.watch = RiskWatch(user_id, context, lambda: self.state)
 
     def tell(self, message: Message) -> None:
         """Hand the actor a message. Raises MailboxFull."""
@@ -105,6 +107,7 @@ class RiskActor:
         self._is_ready = True
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._late.run)
+            nursery.start_soon(self.watch.run)
             if self._in_hand is not None:
                 # it was taken out of the mailbox when the life before this one ended
                 await self._handle(self._in_hand)
@@ -147,11 +150,18 @@ class RiskActor:
                         counted = order if larger <= order.quantity else msgspec.structs.replace(order, quantity=larger)
                         self.state.track(counted)
                     self._live.order_changed(order, self.state)
+                    self.watch.order_changed(order)
+                    if order.filled_quantity:
+                        self.watch.changed((order.account_id,))
                 case PositionsChanged(positions=positions):
                     for position in positions:
                         self.state.set_position(position)
+                    self.watch.changed({position.account_id for position in positions})
                 case PriceChanged(exchange=exchange, symbol=symbol, price=price):
                     self.state.set_price(exchange, symbol, price)
+                    accounts = self.state.accounts_in(exchange, symbol)
+                    if accounts:
+                        self.watch.changed(accounts)
 
     async def _history(self) -> tuple[UserHistory, date]:
         """Read what the ledger knows, once it knows all that this user's actors handed it."""
@@ -183,6 +193,7 @@ class RiskActor:
                 self.state.track(order)
             self._last_created = max(self._last_created, order.created_at)
         self._live.restore(history.live_intents, self.state)
+        self.watch.restore()
 
     # deciding
 
@@ -290,10 +301,7 @@ class RiskActor:
                 made.tell(intent, text)
                 made.letters += letters
             return self._ended(intent, IntentStatus.EXPIRED, reason, now), [], []
-        if unresolved is not None:
-            decision = refused(intent, (unresolved,), now)
-        else:
-            decision = self._decided(intent, now)
+        decision = refused(intent, (unresolved,), now) if unresolved is not None else self._decided(intent, now)
         try:
             return self._carry_out(intent, decision, now, made)
         except Exception:
@@ -332,10 +340,8 @@ class RiskActor:
             for approved in decision.approved
             for leg, quantity in enumerate(approved.slices)
         ]
-        orders: list[Order] = []
         try:
-            for order in new:
-                orders.append(self._orders.admit(order))
+            orders = [self._orders.admit(order) for order in new]
         except Exception:
             self._orders.withdraw(new)
             raise

@@ -1,6 +1,6 @@
 """What a risk actor is told, what it starts from, and what it works with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Protocol
@@ -9,9 +9,10 @@ from uuid import UUID
 import msgspec
 
 from engine.actors.decision import Rules
-from engine.domain.enums import Exchange, OrderStatus
+from engine.domain.enums import Exchange, KillMode, OrderStatus
 from engine.domain.instruments import InstrumentBook
 from engine.domain.intent import Intent
+from engine.domain.killswitch import KillRecord
 from engine.domain.limits import RiskLimits
 from engine.domain.order import Order
 from engine.domain.position import Position
@@ -113,13 +114,23 @@ async def _none_late(_user_id: UUID, _day: date) -> Sequence[Any]:
     return ()
 
 
+def _no_trip(_scope: str, _reason: str, _mode: KillMode, _actor: str) -> None:
+    return None
+
+
+async def _no_rearm(_scope: str, _version: int, _reason: str, _actor: str) -> bool:
+    return False
+
+
 class RiskContext(msgspec.Struct, frozen=True, kw_only=True):
     """What every risk actor works with.
 
     ``park`` returns the writes by which an exit becomes a dead letter; ``alert`` takes a subject and a text
     for a person; ``unrecorded`` ends a passage of which the store took not even the failure;
     ``clock_suspect`` says why the wall clock cannot be trusted, None while it can; ``load_late`` returns a
-    user's intents that ended short though something of them filled on a day.
+    user's intents that ended short though something of them filled on a day. ``trip`` blocks a scope at once, for a
+    reason, in a mode, as an actor; ``rearm`` lifts a block that is still of the version given, and says whether it
+    did (raises EngineError when it cannot be recorded).
     """
 
     clock: Any
@@ -139,3 +150,5 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True):
     unrecorded: Callable[[Any, Exception], None] = _given_up
     clock_suspect: Callable[[], str | None] = _trusted
     load_late: Callable[[UUID, date], Any] = _none_late
+    trip: Callable[[str, str, KillMode, str], KillRecord | None] = _no_trip
+    rearm: Callable[[str, int, str, str], Awaitable[bool]] = _no_rearm

@@ -7,8 +7,8 @@ import msgspec
 import structlog
 import trio
 
-from engine.actors.limit_scopes import limits_for
 from engine.actors.intake import Passage
+from engine.actors.limit_scopes import limits_for
 from engine.actors.prices import Prices
 from engine.actors.risk_messages import RiskContext
 from engine.clock import Clock
@@ -117,6 +117,6 @@ class RiskPrices:
             limits.price_band_pct is not None
             for limits in (
                 *limits_for(self._directory, self._context.defaults, self._user_id).values(),
-                *(held.limits for held in self._directory.limits.values() if held.user_id == self._user_id),
+                *(held.limits for held in self._directory.limits_of(self._user_id).values()),
             )
         )

@@ -102,16 +102,24 @@ CODES: tuple[Entry, ...] = (
     Entry(Code.MAX_DRAWDOWN_PCT, "it is this percentage of the capital below its highest", _NEXT_DAY),
     Entry(Code.COOLDOWN_AFTER_LOSSES, "so many trades in a row lost; no entries for a while", "wait, or " + _LIMIT),
     Entry(Code.MAX_TRADES_PER_DAY, "so many round trips were made today", _NEXT_DAY),
-    Entry(Code.MAX_POSITION_PCT, "the symbol's position would be worth more of the capital", "order less, or " + _LIMIT),
+    Entry(
+        Code.MAX_POSITION_PCT, "the symbol's position would be worth more of the capital", "order less, or " + _LIMIT
+    ),
     Entry(Code.MAX_OPEN_POSITIONS, "one more position than allowed would be open", "close one, or " + _LIMIT),
     Entry(Code.MAX_ORDER_VALUE, "the order is worth more than one order may be", "order less, or " + _LIMIT),
     Entry(Code.MAX_ORDER_QUANTITY, "the order has more units than one order may have", "order less, or " + _LIMIT),
     Entry(Code.PRICE_BAND_PCT, "the price is too far from the last price", "check the price, or " + _LIMIT),
-    Entry(Code.CIRCUIT_LIMIT, "the price is outside the exchange's circuit limits", "use a price within the daily range"),
-    Entry(Code.LPP_RANGE, "the price is outside the exchange's limit price protection", "use a price nearer the market"),
+    Entry(
+        Code.CIRCUIT_LIMIT, "the price is outside the exchange's circuit limits", "use a price within the daily range"
+    ),
+    Entry(
+        Code.LPP_RANGE, "the price is outside the exchange's limit price protection", "use a price nearer the market"
+    ),
     Entry(Code.MAX_ORDERS_PER_MINUTE, "so many orders were made within 60 seconds", "wait a minute, or " + _LIMIT),
     Entry(Code.MAX_ORDERS_PER_DAY, "so many orders were made today", "wait for the next day, or " + _LIMIT),
-    Entry(Code.MAX_MESSAGES_PER_MINUTE, "so many signals came within 60 seconds, refused ones counted", "slow the source"),
+    Entry(
+        Code.MAX_MESSAGES_PER_MINUTE, "so many signals came within 60 seconds, refused ones counted", "slow the source"
+    ),
     Entry(Code.DUPLICATE_WINDOW_S, "the same order was made a moment ago", "send it later, or " + _LIMIT),
     Entry(
         Code.SELF_TRADE_GUARD,
@@ -127,13 +135,19 @@ CODES: tuple[Entry, ...] = (
         "the broker refused or failed so many orders in a row; entries rest, then one is tried",
         "read the messages of the latest orders; it reopens by itself after the cool-down",
     ),
-    Entry(Code.CAPITAL_UNKNOWN, "a percentage or a size needs the account's capital", "set the account's field capital"),
+    Entry(
+        Code.CAPITAL_UNKNOWN, "a percentage or a size needs the account's capital", "set the account's field capital"
+    ),
     Entry(Code.PRICE_UNAVAILABLE, "a rule needs a price, and none is known", "send a price, or log an account in"),
     Entry(Code.KILL_SWITCH, "a kill switch covers it", "see GET /risk/killswitch/status; an ADMIN disables it"),
     Entry(Code.LOGIN_REQUIRED, "the account's session at the broker has ended", "log the account in"),
     Entry(Code.ORDERS_BLOCKED, "the broker takes no orders of this account", "see the account's statusReason"),
     Entry(Code.MARKET_CLOSED, "the exchange takes no orders now", "send it in market hours, or as an AMO"),
-    Entry(Code.CLOCK_SUSPECT, "the wall clock cannot be trusted", "set the clock; `engine doctor` shows by how much it is off"),
+    Entry(
+        Code.CLOCK_SUSPECT,
+        "the wall clock cannot be trusted",
+        "set the clock; `engine doctor` shows by how much it is off",
+    ),
     Entry(Code.SIGNAL_TOO_OLD, "the signal waited longer than signals.max_age_s", "send it again if it still holds"),
     Entry(Code.STRATEGY_GONE, "the source's strategy was deleted", "give the source another strategy"),
     Entry(Code.STRATEGY_DISABLED, "the strategy is switched off", "PATCH /strategies/{id} {enabled: true}"),
@@ -153,7 +167,9 @@ CODES: tuple[Entry, ...] = (
     Entry(Code.FREEZE_QUANTITY, "the quantity is over the exchange's largest single order", "order less at a time"),
     Entry(Code.TOO_MANY_SLICES, "it would be split into too many orders", "check the quantity"),
     Entry(Code.ICEBERG_LEGS, "the legs do not fit the quantity", "use fewer legs"),
-    Entry(Code.PRODUCT_NOT_ALLOWED, "the product does not go with the instrument or variety", "use the one in the text"),
+    Entry(
+        Code.PRODUCT_NOT_ALLOWED, "the product does not go with the instrument or variety", "use the one in the text"
+    ),
     Entry(Code.PRICE_REQUIRED, "an order of this type needs a price", "add one"),
     Entry(Code.PRICE_NOT_ALLOWED, "an order of this type takes no price", "leave it out"),
     Entry(Code.TRIGGER_PRICE_REQUIRED, "an order of this type needs a trigger price", "add one"),

@@ -4,7 +4,7 @@ Loaded at start and changed only after the ledger has committed the change. Reco
 change replaces the record. Secrets are held decrypted here and nowhere else.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -112,6 +112,7 @@ class Directory:
         self.strategies: dict[UUID, Strategy] = {}
         self.sources: dict[UUID, Source] = {}
         self.limits: dict[tuple[UUID, UUID | None, UUID | None], Limits] = {}
+        self._limits_of: dict[UUID, dict[tuple[UUID | None, UUID | None], Limits]] = {}
         self._source_by_key: dict[bytes, UUID] = {}
         self._source_by_chat: dict[int, UUID] = {}
 
@@ -150,6 +151,11 @@ class Directory:
     def put_limits(self, limits: Limits) -> None:
         """Add or replace limits of a user, an account or a strategy."""
         self.limits[limits.place] = limits
+        self._limits_of.setdefault(limits.user_id, {})[limits.account_id, limits.strategy_id] = limits
+
+    def limits_of(self, user_id: UUID) -> Mapping[tuple[UUID | None, UUID | None], Limits]:
+        """Return the limits that were set for a user, by account and strategy."""
+        return self._limits_of.get(user_id, {})
 
     def remove(self, record_id: UUID) -> None:
         """Forget an account, strategy or source."""

@@ -76,6 +76,8 @@ OF_FIGURES = frozenset(
 )
 """Limits that are held against the day's profit and loss, which is known of a user, an account or a strategy."""
 
+_OF_ONE_SCOPE = OF_FIGURES | {"circuit_breaker_failures", "circuit_breaker_cooldown_s"}
+
 PAIRS = (("profit_lock_trigger_amount", "profit_lock_giveback_pct"), ("cooldown_after_losses", "cooldown_s"))
 """Limits that mean something together only."""
 
@@ -114,6 +116,13 @@ def loosened(old: RiskLimits, new: RiskLimits) -> tuple[str, ...]:
     """Return the names of the limits that *new* sets looser than *old*; empty when it only tightens."""
     both = narrow(old, new)
     return tuple(name for name in RiskLimits.__struct_fields__ if _comparable(new, name) != _comparable(both, name))
+
+
+def not_of_both(limits: RiskLimits) -> tuple[str, ...]:
+    """Return the names of limits that are set and cannot be held against a strategy on one account."""
+    return tuple(
+        name for name in RiskLimits.__struct_fields__ if name in _OF_ONE_SCOPE and getattr(limits, name) is not None
+    )
 
 
 def _tightest(name: str, limits: tuple[RiskLimits, ...]) -> Any:

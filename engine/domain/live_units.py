@@ -14,7 +14,7 @@ _MINUTE = timedelta(seconds=60)
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """Between which prices (rupees) an exchange takes orders: circuit limits and limit price protection, None unknown."""
+    """Between which prices (rupees) an exchange takes orders: circuit limits, limit price protection; None unknown."""
 
     lowest: Decimal | None = None
     highest: Decimal | None = None

@@ -1,4 +1,4 @@
-"""The rules of risk: pure functions of `RiskInputs` and limits, every rule with the numbers it saw (contract section 6).
+"""The rules of risk: pure functions of `RiskInputs` and limits, each with the numbers it saw (contract section 6).
 
 Reducing orders pass the limits on positions, results, trades and hours: being able to get out is what those are
 for. They do not pass what keeps an order sane: size, price band, circuit limits, rates. What cannot be judged
@@ -231,17 +231,29 @@ def results(scope: ScopeInputs, limits: RiskLimits) -> list[RuleResult]:
     pct = limits.max_daily_loss_pct
     if pct is not None and capital is not None and capital > 0:
         ok, share = loss < percent_of(capital, pct), percent(loss, capital)
-        text = "" if ok else f"a loss of {rupees(loss)} today is {rupees(share)}% of {rupees(capital)}, allowed {plain(pct)}%"
+        text = (
+            ""
+            if ok
+            else f"a loss of {rupees(loss)} today is {rupees(share)}% of {rupees(capital)}, allowed {plain(pct)}%"
+        )
         found.append(RuleResult(Code.MAX_DAILY_LOSS_PCT, name, pct, share, ok, text))
     most = limits.max_drawdown_amount
     if most is not None:
         ok = fall < most
-        text = "" if ok else f"{rupees(net)} is {rupees(fall)} below the day's highest {rupees(peak)}, allowed {rupees(most)}"
+        text = (
+            ""
+            if ok
+            else f"{rupees(net)} is {rupees(fall)} below the day's highest {rupees(peak)}, allowed {rupees(most)}"
+        )
         found.append(RuleResult(Code.MAX_DRAWDOWN_AMOUNT, name, most, fall, ok, text))
     pct = limits.max_drawdown_pct
     if pct is not None and capital is not None and capital > 0:
         ok, share = fall < percent_of(capital, pct), percent(fall, capital)
-        text = "" if ok else f"a fall of {rupees(fall)} today is {rupees(share)}% of {rupees(capital)}, allowed {plain(pct)}%"
+        text = (
+            ""
+            if ok
+            else f"a fall of {rupees(fall)} today is {rupees(share)}% of {rupees(capital)}, allowed {plain(pct)}%"
+        )
         found.append(RuleResult(Code.MAX_DRAWDOWN_PCT, name, pct, share, ok, text))
     target = limits.profit_target_amount
     if target is not None:
@@ -252,7 +264,11 @@ def results(scope: ScopeInputs, limits: RiskLimits) -> list[RuleResult]:
     if trigger is not None and giveback is not None:
         ok = peak <= 0 or peak < trigger or fall < percent_of(peak, giveback)
         gone = percent(fall, peak) if peak > 0 else Decimal(0)
-        text = "" if ok else f"{rupees(net)} is {rupees(gone)}% below the day's highest {rupees(peak)}, allowed {plain(giveback)}%"
+        text = (
+            ""
+            if ok
+            else f"{rupees(net)} is {rupees(gone)}% below the day's highest {rupees(peak)}, allowed {plain(giveback)}%"
+        )
         found.append(RuleResult(Code.PROFIT_LOCK_GIVEBACK_PCT, name, giveback, gone, ok, text))
     return found
 
@@ -296,6 +312,7 @@ def _most(code: Code, scope: str, limit: int | Decimal, asked: int | Decimal) ->
     ok = asked <= limit
     text = ""
     if not ok:
-        both = isinstance(asked, Decimal) and isinstance(limit, Decimal)
-        text = f"{rupees(asked)} exceeds {rupees(limit)}" if both else f"{asked} exceeds {limit}"
+        text = f"{asked} exceeds {limit}"
+        if isinstance(asked, Decimal) and isinstance(limit, Decimal):
+            text = f"{rupees(asked)} exceeds {rupees(limit)}"
     return RuleResult(code, scope, limit, asked, ok, text)

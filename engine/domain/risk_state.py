@@ -82,8 +82,8 @@ class RiskState:
     def count_order(self, account_id: UUID, at: datetime, strategy_id: UUID | None = None) -> datetime:
         """Count one order sent at *at* (UTC) in the rates; for orders of today that a restart forgot."""
         self._start_day(trading_day(at))
-        for scope in _scopes(account_id, strategy_id):
-            self._counts[scope].add(at)
+        for of in _scopes(account_id, strategy_id):
+            self._counts[of].add(at)
         return self._counts[None].add(at)
 
     def track(self, order: Order) -> None:
@@ -130,9 +130,7 @@ class RiskState:
         held = self._reserved.get(order_id)
         self.release(order_id)
         self._released.discard(order_id)
-        for scope, trial in self._trials.items():
-            if trial == order_id:
-                self._trials[scope] = None
+        self.end_trial(order_id)
         if held is None or held.counted_at is None:
             return
         today = trading_day(held.counted_at) == self._day
@@ -169,9 +167,18 @@ class RiskState:
         """Let entries of an account or strategy through as ever."""
         self._trials.pop(scope, None)
 
+    def trial(self, scope: Scope) -> UUID | None:
+        """Return the order that is being tried for a half-open breaker, or None."""
+        return self._trials.get(scope)
+
     def is_probing(self, scope: AnyScope) -> bool:
         """Whether an entry is being tried, so that no other may go."""
         return bool(self._trials) and not isinstance(scope, tuple) and self._trials.get(scope) is not None
+
+    @property
+    def has_half_open(self) -> bool:
+        """Whether the breaker of any account or strategy is half open."""
+        return bool(self._trials)
 
     def begin_trial(self, request: OrderRequest, order_id: UUID) -> None:
         """Make an approved entry the one that is tried, where the breaker of its account or strategy is half open."""

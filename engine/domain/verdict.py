@@ -85,9 +85,7 @@ def _same(_scope: str, limits: RiskLimits) -> RiskLimits:
     return limits
 
 
-def judged_again(
-    verdict: IntentVerdict, change: Callable[[str, RiskLimits], RiskLimits] = _same
-) -> IntentVerdict:
+def judged_again(verdict: IntentVerdict, change: Callable[[str, RiskLimits], RiskLimits] = _same) -> IntentVerdict:
     """Return the verdict that the rules give on the stored numbers, under limits that *change* makes of those of then.
 
     *change* is given the name of the scope and its limits.

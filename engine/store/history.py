@@ -104,8 +104,8 @@ async def user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
         "SELECT p.* FROM positions p JOIN kite_accounts a ON a.id = p.account_id WHERE a.user_id = $1", user_id
     )
     counted = await connection.fetch(
-        "SELECT account_id, created_at, strategy_id FROM orders WHERE user_id = $1 AND trading_day = $2 AND origin = 'ENGINE' "
-        "AND role = 'ENTRY' ORDER BY created_at",
+        "SELECT account_id, created_at, strategy_id FROM orders WHERE user_id = $1 AND trading_day = $2 "
+        "AND origin = 'ENGINE' AND role = 'ENTRY' ORDER BY created_at",
         user_id,
         day,
     )

@@ -1,11 +1,12 @@
 """/signals/intents: accepted signals and what became of them."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 
 from engine.domain.enums import IntentStatus
+from engine.domain.verdict import VerdictRow, decode
 from engine.errors import NotFoundError
 from engine.http.endpoint import ApiRequest, Page, endpoint
 from engine.http.paging import PageQuery
@@ -14,6 +15,7 @@ from engine.http.services import Services
 from engine.http.views.ownership import may_reach, only_owner
 from engine.http.views.trading import IntentView, intent_view
 from engine.store.queries import intents as queries
+from engine.store.queries.verdicts import of_intent
 
 _TAGS = ("signals",)
 
@@ -68,11 +70,15 @@ async def list_intents(request: ApiRequest) -> Page[IntentView]:
     tags=_TAGS,
 )
 async def show_intent(request: ApiRequest) -> IntentView:
-    """One intent with its orders, the verdict of risk and its timeline."""
+    """One intent with its orders, its timeline, and the verdict of risk: every rule with the numbers it saw."""
     services: Services = request.services
     intent_id: UUID = request.path["id"]
     await services.read_your_writes()
-    story = await services.database.run(lambda connection: queries.find_intent(connection, intent_id))
+
+    async def unit(connection: Any) -> tuple[queries.IntentStory | None, list[VerdictRow]]:
+        return await queries.find_intent(connection, intent_id), await of_intent(connection, intent_id)
+
+    story, verdicts = await services.database.run(unit)
     if story is None or not may_reach(request.user, story.intent.user_id):
         raise NotFoundError("there is no such intent")
-    return intent_view(story)
+    return intent_view(story, decode(verdicts[-1].body) if verdicts else None)
