@@ -4,7 +4,7 @@ Made of the directory, the risk state, the prices and now; what is approved is r
 next account is judged with it. The risk actor acts on it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
 from decimal import Decimal
 from uuid import UUID
@@ -126,8 +126,7 @@ def decide(
         return refused(intent, tuple(against), now)
     if isinstance(targets, Denial):
         return refused(intent, (targets,), now)
-    approved: list[Approved] = []
-    denied: list[Denied] = []
+    judged: list[Approved | Denied] = []
     capitals = Capitals(directory, intent.user_id, intent.strategy_id)
     try:
         for target, account in targets:
@@ -143,17 +142,19 @@ def decide(
                 now=now,
                 suspect=suspect,
             )
-            if isinstance(verdict, Approved):
-                approved.append(verdict)
-                if reserve:
-                    _reserve(state, verdict)
-            else:
-                denied.append(verdict)
+            judged.append(verdict)
+            if reserve and isinstance(verdict, Approved):
+                _reserve(state, verdict)
     except BaseException:
-        for done in approved:
-            take_back(state, done)
+        for done in judged:
+            if isinstance(done, Approved):
+                take_back(state, done)
         raise
-    return Decision(approved=tuple(approved), denied=tuple(denied), verdict=_stored(intent, (*approved, *denied), now))
+    return Decision(
+        approved=tuple(each for each in judged if isinstance(each, Approved)),
+        denied=tuple(each for each in judged if isinstance(each, Denied)),
+        verdict=_stored(intent, judged, now),
+    )
 
 
 def refused(intent: Intent, against: tuple[Denial, ...], now: datetime) -> Decision:
@@ -170,7 +171,7 @@ def _count(state: RiskState, intent: Intent, targets: Iterable[tuple[Target, Acc
     state.count_message(scopes, now)
 
 
-def _stored(intent: Intent, accounts: tuple[Approved | Denied, ...], now: datetime) -> IntentVerdict:
+def _stored(intent: Intent, accounts: Sequence[Approved | Denied], now: datetime) -> IntentVerdict:
     """Return what is stored of a decision: the limits once, for most accounts are judged by the same."""
     places: dict[int, int] = {}
     limits: list[RiskLimits] = []

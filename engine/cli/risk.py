@@ -24,7 +24,7 @@ from engine.cli.places import (
 )
 from engine.clock import IST, SystemClock, trading_day
 from engine.config import Config, load
-from engine.domain.denial_codes import CODES, table
+from engine.domain.denial_codes import CODES, document
 from engine.domain.limits import RiskLimits
 from engine.domain.replay import Difference, Refused, check, under
 from engine.domain.verdict import AccountVerdict, IntentVerdict, VerdictRow, decode
@@ -44,7 +44,7 @@ def codes(json: JsonOption = False) -> None:
     if json:
         say_json([entry._asdict() for entry in CODES])
         return
-    for line in table().splitlines():
+    for line in document().splitlines():
         say(line)
 
 

@@ -188,3 +188,13 @@ def table() -> str:
     """Return the table of all codes in Markdown, one row a line."""
     rows = [f"| `{entry.code}` | {entry.meaning} | {entry.mend} |" for entry in CODES]
     return "\n".join(["| code | meaning | mend |", "| --- | --- | --- |", *rows])
+
+
+def document() -> str:
+    """Return the page of all codes in Markdown: CODES.md, written by ``engine codes > CODES.md``."""
+    return (
+        "# Codes of refusals\n\n"
+        "How the `reason` of an intent begins that was refused, why an account was left out of it, and why a kill\n"
+        "switch tripped by itself. `engine explain INTENT` shows the numbers. Made by `engine codes`.\n\n"
+        f"{table()}\n"
+    )

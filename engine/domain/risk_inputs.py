@@ -27,8 +27,7 @@ class ScopeInputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
     ``orders…`` and ``messages…`` are before the order in question, except that its own message counts. ``units``
     are what the scope can come to hold of the instrument if the order is approved; ``occupied`` are its positions
-    that are not flat or may soon not be, and ``opens`` whether the order would add one. ``probing`` says that the
-    circuit breaker is half open and another order is being tried.
+    that are not flat or may soon not be, and ``opens`` whether the order would add one.
     """
 
     scope: str
@@ -44,7 +43,6 @@ class ScopeInputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     occupied: int = 0
     opens: bool = False
     units: int = 0
-    probing: bool = False
 
 
 class RiskInputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
@@ -56,6 +54,7 @@ class RiskInputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     it. Prices are rupees; ``lowest`` and ``highest`` are the exchange's circuit limits, ``lpp_…`` its limit price
     protection, None where no quote gave them. ``repeated_at`` is when an order like this was made last, by the
     intent ``repeated_by``; ``opposed_by`` the strategy of a live order on the other side, ``by hand`` without one.
+    ``probing`` names the scope whose circuit breaker is half open while another entry is being tried.
     """
 
     request: OrderRequest
@@ -73,6 +72,7 @@ class RiskInputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     repeated_at: datetime | None = None
     repeated_by: UUID | None = None
     opposed_by: str | None = None
+    probing: str | None = None
     segment: str = ""
 
 
@@ -117,8 +117,15 @@ def inputs_of(
         repeated_at=None if repeated is None else repeated[0],
         repeated_by=None if repeated is None else repeated[1],
         opposed_by=state.opposed_by(request),
+        probing=_probing(request, state) if state.has_half_open else None,
         segment=segment,
     )
+
+
+def _probing(request: OrderRequest, state: RiskState) -> str | None:
+    if state.trial(request.account_id) is not None:
+        return ACCOUNT
+    return STRATEGY if state.trial(request.strategy_id) is not None else None
 
 
 def _scope(
@@ -141,5 +148,4 @@ def _scope(
         occupied=state.occupied_positions(key),
         opens=not state.is_occupied(request.key, strategy_id if of.scope in (STRATEGY, BOTH) else None),
         units=state.exposure_after(request, key),
-        probing=state.is_probing(key),
     )

@@ -48,6 +48,9 @@ def evaluate(inputs: RiskInputs, limits: Mapping[str, RiskLimits]) -> list[RuleR
     found: list[RuleResult] = []
     reducing = is_reducing(inputs)
     _exchange_bounds(inputs, found)
+    if inputs.probing is not None and not reducing and inputs.increase != 0:
+        text = "half open after the cool-down: one order is being tried first"
+        found.append(RuleResult(Code.CIRCUIT_BREAKER_FAILURES, inputs.probing, None, "half open", False, text))
     for scope in inputs.scopes:
         of = limits.get(scope.scope)
         if of is None:
@@ -88,9 +91,15 @@ def _exchange_bounds(inputs: RiskInputs, found: list[RuleResult]) -> None:
         if low is None and high is None:
             continue
         ok = (low is None or price >= low) and (high is None or price <= high)
-        span = f"{'' if low is None else rupees(low)} to {'' if high is None else rupees(high)}"
-        text = "" if ok else f"{rupees(price)} is outside {span}, {what}"
+        span = _span(low, high)
+        text = "" if ok else f"{rupees(price)} is outside {what}, {span}"
         found.append(RuleResult(code, "order", span, price, ok, text))
+
+
+def _span(low: Decimal | None, high: Decimal | None) -> str:
+    if low is not None and high is not None:
+        return f"{rupees(low)} to {rupees(high)}"
+    return f"at least {rupees(low)}" if low is not None else f"at most {rupees(high or Decimal(0))}"
 
 
 def _permissions(inputs: RiskInputs, scope: ScopeInputs, limits: RiskLimits, found: list[RuleResult]) -> None:
@@ -176,10 +185,6 @@ def _exposure(inputs: RiskInputs, scope: ScopeInputs, limits: RiskLimits, found:
         who = inputs.opposed_by if inputs.opposed_by == "by hand" else f"of strategy {inputs.opposed_by}"
         text = "" if ok else f"a live order {who} stands on the other side of {inputs.request.symbol} in this account"
         found.append(RuleResult(Code.SELF_TRADE_GUARD, name, True, inputs.opposed_by, ok, text))
-    if scope.probing:
-        text = "half open after the cool-down: one order is being tried first"
-        limit = limits.circuit_breaker_failures
-        found.append(RuleResult(Code.CIRCUIT_BREAKER_FAILURES, name, limit, "half open", False, text))
     if limits.max_open_positions is not None:
         count = scope.occupied + scope.opens
         ok = not scope.opens or count <= limits.max_open_positions

@@ -168,12 +168,8 @@ class RiskState:
         self._trials.pop(scope, None)
 
     def trial(self, scope: Scope) -> UUID | None:
-        """Return the order that is being tried for a half-open breaker, or None."""
+        """Return the order that is being tried for a half-open breaker, so that no other entry may go, or None."""
         return self._trials.get(scope)
-
-    def is_probing(self, scope: AnyScope) -> bool:
-        """Whether an entry is being tried, so that no other may go."""
-        return bool(self._trials) and not isinstance(scope, tuple) and self._trials.get(scope) is not None
 
     @property
     def has_half_open(self) -> bool:
