@@ -11,6 +11,7 @@ from engine.domain.enums import TransactionType
 from engine.domain.position import PositionKey
 
 _MINUTE = timedelta(seconds=60)
+_STRIDE = 64
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,11 +75,10 @@ class MinuteCount:
         # A clock that steps back must not make room.
         counted = max(at, instants[-1]) if instants else at
         instants.append(counted)
-        stale = bisect_right(instants, counted - _MINUTE)
-        # Cut in long strides: the cost of moving the rest is then shared by many.
-        if stale > len(instants) // 2:
-            del instants[:stale]
         self.day_count += 1
+        # in strides: the cost of looking for what is stale, and of moving the rest, is then shared by many
+        if not self.day_count % _STRIDE:
+            del instants[: bisect_right(instants, counted - _MINUTE)]
         return counted
 
     def take_back(self, at: datetime, *, today: bool) -> None:
@@ -91,7 +91,10 @@ class MinuteCount:
 
     def in_minute(self, now: datetime) -> int:
         """Return how many fell in the 60 seconds up to *now*."""
-        return len(self.instants) - bisect_right(self.instants, now - _MINUTE)
+        instants, since = self.instants, now - _MINUTE
+        if not instants or instants[0] > since:
+            return len(instants)
+        return len(instants) - bisect_right(instants, since)
 
 
 class Sides:
