@@ -113,6 +113,7 @@ class Trading:
             any_broker=self.sessions.any,
             changed=lambda key, price: market.changed(key, price),
             refused=self._prices_denied,
+            bounds_of=lambda broker, keys: broker.price_bounds(keys),
         )
         self.crew = Crew(make_risk=self._make_risk, make_executor=self._make_executor, trip=self._trip)
         market = MarketData(
@@ -227,6 +228,7 @@ class Trading:
                 scope, reason=reason, actor=actor, mode=mode
             ),
             rearm=self._rearm,
+            bounds=self.prices.bounds,
         )
 
     def _for_executors(self) -> ExecutorContext:

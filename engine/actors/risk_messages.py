@@ -14,6 +14,7 @@ from engine.domain.instruments import InstrumentBook
 from engine.domain.intent import Intent
 from engine.domain.killswitch import KillRecord
 from engine.domain.limits import RiskLimits
+from engine.domain.live_units import NO_BOUNDS, Bounds
 from engine.domain.order import Order
 from engine.domain.position import Position
 from engine.store.ledger import Write
@@ -122,6 +123,10 @@ async def _no_rearm(_scope: str, _version: int, _reason: str, _actor: str) -> bo
     return False
 
 
+def _no_bounds(_key: str) -> Bounds:
+    return NO_BOUNDS
+
+
 class RiskContext(msgspec.Struct, frozen=True, kw_only=True):
     """What every risk actor works with.
 
@@ -130,7 +135,8 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True):
     ``clock_suspect`` says why the wall clock cannot be trusted, None while it can; ``load_late`` returns a
     user's intents that ended short though something of them filled on a day. ``trip`` blocks a scope at once, for a
     reason, in a mode, as an actor; ``rearm`` lifts a block that is still of the version given, and says whether it
-    did (raises EngineError when it cannot be recorded).
+    did (raises EngineError when it cannot be recorded); ``bounds`` returns between which prices the exchange takes
+    orders in ``EXCHANGE:SYMBOL``.
     """
 
     clock: Any
@@ -152,3 +158,4 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True):
     load_late: Callable[[UUID, date], Any] = _none_late
     trip: Callable[[str, str, KillMode, str], KillRecord | None] = _no_trip
     rearm: Callable[[str, int, str, str], Awaitable[bool]] = _no_rearm
+    bounds: Callable[[str], Bounds] = _no_bounds

@@ -99,6 +99,7 @@ class RiskPrices:
             instrument = self._context.instruments().get(signal.exchange, signal.symbol)
             if instrument is None:
                 continue
+            state.set_bounds(signal.exchange, signal.symbol, self._context.bounds(instrument.key))
             price = self._prices.get(instrument.key)
             if price is None:
                 self._prices.watch(instrument.key)

@@ -149,7 +149,7 @@ class RiskWatch:
 
     def breaker(self, scope: str) -> Breaker:
         """Return the breaker of ``account:ID`` or ``strategy:ID``."""
-        return self._breakers.get(scope, CLOSED)
+        return self._current(scope, UUID(scope.partition(":")[2]))
 
     def order_changed(self, order: Order) -> None:
         """An order stands as given: count what the broker made of it, once for each thing it made."""
@@ -200,7 +200,7 @@ class RiskWatch:
 
     def _current(self, scope: str, key: UUID) -> Breaker:
         """Return the breaker, closed if a person has lifted its block."""
-        held = self.breaker(scope)
+        held = self._breakers.get(scope, CLOSED)
         if held.state is BreakerState.OPEN:
             record = self._record(scope)
             if record is not None and not record.enabled and record.version > self._versions.get(scope, 0):

@@ -111,13 +111,15 @@ def test_refusals_at_the_broker_open_the_breaker_and_block_the_account(engine: E
     (account,) = engine.get("/accounts")
     body = {"accountId": account["id"], "circuitBreakerFailures": 2, "circuitBreakerCooldownS": 600}
     assert engine.request("POST", "/risk/limits", json=body).status_code == 201
-    # far outside the day's circuit limits, and within the price band of the user's limits
-    limits = engine.request("POST", "/risk/limits", json={"priceBandPct": None})
-    assert limits.status_code == 201, limits.text
-    for _ in range(2):
-        assert sent(engine, quantity=1, price=1200.0)["status"] != "REJECTED"
+    # more than the account has money for, which risk no longer minds
+    free = {"maxOrderValue": None, "maxPositionPct": None, "maxOrderQuantity": None}
+    assert engine.request("POST", "/risk/limits", json=free).status_code == 201
+    for held in engine.get("/risk/limits"):
+        assert engine.request("PUT", f"/risk/limits/{held['id']}", json=free).status_code == 200
 
     def blocked() -> Any:
+        # an order of before that fills in between begins the count anew
+        assert engine.signal(limit_order(quantity=5000, productType="CNC")).status_code in (202, 503)
         scopes = engine.get("/risk/killswitch/status")["scopes"]
         return next((s for s in scopes if s["scope"] == f"account:{account['id']}" and s["enabled"]), None)
 
