@@ -22,7 +22,7 @@ class TradingWindow(msgspec.Struct, frozen=True, kw_only=True):
     end: str
 
 
-class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     """Limits of one user, or of one of the user's accounts or strategies; None means no limit (contract section 6).
 
     Amounts are rupees, percentages are of the scope's capital, seconds are wall-clock. The profit lock is armed
@@ -82,7 +82,7 @@ PAIRS = (("profit_lock_trigger_amount", "profit_lock_giveback_pct"), ("cooldown_
 """Limits that mean something together only."""
 
 
-class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
+class OrderRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     """What risk judges: one sized order for one account, not yet an order.
 
     ``reference_price`` is the limit price, or for MARKET the last known price, in rupees; None when
