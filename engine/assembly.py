@@ -117,6 +117,7 @@ class Trading:
             changed=lambda key, price: market.changed(key, price),
             refused=self._prices_denied,
             clock=clock,
+            bounds_of=lambda broker, keys: broker.price_bounds(keys),
         )
         self.crew = Crew(make_risk=self._make_risk, make_executor=self._make_executor, trip=self._trip)
         market = MarketData(
@@ -237,6 +238,11 @@ class Trading:
             clock_suspect=self.clock_watch.suspect,
             load_late=self._reader.ended_short,
             ask_person=lambda intent: self.ask_person(intent),
+            trip=lambda scope, reason, mode, actor: self.guardian.block_nowait(
+                scope, reason=reason, actor=actor, mode=mode
+            ),
+            rearm=self._rearm,
+            bounds=self.prices.bounds,
         )
 
     def _for_executors(self) -> ExecutorContext:
@@ -396,6 +402,14 @@ class Trading:
 
     def _trip(self, scope: str, why: str) -> None:
         self.guardian.block_nowait(scope, reason=f"ACTOR_FAILED: {why}", actor="system")
+
+    async def _rearm(self, scope: str, version: int, reason: str, actor: str) -> bool:
+        """Lift a block that is still the one of *version*; one that somebody changed since is theirs."""
+        record = self._kill.records.get(scope)
+        if record is None or not record.enabled or record.version != version:
+            return False
+        await self.guardian.release(scope, reason=reason, actor=actor)
+        return True
 
     def _account_changed(self, account: Account) -> None:
         self._infrastructure.open_paper_account(account)

@@ -27,6 +27,7 @@ from engine.domain.denial import Denial
 from engine.domain.enums import IntentStatus
 from engine.domain.intent import Intent, IntentEvent
 from engine.domain.order import Order
+from engine.domain.verdict import IntentVerdict, row_of
 from engine.errors import MailboxFull, UnavailableError
 
 _log = structlog.get_logger(__name__)
@@ -221,7 +222,7 @@ class Approvals:
             self._context.alert(f"intent:{intent.id}", text)
         if not decision.approved:
             reason = decision.reason or ""
-            self._end(intent, IntentStatus.REJECTED, reason, by=by, action="APPROVAL_REFUSED")
+            self._end(intent, IntentStatus.REJECTED, reason, by=by, action="APPROVAL_REFUSED", verdict=decision.verdict)
             return
         decided = msgspec.structs.replace(approved, status=IntentStatus.EXECUTING)
         orders = self._placer.place(decided, decision.approved, now)
@@ -233,7 +234,7 @@ class Approvals:
             *(("ACCOUNT_NOTE", note) for note in notes_of(decision)),
             (IntentStatus.EXECUTING.value, ""),
         ]
-        self._record(decided, orders, events, by=by, action="APPROVAL_GRANTED", now=now)
+        self._record(decided, orders, events, by=by, action="APPROVAL_GRANTED", now=now, verdict=decision.verdict)
 
     # by itself
 
@@ -289,10 +290,19 @@ class Approvals:
 
     # on the record
 
-    def _end(self, intent: Intent, status: IntentStatus, reason: str, *, by: str, action: str) -> None:
+    def _end(
+        self,
+        intent: Intent,
+        status: IntentStatus,
+        reason: str,
+        *,
+        by: str,
+        action: str,
+        verdict: IntentVerdict | None = None,
+    ) -> None:
         now = self._context.clock.now()
         ended = msgspec.structs.replace(intent, status=status, reason=reason, updated_at=now)
-        self._record(ended, [], [(status.value, reason)], by=by, action=action, now=now)
+        self._record(ended, [], [(status.value, reason)], by=by, action=action, now=now, verdict=verdict)
 
     def _record(
         self,
@@ -303,6 +313,7 @@ class Approvals:
         by: str,
         action: str,
         now: datetime,
+        verdict: IntentVerdict | None,
     ) -> None:
         settling = _Settling()
         settling.intent = decided
@@ -342,6 +353,7 @@ class Approvals:
             intent_updates=(decided,),
             intent_events=[IntentEvent(intent_id=decided.id, at=now, event=e, detail=d) for e, d in events],
             new_orders=orders,
+            verdicts=() if verdict is None else (row_of(verdict),),
             order_events=[created(order, now) for order in orders],
             audit=[draft, *order_drafts(orders, now)],
             on_commit=committed,

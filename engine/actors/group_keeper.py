@@ -28,6 +28,7 @@ from engine.domain.enums import GroupPolicy
 from engine.domain.group_policy import Leg, Plan, is_unwind, plan
 from engine.domain.intent import Intent, IntentEvent
 from engine.domain.order import Order
+from engine.domain.verdict import IntentVerdict, row_of
 from engine.errors import MailboxFull
 
 _log = structlog.get_logger(__name__)
@@ -162,21 +163,27 @@ class GroupKeeper:
             return True
         self._tries[key] = self._tries.get(key, 0) + 1
         del self._not_before[key]
-        decision = self._placer.decision(intent, now, only=frozenset({account_id}))
+        decision = self._placer.decision(intent, now, only=frozenset({account_id}), reserve=False)
         approved = [each for each in decision.approved if len(each.slices) == len(of)]
         if not approved:
             _log.info("group.not_retried", intent=str(intent.id), account=str(account_id), why=decision.reason)
             self._later(intent.id, self._rest_s(key))
             return True
         orders = self._placer.place(intent, approved, now, of=of)
-        self._record_retry(intent, orders, of, approved[0], now)
+        self._record_retry(intent, orders, of, approved[0], decision.verdict, now)
         return True
 
     def _rest_s(self, key: tuple[UUID, UUID]) -> float:
         return _RETRY_S[min(self._tries.get(key, 0), len(_RETRY_S) - 1)]
 
     def _record_retry(
-        self, intent: Intent, orders: list[Order], of: tuple[UUID, ...], approved: Approved, now: datetime
+        self,
+        intent: Intent,
+        orders: list[Order],
+        of: tuple[UUID, ...],
+        approved: Approved,
+        verdict: IntentVerdict | None,
+        now: datetime,
     ) -> None:
         undo = self.book.replace(intent.id, of, orders)
 
@@ -190,6 +197,7 @@ class GroupKeeper:
         detail = f"{approved.account.label}: {units} again, in place of {', '.join(map(str, of))}"
         entry = LedgerEntry(
             new_orders=orders,
+            verdicts=() if verdict is None else (row_of(verdict),),
             order_events=[created(order, now) for order in orders],
             intent_events=(IntentEvent(intent_id=intent.id, at=now, event="RETRY", detail=detail),),
             audit=[group_draft("GROUP_RETRY", intent, {"detail": detail}, now), *order_drafts(orders, now)],

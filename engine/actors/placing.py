@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from engine.actors.decision import Approved, Decision, decide
+from engine.actors.decision import Approved, Decision, decide, hold
 from engine.actors.risk_messages import RiskContext
 from engine.actors.risk_records import order_of
 from engine.domain.intent import Intent
@@ -34,8 +34,14 @@ class Placer:
         """Take note that the ledger has an order made at *at*: those made from now on are later."""
         self._last_created = max(self._last_created, at)
 
-    def decision(self, intent: Intent, now: datetime, *, only: frozenset[UUID] | None = None) -> Decision:
-        """Judge *intent* by everything that is known now, for all accounts of its strategy or *only* some."""
+    def decision(
+        self, intent: Intent, now: datetime, *, only: frozenset[UUID] | None = None, reserve: bool = True
+    ) -> Decision:
+        """Judge *intent* by everything that is known now, for all accounts of its strategy or *only* some.
+
+        What is approved is reserved under the ids of the orders that `place` makes of it, unless *reserve* is False:
+        then placing reserves it.
+        """
         context = self._context
         return decide(
             intent,
@@ -48,6 +54,7 @@ class Placer:
             now=now,
             suspect=context.clock_suspect(),
             only=only,
+            reserve=reserve,
         )
 
     def place(
@@ -58,17 +65,22 @@ class Placer:
         *of* are orders that ended with nothing filled and that these are tried again for, one for one.
         """
         new = [
-            (each, self._make_order(intent, each, leg, quantity, now, of[leg] if of else None))
+            (
+                each,
+                [
+                    self._make_order(intent, each, leg, quantity, now, of[leg] if of else None)
+                    for leg, quantity in enumerate(each.slices)
+                ],
+            )
             for each in approved
-            for leg, quantity in enumerate(each.slices)
         ]
         orders: list[Order] = []
         try:
-            for each, order in new:
-                self.state.reserve(each.request, order.id, units=order.quantity)
-                orders.append(self._context.orders.admit(order))
+            for each, parts in new:
+                hold(self.state, each, [order.id for order in parts])
+                orders += [self._context.orders.admit(order) for order in parts]
         except Exception:
-            self.take_back([order for _, order in new])
+            self.take_back([order for _, parts in new for order in parts])
             raise
         return orders
 

@@ -174,7 +174,7 @@ class Registrar:
 
     async def put_limits(self, limits: Limits, *, by: str, action: str) -> Limits:
         """Set the limits of a user or of one account."""
-        before = self._directory.limits.get((limits.user_id, limits.account_id))
+        before = self._directory.limits.get(limits.place)
         await self._write(
             (write_limits(limits, at=self._clock.now()),),
             by=by,
@@ -183,6 +183,7 @@ class Registrar:
             content={
                 "userId": limits.user_id,
                 "accountId": limits.account_id,
+                "strategyId": limits.strategy_id,
                 "before": None if before is None else msgspec.to_builtins(before.limits),
                 "after": msgspec.to_builtins(limits.limits),
             },

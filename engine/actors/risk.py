@@ -18,7 +18,7 @@ import trio
 from engine.actors.approvals import Approvals
 from engine.actors.audit_writer import AuditWriter, DuplicateIntent
 from engine.actors.day_keeper import DayKeeper
-from engine.actors.decision import Decision, judge_change, too_old
+from engine.actors.decision import Decision, judge_change, refused, take_back, too_old
 from engine.actors.exits import Exits
 from engine.actors.group_keeper import GroupKeeper
 from engine.actors.intake import Passage
@@ -38,6 +38,7 @@ from engine.actors.risk_messages import (
 )
 from engine.actors.risk_prices import RiskPrices
 from engine.actors.risk_records import Verdicts, audit_of, left_out, notes_of, timeline
+from engine.actors.risk_watch import RiskWatch
 from engine.clock import Clock, trading_day
 from engine.domain.denial import Denial
 from engine.domain.directory import Directory
@@ -94,6 +95,7 @@ class RiskActor:
         self._tries = 0
         self._is_ready = False
         self._day_keeper = DayKeeper(user_id, context, lambda: self.state)
+        self.watch = RiskWatch(user_id, context, lambda: self.state)
         self._placer = Placer(context, lambda: self.state)
         self._groups = GroupKeeper(context, self._placer, look=lambda intent_id: self._live.look(intent_id))
         self._live = LiveIntents(context, self._exits, self._late, self._groups)
@@ -120,6 +122,7 @@ class RiskActor:
             nursery.start_soon(self._day_keeper.run)
             nursery.start_soon(self._groups.run)
             nursery.start_soon(self.approvals.run)
+            nursery.start_soon(self.watch.run)
             if self._in_hand is not None:
                 # it was taken out of the mailbox when the life before this one ended
                 await self._handle(self._in_hand)
@@ -157,16 +160,25 @@ class RiskActor:
                 case Decide(passage=passage):
                     await self._handle(passage)
                 case OrderChanged(order=order, larger=larger):
-                    if not order.is_attached:
+                    if order.is_attached:
+                        self.state.track_exit(order)
+                    else:
                         # an attached exit only reduces what its entry filled, and must not stand in the way of
                         # others that do
                         counted = order if larger <= order.quantity else msgspec.structs.replace(order, quantity=larger)
                         self.state.track(counted)
                     self._live.order_changed(order, self.state)
+                    self.watch.order_changed(order)
+                    if order.filled_quantity:
+                        self.watch.changed((order.account_id,))
                 case PositionsChanged(positions=positions, books=books, trips=trips):
                     self.state.take_positions(positions, books, trips)
+                    self.watch.changed({position.account_id for position in positions})
                 case PriceChanged(exchange=exchange, symbol=symbol, price=price):
                     self.state.set_price(exchange, symbol, price)
+                    accounts = self.state.accounts_in(exchange, symbol)
+                    if accounts:
+                        self.watch.changed(accounts)
 
     async def _history(self) -> tuple[UserHistory, date]:
         """Read what the ledger knows, once it knows all that this user's actors handed it."""
@@ -187,15 +199,18 @@ class RiskActor:
         self.state = RiskState(today)
         self._late.look(today)
         self._day_keeper.restore(history, self.state)
-        for account, at in history.orders_today:
-            self.state.count_order(account, at)
+        for account, at, strategy in history.orders_today:
+            self.state.count_order(account, at, strategy)
             self._placer.made_until(at)
         for order in history.live_orders:
-            if not order.is_attached:
+            if order.is_attached:
+                self.state.track_exit(order)
+            else:
                 self.state.track(order)
             self._placer.made_until(order.created_at)
         self._live.restore(history.live_intents, self.state, history.order_accounts)
         self.approvals.restore(intent for intent, _ in history.live_intents)
+        self.watch.restore()
 
     # deciding
 
@@ -303,18 +318,34 @@ class RiskActor:
                 made.tell(intent, text)
                 made.letters += letters
             return self._ended(intent, IntentStatus.EXPIRED, reason, now), [], Decision()
-        decision = self._placer.decision(intent, now)
-        if unresolved is not None:
-            decision = Decision(against=(unresolved,))
+        # what is approved is reserved with it
+        decision = self._placer.decision(intent, now) if unresolved is None else refused(intent, (unresolved,), now)
+        try:
+            return self._carry_out(intent, decision, now, made)
+        except Exception:
+            for approved in decision.approved:
+                take_back(self.state, approved)
+            raise
+
+    def _carry_out(
+        self, intent: Intent, decision: Decision, now: datetime, made: Verdicts
+    ) -> tuple[Intent, list[Order], Decision]:
+        """Make the orders of a decision and hand them to their executors, or have a person asked."""
         text = self._exits.not_approved(intent, decision, self.state)
         if text is not None:
             made.tell(intent, text)
         if not decision.approved:
+            made.keep(decision.verdict)
             return self._ended(intent, IntentStatus.REJECTED, decision.reason or "", now), [], decision
         waiting = self.approvals.hold(intent, now)
         if waiting is not None:
+            made.keep(decision.verdict)
+            # it is judged anew when a person approves it
+            for approved in decision.approved:
+                take_back(self.state, approved)
             return waiting, [], Decision()
         orders = self._placer.place(intent, decision.approved, now)
+        made.keep(decision.verdict)
         return msgspec.structs.replace(intent, status=IntentStatus.EXECUTING, updated_at=now), orders, decision
 
     def _ended(self, intent: Intent, status: IntentStatus, reason: str | None, now: datetime) -> Intent:

@@ -1,6 +1,6 @@
 """What a risk actor is told, what it starts from, and what it works with."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Protocol
@@ -11,10 +11,12 @@ import msgspec
 from engine.actors.decision import Rules
 from engine.domain.books import Book, RoundTrip
 from engine.domain.day_pnl import Part
-from engine.domain.enums import Exchange, OrderStatus
+from engine.domain.enums import Exchange, KillMode, OrderStatus
 from engine.domain.instruments import InstrumentBook
 from engine.domain.intent import Intent
+from engine.domain.killswitch import KillRecord
 from engine.domain.limits import RiskLimits
+from engine.domain.live_units import NO_BOUNDS, Bounds
 from engine.domain.order import Order
 from engine.domain.position import Position
 from engine.store.ledger import Write
@@ -74,7 +76,7 @@ class UserHistory(msgspec.Struct, frozen=True, kw_only=True):
 
     positions: Sequence[Position]
     live_orders: Sequence[Order]
-    orders_today: Sequence[tuple[UUID, datetime]]
+    orders_today: Sequence[tuple[UUID, datetime, UUID | None]]
     live_intents: Sequence[tuple[Intent, Sequence[IntentOrder]]]
     books: Sequence[Book] = ()
     trips: Sequence[RoundTrip] = ()
@@ -135,6 +137,18 @@ async def _none_late(_user_id: UUID, _day: date) -> Sequence[Any]:
     return ()
 
 
+def _no_trip(_scope: str, _reason: str, _mode: KillMode, _actor: str) -> None:
+    return None
+
+
+async def _no_rearm(_scope: str, _version: int, _reason: str, _actor: str) -> bool:
+    return False
+
+
+def _no_bounds(_key: str) -> Bounds:
+    return NO_BOUNDS
+
+
 class RiskContext(msgspec.Struct, frozen=True, kw_only=True):
     """What every risk actor works with.
 
@@ -142,7 +156,10 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True):
     for a person; ``unrecorded`` ends a passage of which the store took not even the failure;
     ``clock_suspect`` says why the wall clock cannot be trusted, None while it can; ``load_late`` returns a
     user's intents that ended short though something of them filled on a day; ``ask_person`` is told of an intent
-    that waits for approval, and never waits itself.
+    that waits for approval, and never waits itself. ``trip`` blocks a scope at once, for a
+    reason, in a mode, as an actor; ``rearm`` lifts a block that is still of the version given, and says whether it
+    did (raises EngineError when it cannot be recorded); ``bounds`` returns between which prices the exchange takes
+    orders in ``EXCHANGE:SYMBOL``.
     """
 
     clock: Any
@@ -163,3 +180,6 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True):
     clock_suspect: Callable[[], str | None] = _trusted
     load_late: Callable[[UUID, date], Any] = _none_late
     ask_person: Callable[[Intent], None] = _nobody
+    trip: Callable[[str, str, KillMode, str], KillRecord | None] = _no_trip
+    rearm: Callable[[str, int, str, str], Awaitable[bool]] = _no_rearm
+    bounds: Callable[[str], Bounds] = _no_bounds

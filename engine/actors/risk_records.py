@@ -16,6 +16,7 @@ from engine.domain.intent import Intent, IntentEvent
 from engine.domain.limits import OrderRequest
 from engine.domain.options import OrderOptions
 from engine.domain.order import Order, OrderEvent
+from engine.domain.verdict import IntentVerdict, VerdictRow, row_of
 from engine.ids import order_id, retry_id
 from engine.store.ledger import Write
 
@@ -30,6 +31,7 @@ class Verdicts:
         self.orders: list[Order] = []
         self.alerts: list[tuple[str, str]] = []
         self.letters: list[Write] = []
+        self._verdicts: list[VerdictRow] = []
         self._events: list[IntentEvent] = []
         self._audit: list[AuditDraft] = []
 
@@ -53,6 +55,11 @@ class Verdicts:
         self._events += timeline(intent, orders, reasons, now, resolved=resolved, notes=notes)
         self._audit += audit_of(intent, orders, now, resolved=resolved)
 
+    def keep(self, verdict: IntentVerdict | None) -> None:
+        """Take in the verdict itself, every rule with its numbers: encoded here, and nowhere again."""
+        if verdict is not None:
+            self._verdicts.append(row_of(verdict))
+
     def tell(self, intent: Intent, text: str) -> None:
         """Have a person told, once it is on disk."""
         self.alerts.append((f"intent:{intent.id}", text))
@@ -64,6 +71,7 @@ class Verdicts:
             intent_events=self._events,
             new_orders=self.orders,
             order_events=[created(order, now) for order in self.orders],
+            verdicts=self._verdicts,
             writes=self.letters,
             audit=self._audit,
         )

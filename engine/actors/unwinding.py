@@ -6,14 +6,14 @@ it comes into the ledger with the end of the other or not at all. What a kill sw
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
 from uuid import UUID
 
 import msgspec
 import structlog
 
-from engine.actors.decision import Approved, limits_for, reference_price
+from engine.actors.decision import Approved, inputs_for, reference_price, verdict_of
 from engine.actors.ledger_entry import LedgerEntry
+from engine.actors.limit_scopes import limited
 from engine.actors.placing import Placer
 from engine.actors.risk_messages import RiskContext
 from engine.actors.risk_records import conclusion, created, order_drafts
@@ -27,7 +27,8 @@ from engine.domain.intent import Intent, IntentEvent
 from engine.domain.limits import OrderRequest
 from engine.domain.options import NO_OPTIONS
 from engine.domain.order import Order
-from engine.domain.risk import check, is_reducing
+from engine.domain.risk import is_reducing
+from engine.domain.verdict import AccountVerdict, VerdictRow, judge, row_of
 from engine.domain.wanted import cut
 from engine.errors import MailboxFull
 from engine.ids import unwind_id
@@ -94,7 +95,8 @@ class Unwinder:
                     self._context.alert(f"intent:{ended.id}", f"NOT_UNWOUND: {notes[-1][1]}")
         orders = self._placer.place(child, approved, now) if approved else []
         try:
-            self._context.ledger.append(self._with_closing(entry, ended, child, orders, notes, now, forget))
+            verdict = row_of(verdict_of(child, approved, now))
+            self._context.ledger.append(self._with_closing(entry, ended, child, orders, verdict, notes, now, forget))
         except MailboxFull:
             self._placer.take_back(orders)
             raise
@@ -106,6 +108,7 @@ class Unwinder:
         ended: Intent,
         child: Intent,
         orders: list[Order],
+        verdict: VerdictRow,
         notes: Sequence[tuple[str, str]],
         now: datetime,
         forget: Callable[[UUID], None],
@@ -138,6 +141,7 @@ class Unwinder:
                 *(made if orders else ()),
             ],
             new_orders=orders,
+            verdicts=(verdict,) if orders else (),
             order_events=[created(order, now) for order in orders],
             audit=[*entry.audit, group_draft("GROUP_UNWIND", child, content, now), *order_drafts(orders, now)],
             on_commit=lambda: self._context.orders.committed(orders),
@@ -159,27 +163,18 @@ class Unwinder:
         request = self._request(child, account_id, units, instrument, now)
         if not is_reducing(request, state):
             return Denial(code="NOT_HELD", text="the account does not hold them any more, or other orders close them")
-        user_limits, account_limits = limits_for(context.directory, context.defaults, ended.user_id, account_id)
-        capital = sum((a.capital for a in context.directory.accounts_of(ended.user_id)), Decimal(0))
-        zone = context.rules.timezone
-        denials = check(request, state, user_limits, capital=capital, now=now, scope_account=None, timezone=zone)
-        if account_limits is not None:
-            denials += check(
-                request,
-                state,
-                account_limits,
-                capital=account.capital,
-                now=now,
-                scope_account=account_id,
-                timezone=zone,
-            )
-        if denials:
-            return denials[0]
         try:
             parts = cut(units, instrument)
         except ValueError as error:
             return Denial(code="FREEZE_QUANTITY", text=str(error))
-        return Approved(account=account, request=request, slices=parts)
+        limits = limited(context.directory, context.defaults, ended.user_id, account, ended.strategy_id)
+        inputs = inputs_for(request, state, limits, instrument, context.rules, orders=len(parts))
+        verdict = judge(
+            AccountVerdict(account_id=account_id, label=account.label, approved=False), inputs, limits.limits
+        )
+        if not verdict.approved:
+            return verdict.denials[0]
+        return Approved(account=account, request=request, slices=parts, verdict=verdict, limits=limits.limits)
 
     def _request(
         self, child: Intent, account_id: UUID, units: int, instrument: Instrument, now: datetime

@@ -21,6 +21,7 @@ from engine.cli import (
     killswitch,
     login,
     migrate,
+    risk,
     run,
     user,
     version,
@@ -52,6 +53,9 @@ app.command("migrate")(migrate.migrate)
 app.command("doctor")(doctor.doctor)
 app.command("exchange")(exchange.exchange)
 app.command("login")(login.login)
+app.command("explain")(risk.explain)
+app.command("replay")(risk.replay)
+app.command("codes")(risk.codes)
 app.command("version")(version.version)
 app.add_typer(user.app, name="user")
 app.add_typer(killswitch.app, name="killswitch")

@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from engine.domain.enums import Exchange, ProductType
-from engine.domain.risk import RiskLimits, TradingWindow
+from engine.domain.enums import Exchange, ProductType, Segment
+from engine.domain.limits import RiskLimits, TradingWindow
 from engine.secret import Secret
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -156,6 +156,17 @@ class RiskConfig(Section, frozen=True, kw_only=True):
     allowed_products: tuple[ProductType, ...] | None = None
     trading_window: WindowConfig | None = None
     price_stale_s: Annotated[int, msgspec.Meta(ge=5, le=3600)] = 15
+    allowed_segments: tuple[Segment, ...] | None = None
+    profit_target_amount: Decimal | None = None
+    profit_lock_trigger_amount: Decimal | None = None
+    profit_lock_giveback_pct: Decimal | None = None
+    max_drawdown_amount: Decimal | None = None
+    max_drawdown_pct: Decimal | None = None
+    cooldown_after_losses: Count | None = None
+    cooldown_s: Seconds | None = None
+    max_trades_per_day: Count | None = None
+    max_messages_per_minute: Count | None = None
+    self_trade_guard: bool | None = None
 
     def limits(self) -> RiskLimits:
         """Return these defaults as the limits that risk judges by."""

@@ -4,7 +4,7 @@ Loaded at start and changed only after the ledger has committed the change. Reco
 change replaces the record. Secrets are held decrypted here and nowhere else.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -13,8 +13,7 @@ from uuid import UUID
 import msgspec
 
 from engine.domain.enums import AccountStatus, CapitalFrom, GroupPolicy, SizingMode, SourceType
-from engine.domain.limits import TradingWindow
-from engine.domain.risk import RiskLimits
+from engine.domain.limits import RiskLimits, TradingWindow
 from engine.secret import Secret
 
 
@@ -112,12 +111,18 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Risk limits as somebody set them, for a user or one account of the user."""
+    """Risk limits as somebody set them: for a user, one account or one strategy of the user, or both together."""
 
     id: UUID
     user_id: UUID
     account_id: UUID | None
     limits: RiskLimits
+    strategy_id: UUID | None = None
+
+    @property
+    def place(self) -> tuple[UUID, UUID | None, UUID | None]:
+        """User, account and strategy: there is one set of limits for each."""
+        return (self.user_id, self.account_id, self.strategy_id)
 
 
 class Directory:
@@ -127,7 +132,8 @@ class Directory:
         self.accounts: dict[UUID, Account] = {}
         self.strategies: dict[UUID, Strategy] = {}
         self.sources: dict[UUID, Source] = {}
-        self.limits: dict[tuple[UUID, UUID | None], Limits] = {}
+        self.limits: dict[tuple[UUID, UUID | None, UUID | None], Limits] = {}
+        self._limits_of: dict[UUID, dict[tuple[UUID | None, UUID | None], Limits]] = {}
         self._source_by_key: dict[bytes, UUID] = {}
         self._source_by_chat: dict[int, UUID] = {}
 
@@ -164,8 +170,13 @@ class Directory:
         return None if found is None else self.sources[found]
 
     def put_limits(self, limits: Limits) -> None:
-        """Add or replace limits of a user or of one account."""
-        self.limits[limits.user_id, limits.account_id] = limits
+        """Add or replace limits of a user, an account or a strategy."""
+        self.limits[limits.place] = limits
+        self._limits_of.setdefault(limits.user_id, {})[limits.account_id, limits.strategy_id] = limits
+
+    def limits_of(self, user_id: UUID) -> Mapping[tuple[UUID | None, UUID | None], Limits]:
+        """Return the limits that were set for a user, by account and strategy."""
+        return self._limits_of.get(user_id, {})
 
     def remove(self, record_id: UUID) -> None:
         """Forget an account, strategy or source."""

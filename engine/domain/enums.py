@@ -19,6 +19,23 @@ class Exchange(StrEnum):
     MCX = "MCX"
 
 
+class Segment(StrEnum):
+    """Segment of an exchange, as the instrument dump names it: shares by their exchange alone."""
+
+    NSE = "NSE"
+    BSE = "BSE"
+    NFO_FUT = "NFO-FUT"
+    NFO_OPT = "NFO-OPT"
+    BFO_FUT = "BFO-FUT"
+    BFO_OPT = "BFO-OPT"
+    CDS_FUT = "CDS-FUT"
+    CDS_OPT = "CDS-OPT"
+    BCD_FUT = "BCD-FUT"
+    BCD_OPT = "BCD-OPT"
+    MCX_FUT = "MCX-FUT"
+    MCX_OPT = "MCX-OPT"
+
+
 class TransactionType(StrEnum):
     """Side of an order."""
 

@@ -20,6 +20,6 @@ async def stored_state(services: Services, user_id: UUID) -> RiskState:
         price = services.prices.get(f"{exchange}:{symbol}")
         if price is not None:
             state.set_price(exchange, symbol, price)
-    for account, at in found["orders_today"]:
-        state.count_order(account, at)
+    for account, at, strategy in found["orders_today"]:
+        state.count_order(account, at, strategy)
     return state

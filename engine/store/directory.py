@@ -137,6 +137,7 @@ async def load(connection: Any, vault: Vault, directory: Directory) -> None:
                 user_id=row["user_id"],
                 account_id=row["account_id"],
                 limits=msgspec.convert(row["limits"], RiskLimits, strict=False),
+                strategy_id=row["strategy_id"],
             )
         )
 
@@ -285,10 +286,10 @@ def write_limits(limits: Limits, *, at: datetime) -> Write:
     # as text: a JSON number would come back from the store as a float
     value = msgspec.to_builtins(limits.limits, builtin_types=(), str_keys=True)
     return Write(
-        sql="INSERT INTO risk_limits (id, user_id, account_id, limits, created_at, updated_at)"
-        " VALUES ($1, $2, $3, $4, $5, $5)"
+        sql="INSERT INTO risk_limits (id, user_id, account_id, limits, created_at, updated_at, strategy_id)"
+        " VALUES ($1, $2, $3, $4, $5, $5, $6)"
         " ON CONFLICT (id) DO UPDATE SET limits = excluded.limits, updated_at = excluded.updated_at",
-        args=(limits.id, limits.user_id, limits.account_id, value, at),
+        args=(limits.id, limits.user_id, limits.account_id, value, at, limits.strategy_id),
     )
 
 

@@ -105,8 +105,8 @@ async def user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
         "SELECT p.* FROM positions p JOIN kite_accounts a ON a.id = p.account_id WHERE a.user_id = $1", user_id
     )
     counted = await connection.fetch(
-        "SELECT account_id, created_at FROM orders WHERE user_id = $1 AND trading_day = $2 AND origin = 'ENGINE' "
-        "AND role = 'ENTRY' ORDER BY created_at",
+        "SELECT account_id, created_at, strategy_id FROM orders WHERE user_id = $1 AND trading_day = $2 "
+        "AND origin = 'ENGINE' AND role = 'ENTRY' ORDER BY created_at",
         user_id,
         day,
     )
@@ -134,7 +134,7 @@ async def user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
     return {
         "positions": [p if of == day else roll_day(p, p.last_price) for p, of in held],
         "live_orders": [rows.order(row) for row in orders],
-        "orders_today": [(row["account_id"], row["created_at"]) for row in counted],
+        "orders_today": [(row["account_id"], row["created_at"], row["strategy_id"]) for row in counted],
         "live_intents": [(rows.intent(row), of_intent[row["id"]]) for row in intents],
         **await books.of_user(connection, user_id, day),
         "order_accounts": {row["id"]: row["account_id"] for row in theirs},

@@ -14,6 +14,7 @@ from engine.domain.fill import Fill
 from engine.domain.intent import Intent, IntentEvent
 from engine.domain.options import encode_options
 from engine.domain.order import Order, OrderEvent
+from engine.domain.verdict import VerdictRow
 
 Row = TypeVar("Row")
 
@@ -319,6 +320,11 @@ ORDER_EVENTS: Table[OrderEvent] = Table(
         ("anomaly", "boolean"),
     ],
     lambda e: (e.order_id, e.at, e.from_status, e.to_status, e.filled_quantity, e.detail, e.anomaly),
+)
+VERDICTS: Table[VerdictRow] = Table(
+    "risk_verdicts",
+    [("intent_id", "uuid"), ("at", "timestamptz"), ("body", "text")],
+    lambda v: (v.intent_id, v.at, v.body),
 )
 FILLS: Table[Fill] = Table(
     "fills",

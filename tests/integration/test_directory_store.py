@@ -178,13 +178,21 @@ async def test_source_comes_back_and_is_found_by_key_and_chat(office):
 @pytest.mark.parametrize("limits", [LIMITS, RiskLimits()])
 async def test_limits_come_back_exactly(office, limits):
     account = await office.registrar.put_account(office.account(), by="u", action="A")
+    strategy = await office.registrar.put_strategy(office.strategy(), by="u", action="S")
     for account_id in (None, account.id):
-        entry = Limits(id=uuid4(), user_id=office.trader.user_id, account_id=account_id, limits=limits)
+        strategy_id = None if account_id is None else strategy.id
+        entry = Limits(
+            id=uuid4(),
+            user_id=office.trader.user_id,
+            account_id=account_id,
+            strategy_id=strategy_id,
+            limits=limits,
+        )
         await office.registrar.put_limits(entry, by="u", action="L")
         changed = msgspec.structs.replace(entry, limits=msgspec.structs.replace(limits, max_open_positions=4))
         await office.registrar.put_limits(changed, by="u", action="L")
-        assert (await office.loaded()).limits[office.trader.user_id, account_id] == changed
-    assert [r.action for r in await audit_chain(office.url)] == ["A", *["L"] * 4]
+        assert (await office.loaded()).limits[office.trader.user_id, account_id, strategy_id] == changed
+    assert [r.action for r in await audit_chain(office.url)] == ["A", "S", *["L"] * 4]
 
 
 async def test_deleted_things_are_gone_and_their_names_free(office):

@@ -137,7 +137,11 @@ async def user_history(c: Connection, user_id: UUID, day: date) -> dict[str, Any
             "positions": [p if of == day else roll_day(p, p.last_price) for p, of in held],
             "live_orders": [o for o in mine if o.status in LIVE],
             "orders_today": sorted(
-                ((o.account_id, o.created_at) for o in mine if o.trading_day == day and not o.is_external),
+                (
+                    (o.account_id, o.created_at, o.strategy_id)
+                    for o in mine
+                    if o.trading_day == day and not o.is_external
+                ),
                 key=lambda found: found[1],
             ),
             "live_intents": [(i, of_intent.get(i.id, [])) for i in live],

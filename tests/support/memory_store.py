@@ -245,7 +245,7 @@ class MemoryStore:
             positions=[p for p, _ in self.positions.values()],
             live_orders=[o for o in mine if o.status in LIVE],
             orders_today=[
-                (o.account_id, o.created_at)
+                (o.account_id, o.created_at, o.strategy_id)
                 for o in mine
                 if o.trading_day == day and not o.is_external and not o.is_attached
             ],

@@ -9,6 +9,7 @@ import trio
 from engine.domain.audit import AuditDraft
 from engine.domain.enums import IntentStatus
 from engine.domain.intent import Intent
+from engine.domain.verdict import decode
 from engine.errors import ConflictError, NotFoundError, UnavailableError
 from engine.http.endpoint import ApiBody, ApiRequest, Page, endpoint
 from engine.http.paging import PageQuery
@@ -19,6 +20,7 @@ from engine.http.views.groups import group_view
 from engine.http.views.ownership import may_reach, only_owner
 from engine.http.views.trading import IntentView, intent_view
 from engine.store.queries import intents as queries
+from engine.store.queries.verdicts import of_intent
 
 _TAGS = ("signals",)
 
@@ -76,7 +78,7 @@ async def list_intents(request: ApiRequest) -> Page[IntentView]:
 )
 async def show_intent(request: ApiRequest) -> IntentView:
     """One intent with its orders, the verdict of risk, its timeline, and how it went on each account (``group``)."""
-    return _shown(request, await _find(request))
+    return await _shown(request, await _find(request))
 
 
 @endpoint(
@@ -104,7 +106,7 @@ async def approve_intent(request: ApiRequest) -> IntentView:
     # whatever came of one's own approval is the answer; another's decision only if it was an approval as well
     if story.intent.approved_at is None and (decided is None or _is_anothers(decided)):
         raise _not_pending(story.intent)
-    return _shown(request, story)
+    return await _shown(request, story)
 
 
 class RejectBody(ApiBody, frozen=True, kw_only=True):
@@ -136,7 +138,7 @@ async def reject_intent(request: ApiRequest) -> IntentView:
     story = await _find(request)
     if not (story.intent.reason or "").startswith("REJECTED_BY_HAND"):
         raise _not_pending(story.intent)
-    return _shown(request, story)
+    return await _shown(request, story)
 
 
 @endpoint(
@@ -165,7 +167,7 @@ async def cancel_intent(request: ApiRequest) -> IntentView:
         if story.intent.status is not IntentStatus.EXECUTING:
             if not (story.intent.reason or "").startswith("CANCELLED_BY_HAND"):
                 raise _not_pending(story.intent)
-            return _shown(request, story)
+            return await _shown(request, story)
         intent = story.intent  # it was approved meanwhile: then its orders are cancelled
     if intent.status.is_terminal:
         raise ConflictError(f"the intent is {intent.status} already", code="INTENT_FINISHED")
@@ -184,23 +186,29 @@ async def cancel_intent(request: ApiRequest) -> IntentView:
     with trio.move_on_after(_CANCEL_S):
         for reply in asked:
             await reply.wait()
-    return _shown(request, await _find(request))
+    return await _shown(request, await _find(request))
 
 
 async def _find(request: ApiRequest) -> queries.IntentStory:
+    """One intent with its orders, its timeline, and the verdict of risk: every rule with the numbers it saw."""
     services: Services = request.services
     intent_id: UUID = request.path["id"]
     await services.read_your_writes()
+
     story = await services.database.run(lambda connection: queries.find_intent(connection, intent_id))
     if story is None or not may_reach(request.user, story.intent.user_id):
         raise NotFoundError("there is no such intent")
     return story
 
 
-def _shown(request: ApiRequest, story: queries.IntentStory) -> IntentView:
+async def _shown(request: ApiRequest, story: queries.IntentStory) -> IntentView:
     services: Services = request.services
+    rows = await services.database.run(lambda connection: of_intent(connection, story.intent.id))
+    verdicts = [decode(row.body) for row in rows]
+    # one that was tried again on a single account does not stand for all of them
+    verdict = max(enumerate(verdicts), key=lambda each: (len(each[1].accounts), each[0]), default=(0, None))[1]
     return msgspec.structs.replace(
-        intent_view(story), group=group_view(story, services.directory, services.clock.now())
+        intent_view(story, verdict), group=group_view(story, services.directory, services.clock.now())
     )
 
 

@@ -22,9 +22,11 @@ from engine.domain.intent import IntentEvent
 from engine.domain.options import ExitMode, OrderRole
 from engine.domain.order import Order, OrderOrigin
 from engine.domain.position import Position, average_price, m2m, pnl, realised, unrealised
+from engine.domain.verdict import IntentVerdict
 from engine.http.endpoint import ApiStruct
 from engine.http.views.group_shapes import GroupView
 from engine.http.views.numbers import tidy, tidy_or_none
+from engine.http.views.risk_verdict import IntentVerdictView, verdict_view
 from engine.store.queries.holdings import HeldPosition, Trade
 from engine.store.queries.intents import IntentStory
 from engine.store.queries.orders import OrderStory
@@ -130,7 +132,8 @@ class IntentView(ApiStruct, frozen=True, kw_only=True):
 
     ``symbol`` is what the source wrote, ``resolvedSymbol`` the exchange's symbol that it came to. ``positionSize`` is
     the position that was asked for instead of an order. Until ``expiresAt`` a person may approve it; ``seenPrice`` is
-    the price (rupees) when it came. ``group`` is null in lists.
+    the price (rupees) when it came. ``verdict`` is every rule with the numbers it saw; it and ``group`` are null in
+    lists.
     """
 
     id: UUID
@@ -163,6 +166,7 @@ class IntentView(ApiStruct, frozen=True, kw_only=True):
     updated_at: datetime
     request_id: str | None
     risk_verdict: RiskVerdictView | None
+    verdict: IntentVerdictView | None
     orders: tuple[OrderView, ...]
     timeline: tuple[TimelineEntry, ...]
     position_size: int | None = None
@@ -293,8 +297,8 @@ def _fill_view(fill: Fill) -> FillView:
     return FillView(trade_id=fill.trade_id, quantity=fill.quantity, price=tidy(fill.price), filled_at=fill.filled_at)
 
 
-def intent_view(story: IntentStory) -> IntentView:
-    """Return an intent as the API shows it."""
+def intent_view(story: IntentStory, verdict: IntentVerdict | None = None) -> IntentView:
+    """Return an intent as the API shows it, with its latest *verdict* where that is wanted."""
     intent, signal = story.intent, story.intent.signal
     return IntentView(
         id=intent.id,
@@ -327,6 +331,7 @@ def intent_view(story: IntentStory) -> IntentView:
         updated_at=intent.updated_at,
         request_id=intent.request_id,
         risk_verdict=risk_verdict(story.timeline),
+        verdict=None if verdict is None else verdict_view(verdict),
         orders=tuple(order_view(order) for order in story.orders),
         timeline=tuple(TimelineEntry(at=e.at, event=e.event, detail=e.detail) for e in story.timeline),
         position_size=signal.position_size,
