@@ -236,8 +236,8 @@ async def test_second_order_that_has_filled_is_told(world, autojump_clock):
 
 async def test_position_taken_over_before_the_brokers_turn_of_the_day_has_no_units_of_today(world, autojump_clock):
     """Between midnight and that turn the broker's rows call yesterday's trades those of the day."""
-    world.clock.sleep(24 * 3600)
     world.broker.fill(world.broker.by_hand(quantity=10), price="90")
+    world.clock.sleep(24 * 3600)
     async with running(world):
         await world.until(lambda: world.held() == 10, timeout_s=120)
         ((held, _),) = world.store.positions.values()
