@@ -64,7 +64,9 @@ def test_half_open_closes_on_success_and_opens_again_on_the_first_failure():
     [
         (S.REJECTED, "MARGIN: no money", False),
         (S.REJECTED, "RESLICED: 1800 at most", None),
-        (S.UNKNOWN, "outcome not known", False),
+        (S.UNKNOWN, "outcome not known", None),
+        (S.EXPIRED, "UNPLACED: absent from clean order books for 183 s", False),
+        (S.EXPIRED, "SIGNAL_TOO_OLD: 61.0 s old", None),
         (S.FAILED, "NOT_SENT: connection refused", False),
         (S.FAILED, "NOT_SENT: LATE: the ledger took more than 5 s", None),
         (S.FAILED, "ORDERS_BLOCKED: x", None),
