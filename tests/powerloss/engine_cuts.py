@@ -100,7 +100,6 @@ class Draft:
         self.environment = {
             **OPEN_LIMITS,
             "ENGINE__RISK__MAX_OPEN_POSITIONS": "none",
-            "ENGINE__RISK__CIRCUIT_BREAKER_FAILURES": "none",
             "ENGINE__RISK__MAX_DAILY_LOSS_PCT": "none",
             "ENGINE__RISK__CIRCUIT_BREAKER_FAILURES": "none",
             "ENGINE__LIMITS__API_PER_MINUTE": "1000000",
