@@ -20,12 +20,12 @@ from engine.domain.breaker import (
     CLOSED,
     Breaker,
     BreakerState,
-    failed,
+    Outcome,
+    heard,
     is_rested,
     opened,
     outcome,
     rested,
-    succeeded,
 )
 from engine.domain.denial import Denial
 from engine.domain.denial_codes import Code
@@ -61,7 +61,7 @@ class RiskWatch:
         self._state = state
         self._breakers: dict[str, Breaker] = {}
         self._versions: dict[str, int] = {}
-        self._counted: dict[UUID, bool] = {}
+        self._counted: dict[UUID, Outcome] = {}
         self._seen: dict[str, tuple[object, ...]] = {}
         self._past: dict[str, frozenset[str]] = {}
         self._news = trio.Event()
@@ -79,7 +79,7 @@ class RiskWatch:
             record = self._record(scope)
             if record is not None and record.enabled and record.actor == BREAKER:
                 _, cooldown_s = self._breaker_limits(scope, key)
-                self._breakers[scope] = opened(0, cooldown_s=cooldown_s, now=record.at)
+                self._breakers[scope] = opened(cooldown_s=cooldown_s, now=record.at)
                 self._versions[scope] = record.version
         self.changed(account.id for account in self._context.directory.accounts_of(self._user_id))
 
@@ -155,26 +155,25 @@ class RiskWatch:
         """An order stands as given: count what the broker made of it, once for each thing it made."""
         if order.is_external:
             return
-        taken = outcome(order)
-        if taken is None and order.status.is_terminal:
+        said = outcome(order)
+        if said is None and order.status.is_terminal:
             self._state().end_trial(order.id)
-        if taken is None or self._counted.get(order.id) is taken:
+        if said is None or self._counted.get(order.id) is said:
             return
         # kept beyond its end: an order is told of more than once
-        self._counted[order.id] = taken
+        self._counted[order.id] = said
         if len(self._counted) > _REMEMBERED:
             del self._counted[next(iter(self._counted))]
         for scope, key in self._scopes_of(order):
-            self._count(scope, key, order, taken=taken)
+            self._count(scope, key, order, said)
 
-    def _count(self, scope: str, key: UUID, order: Order, *, taken: bool) -> None:
+    def _count(self, scope: str, key: UUID, order: Order, said: Outcome) -> None:
         before = self._current(scope, key)
         state = self._state()
         if before.state is BreakerState.HALF_OPEN and state.trial(key) != order.id:
             return  # sent before it opened, or an exit: not what is tried
         limit, cooldown_s = self._breaker_limits(scope, key)
-        now = self._context.clock.now()
-        after = succeeded(before) if taken else failed(before, limit=limit, cooldown_s=cooldown_s, now=now)
+        after = heard(before, said, limit=limit, cooldown_s=cooldown_s, now=self._context.clock.now())
         self._breakers[scope] = after
         if after.state is BreakerState.CLOSED and before.state is BreakerState.HALF_OPEN:
             state.close(key)
@@ -272,7 +271,7 @@ class RiskWatch:
             lifted = await self._context.rearm(scope, version, reason, BREAKER)
         except EngineError as error:
             _log.warning("breaker.not_rearmed", scope=scope, error=str(error))
-            self._breakers[scope] = opened(breaker.failures, cooldown_s=int(_RETRY_S), now=now)
+            self._breakers[scope] = opened(cooldown_s=int(_RETRY_S), now=now)
             return
         if lifted:
             self._breakers[scope] = rested(breaker)

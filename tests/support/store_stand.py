@@ -28,6 +28,7 @@ from tests.support.valkey import OwnValkey
 
 LIMITS = {
     "ENGINE__RISK__MAX_OPEN_POSITIONS": "none",
+    "ENGINE__RISK__CIRCUIT_BREAKER_FAILURES": "none",
     "ENGINE__LIMITS__API_PER_MINUTE": "10000000",
     "ENGINE__LIMITS__LOGIN_PER_MINUTE": "1000",
 }
