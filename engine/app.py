@@ -25,7 +25,6 @@ from engine import boot, first_run
 from engine.actors.audit_writer import AuditWriter
 from engine.actors.clock import ClockActor
 from engine.actors.killswitch_file import KillFile, KillFileDamaged
-from engine.actors.killswitch_guardian import blocked_for_want_of_a_record
 from engine.actors.lease_keeper import LeaseKeeper
 from engine.actors.ledger_entry import LedgerEntry
 from engine.actors.ledger_reader import LedgerReader
@@ -34,8 +33,9 @@ from engine.clock import Clock, SystemClock
 from engine.config import Config
 from engine.domain.audit import AuditDraft
 from engine.domain.directory import Directory
-from engine.domain.killswitch import KillSwitches
+from engine.domain.killswitch import KillRecord, KillSwitches, merge, settle, unreadable
 from engine.edge import Edge
+from engine.errors import JournalUnavailable
 from engine.infrastructure import Infrastructure
 from engine.journal.address import parse as parse_address
 from engine.journal.store import JournalStore
@@ -49,6 +49,7 @@ from engine.runtime.supervisor import Strategy, Supervisor
 from engine.runtime.watchdog import Watchdog
 from engine.security.envelope import KeyRing
 from engine.security.keys import Keys, load_or_create
+from engine.security.kill_seal import KillSeal
 from engine.security.sessions import UserDirectory
 from engine.standby import Standby
 from engine.store import directory as directory_store
@@ -156,7 +157,7 @@ class Engine:
         await self._standby.follow_into_directory(led.former)
         await servers.start_exchange()
         self._reader = LedgerReader(self._database)
-        await self._load(vault)
+        await self._load(vault, KillSeal(keys.master))
         crashpoint("R3.ledger_loaded")
         place = await boot.journal_place(self._database, self._journal_store, clock=self.clock, lease_epoch=epoch)
         crashpoint("R3.journal_placed")
@@ -188,11 +189,12 @@ class Engine:
             lease=self._lease,
             reader=self._reader,
             infrastructure=servers,
+            kill_journal=self._journal_store.put_kill,
         )
         if place.was_reset:
             self._trading.alert("journal", "the journal was wiped, foreign or older than the ledger: it begins anew")
         self._trading.freeze.restore(await self._reader.freeze_quantities())
-        self._trading.guardian.record_missing(self._stored_kills)
+        self._trading.guardian.record_missing(self._kill_copies)
         await self._add("oversight", self._oversight_specs(place))
         await self._add("trading", self._trading.specs())
         await self._recover(keys, place)
@@ -230,20 +232,27 @@ class Engine:
         await self.root.add_child(supervisor.child_spec())
         return supervisor
 
-    async def _load(self, vault: Vault) -> None:
+    async def _load(self, vault: Vault, seal: KillSeal) -> None:
         async def unit(connection: Any) -> tuple[Any, Any]:
             await directory_store.load(connection, vault, self.directory)
             return await user_store.list_users(connection), await kill_records(connection)
 
         people, flags = await self._database.run(unit, timeout_s=30)
         self.users.load(people)
+        self._kill_file = KillFile(self._kill_path, believes=seal.believes)
+        now = self.clock.now()
         try:
             on_file = list(self._kill_file.read().values())
         except (KillFileDamaged, OSError) as error:
             _log.error("killswitch.file_damaged", error=str(error))
-            on_file = [blocked_for_want_of_a_record(self.clock.now())]
-        self.kill = KillSwitches([*flags, *on_file])
-        self._stored_kills = flags
+            on_file = [unreadable(now)]
+        copies: dict[str, list[KillRecord]] = {"file": on_file, "ledger": flags}
+        try:
+            copies["journal"] = await self._journal_store.kill_records()
+        except JournalUnavailable as error:
+            _log.error("killswitch.journal_unreadable", error=str(error))
+        self._kill_copies = {name: [r for r in found if seal.believes(r)] for name, found in copies.items()}
+        self.kill = KillSwitches(settle([merge(found) for found in self._kill_copies.values()], now).values())
 
     def _note(self, action: str, subject: str, content: dict[str, Any]) -> None:
         self.ledger.record(
@@ -280,7 +289,7 @@ class Engine:
         )
         self._watchdog = Watchdog()
         return [
-            ChildSpec(name="killswitch-guardian", start=trading.guardian.run, mailbox=trading.guardian.mailbox),
+            ChildSpec(name="killswitch-guardian", start=trading.guardian.run),
             ChildSpec(name="clock", start=self._clock_actor.run),
             ChildSpec(name="watchdog", start=self._watchdog.run),
         ]

@@ -19,6 +19,7 @@ from engine.actors.freeze_keeper import FreezeKeeper
 from engine.actors.ingest import EarlierDeliveries, Ingest
 from engine.actors.instrument_master import InstrumentMaster
 from engine.actors.intake import Passage
+from engine.actors.kill_lanes import Write
 from engine.actors.killswitch_file import KillFile
 from engine.actors.killswitch_guardian import KillSwitchGuardian
 from engine.actors.lease_keeper import LeaseKeeper
@@ -48,6 +49,7 @@ from engine.journal.writer import JournalWriter
 from engine.market_calendar import build_calendar
 from engine.runtime.child import ChildSpec
 from engine.security.keys import Keys
+from engine.security.kill_seal import KillSeal
 from engine.store.directory import Vault
 
 _log = structlog.get_logger(__name__)
@@ -74,6 +76,7 @@ class Trading:
         lease: LeaseKeeper,
         reader: LedgerReader,
         infrastructure: Infrastructure,
+        kill_journal: Write | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -134,6 +137,8 @@ class Trading:
             ledger=ledger,
             clock=clock,
             on_change=self.crew.wake,
+            seal=KillSeal(keys.master),
+            journal=kill_journal,
         )
         self.ingest = Ingest(
             directory=directory,
@@ -326,6 +331,7 @@ class Trading:
     def _journal_wiped(self) -> None:
         """The journal's server was emptied under this engine: what only it held is still in memory."""
         again = self.ingest.journal_wiped()
+        self.guardian.journal_wiped()
         self._ledger.record(
             AuditDraft(
                 at=self._clock.now(),

@@ -109,6 +109,7 @@ def order_of(
         stop_loss=signal.stop_loss,
         target=signal.target,
         options=_with_leg(signal.options, iceberg_quantity),
+        source_id=intent.source_id,
     )
 
 

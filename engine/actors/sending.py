@@ -91,7 +91,12 @@ class Sender:
     def _stopped(self, order: Order) -> str | None:
         if not self._context.holds_lease():
             return "FENCED: the lease is not held"
-        killed = self._kill.covering(user_id=order.user_id, account_id=order.account_id, strategy_id=order.strategy_id)
+        killed = self._kill.covering(
+            user_id=order.user_id,
+            account_id=order.account_id,
+            strategy_id=order.strategy_id,
+            source_id=order.source_id,
+        )
         return None if killed is None else f"KILL_SWITCH: {killed.scope} is blocked: {killed.reason}"
 
     def _refused(self, order: Order) -> str | None:

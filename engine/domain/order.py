@@ -54,6 +54,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     ``role`` other than ENTRY is an exit attached to the entry ``parent_id``; ``stop_loss`` and ``target``
     (rupees) of an entry are the exits to attach to what of it fills. ``modifications`` counts the changes that
     the broker took (25 at most, kite.md 4.1). An order that replaces another has it as ``parent_id``.
+    ``source_id`` is the source of its intent, None where there is none.
     """
 
     id: UUID
@@ -92,6 +93,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     target: Decimal | None = None
     options: OrderOptions = NO_OPTIONS
     modifications: int = 0
+    source_id: UUID | None = None
 
     @property
     def is_attached(self) -> bool:

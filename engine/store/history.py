@@ -12,6 +12,8 @@ from engine.domain.position import roll_day
 from engine.store import gtts, rows
 
 _LIVE_ORDERS = """('PENDING', 'SUBMITTING', 'SUBMITTED', 'OPEN', 'TRIGGER_PENDING', 'PARTIALLY_FILLED', 'UNKNOWN')"""
+# an order knows its source by its intent: a kill switch may stop one source
+_ORDERS = "SELECT orders.*, (SELECT source_id FROM trade_intents WHERE id = orders.intent_id) AS source_id FROM orders"
 _LIVE_INTENTS = """('RECEIVED', 'PENDING_APPROVAL', 'APPROVED', 'EXECUTING')"""
 # As many as a minute's budget can hold (kite.trade forum 52882).
 _LATEST_CALLS = 400
@@ -24,7 +26,7 @@ _WATCHED = (
 async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any]:
     """Return what an executor starts from, as keyword arguments of its AccountHistory."""
     orders = await connection.fetch(
-        f"SELECT * FROM orders WHERE account_id = $1 AND {_WATCHED} ORDER BY created_at, id",  # noqa: S608 -- constants
+        f"{_ORDERS} WHERE account_id = $1 AND {_WATCHED} ORDER BY created_at, id",
         account_id,
         day,
     )
@@ -44,7 +46,7 @@ async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any
         day,
     )
     attached = await connection.fetch(
-        "SELECT * FROM orders WHERE account_id = $1 AND trading_day > $2::date - 7 AND origin = 'ENGINE' "
+        f"{_ORDERS} WHERE account_id = $1 AND trading_day > $2::date - 7 AND origin = 'ENGINE' "
         "AND (role <> 'ENTRY' OR stop_loss IS NOT NULL OR target IS NOT NULL) ORDER BY created_at, id",
         account_id,
         day,
@@ -52,7 +54,7 @@ async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any
     triggers = await gtts.of_account(connection, account_id, [row["id"] for row in attached])
     # a trigger outlives the week that its entry is remembered for, and so do the orders in place of others
     older = await connection.fetch(
-        "SELECT * FROM orders WHERE (id = ANY($1::uuid[]) OR (parent_id = ANY($1::uuid[]) AND origin = 'ENGINE')) "
+        f"{_ORDERS} WHERE (id = ANY($1::uuid[]) OR (parent_id = ANY($1::uuid[]) AND origin = 'ENGINE')) "
         "AND NOT id = ANY($2::uuid[]) ORDER BY created_at, id",
         list({gtt.entry_id for gtt in triggers}),
         [row["id"] for row in attached],

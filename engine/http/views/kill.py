@@ -9,7 +9,7 @@ import msgspec
 from engine.domain.directory import Directory
 from engine.domain.enums import Exchange, KillState, OrderStatus, ProductType
 from engine.domain.gtt import Gtt
-from engine.domain.killswitch import GLOBAL, KillRecord
+from engine.domain.killswitch import GLOBAL, KillRecord, scopes_of
 from engine.domain.order import Order
 from engine.domain.position import Position
 from engine.http.endpoint import ApiStruct
@@ -89,22 +89,34 @@ def status_view(records: Mapping[str, KillRecord], books: Iterable[Books], direc
 
 
 def accounts_of(scope: str, directory: Directory) -> frozenset[UUID]:
-    """Return the accounts that the strategy of a ``strategy:ID`` scope trades; none for other scopes."""
+    """Return the accounts that a ``strategy:ID`` or ``source:ID`` scope trades; none for other scopes."""
     kind, _, number = scope.partition(":")
-    strategy = directory.strategies.get(UUID(number)) if kind == "strategy" else None
+    strategy_id = UUID(number) if kind == "strategy" else None
+    if kind == "source":
+        source = directory.sources.get(UUID(number))
+        strategy_id = None if source is None else source.strategy_id
+    strategy = None if strategy_id is None else directory.strategies.get(strategy_id)
     return frozenset() if strategy is None else frozenset(target.account_id for target in strategy.targets)
 
 
-def covers(scope: str, *, user_id: UUID, account_id: UUID, strategy_id: UUID | None) -> bool:
-    """Tell whether *scope* covers an order of this account and strategy."""
-    return scope in (GLOBAL, f"user:{user_id}", f"account:{account_id}", f"strategy:{strategy_id}")
+def covers(
+    scope: str, *, user_id: UUID, account_id: UUID, strategy_id: UUID | None, source_id: UUID | None = None
+) -> bool:
+    """Tell whether *scope* covers an order of this account, strategy and source."""
+    return scope in scopes_of(user_id, account_id, strategy_id, source_id)
 
 
 def unknown_orders(scope: str, books: Iterable[Books]) -> int:
     """Return how many orders of *scope* have an outcome that nobody knows yet."""
     return sum(
         order.status is OrderStatus.UNKNOWN
-        and covers(scope, user_id=held.user_id, account_id=held.account_id, strategy_id=order.strategy_id)
+        and covers(
+            scope,
+            user_id=held.user_id,
+            account_id=held.account_id,
+            strategy_id=order.strategy_id,
+            source_id=order.source_id,
+        )
         for held in books
         for order in held.orders
     )
@@ -121,7 +133,11 @@ def _open_in(scope: str, held: Books, strategy_accounts: frozenset[UUID]) -> lis
     alive: dict[tuple[Exchange, str, ProductType], int] = {}
     for order in held.orders:
         if not order.status.is_terminal and covers(
-            scope, user_id=held.user_id, account_id=held.account_id, strategy_id=order.strategy_id
+            scope,
+            user_id=held.user_id,
+            account_id=held.account_id,
+            strategy_id=order.strategy_id,
+            source_id=order.source_id,
         ):
             key = (order.exchange, order.symbol, order.product_type)
             alive[key] = alive.get(key, 0) + 1
