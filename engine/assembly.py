@@ -26,6 +26,7 @@ from engine.actors.lease_keeper import LeaseKeeper
 from engine.actors.ledger_reader import LedgerReader
 from engine.actors.market_data import MarketData
 from engine.actors.prices import Prices
+from engine.actors.rearming import Rearming
 from engine.actors.registrar import Registrar
 from engine.actors.risk import RiskActor, RiskContext
 from engine.actors.session_keeper import SessionKeeper
@@ -84,6 +85,7 @@ class Trading:
         self._directory = directory
         self._kill = kill
         self._ledger = ledger
+        self._journal = journal
         self._lease = lease
         self._reader = reader
         self._infrastructure = infrastructure
@@ -170,6 +172,17 @@ class Trading:
             clock=clock,
             root_url=config.broker.kite.root_url,
             timeout_s=config.broker.kite.timeout_s,
+        )
+        self.rearming = Rearming(
+            crew=self.crew,
+            directory=directory,
+            clock=clock,
+            calendar=self.calendar,
+            enforce_hours=config.enforce_hours,
+            two_admins=config.security.two_admins,
+            parked=reader.waiting_parked,
+            stores_away=self._stores_away,
+            suspect=self.clock_watch.suspect,
         )
         self.readiness = ReadinessCheck(
             directory=directory,
@@ -385,6 +398,10 @@ class Trading:
     def _account_status_now(self, account_id: UUID) -> AccountStatus | None:
         account = self._directory.accounts.get(account_id)
         return None if account is None else account.status
+
+    def _stores_away(self) -> list[str]:
+        held = {"ledger": self._ledger.available, "journal": self._journal.available}
+        return [name for name, is_there in held.items() if not is_there]
 
     def _trip(self, scope: str, why: str) -> None:
         self.guardian.block_nowait(scope, reason=f"ACTOR_FAILED: {why}", actor="system")

@@ -90,6 +90,10 @@ class LedgerReader:
         """Return the dead letters that wait to be taken in again. Raises StoreUnavailable."""
         return await self._database.run(dead_letter_queries.requeued, timeout_s=_TIMEOUT_S)
 
+    async def waiting_parked(self) -> list[tuple[UUID, UUID, UUID]]:
+        """Return (user, strategy, source) of the exits that wait for a person. Raises StoreUnavailable."""
+        return await self._database.run(dead_letter_queries.waiting_parked, timeout_s=_TIMEOUT_S)
+
     async def freeze_quantities(self) -> list[FreezeQuantity]:
         """Return the freeze quantities that are kept. Raises StoreUnavailable."""
         return await self._database.run(freeze.freeze_quantities, timeout_s=_TIMEOUT_S)

@@ -7,14 +7,13 @@ from uuid import UUID
 import msgspec
 
 from engine.domain.directory import Directory
-from engine.domain.enums import Exchange, KillState, OrderStatus, ProductType
+from engine.domain.enums import Exchange, KillMode, KillState, ProductType
 from engine.domain.gtt import Gtt
 from engine.domain.killswitch import GLOBAL, KillRecord, scopes_of
 from engine.domain.order import Order
 from engine.domain.position import Position
+from engine.domain.rearming import strategy_accounts
 from engine.http.endpoint import ApiStruct
-
-UNFINISHED = frozenset({KillState.CANCELLING, KillState.FLATTENING, KillState.FLAT_FAILED})
 
 
 class NotFlatView(ApiStruct, frozen=True, kw_only=True):
@@ -33,11 +32,12 @@ class NotFlatView(ApiStruct, frozen=True, kw_only=True):
 
 
 class KillScopeView(ApiStruct, frozen=True, kw_only=True):
-    """One scope; ``enabledAt`` is null while it is off."""
+    """One scope; ``mode`` and ``enabledAt`` are null while it is off."""
 
     scope: str
     enabled: bool
     state: KillState
+    mode: KillMode | None
     reason: str
     actor: str
     enabled_at: datetime | None
@@ -71,6 +71,7 @@ def scope_view(
         scope=scope,
         enabled=enabled,
         state=KillState.ARMED if record is None else record.state,
+        mode=record.mode if record is not None and enabled else None,
         reason="" if record is None else record.reason,
         actor="" if record is None else record.actor,
         enabled_at=record.at if record is not None and enabled else None,
@@ -84,19 +85,8 @@ def status_view(records: Mapping[str, KillRecord], books: Iterable[Books], direc
     held = tuple(books)
     names = [GLOBAL, *sorted(scope for scope in records if scope != GLOBAL)]
     return KillStatusView(
-        scopes=tuple(scope_view(name, records.get(name), held, accounts_of(name, directory)) for name in names)
+        scopes=tuple(scope_view(name, records.get(name), held, strategy_accounts(name, directory)) for name in names)
     )
-
-
-def accounts_of(scope: str, directory: Directory) -> frozenset[UUID]:
-    """Return the accounts that a ``strategy:ID`` or ``source:ID`` scope trades; none for other scopes."""
-    kind, _, number = scope.partition(":")
-    strategy_id = UUID(number) if kind == "strategy" else None
-    if kind == "source":
-        source = directory.sources.get(UUID(number))
-        strategy_id = None if source is None else source.strategy_id
-    strategy = None if strategy_id is None else directory.strategies.get(strategy_id)
-    return frozenset() if strategy is None else frozenset(target.account_id for target in strategy.targets)
 
 
 def covers(
@@ -104,22 +94,6 @@ def covers(
 ) -> bool:
     """Tell whether *scope* covers an order of this account, strategy and source."""
     return scope in scopes_of(user_id, account_id, strategy_id, source_id)
-
-
-def unknown_orders(scope: str, books: Iterable[Books]) -> int:
-    """Return how many orders of *scope* have an outcome that nobody knows yet."""
-    return sum(
-        order.status is OrderStatus.UNKNOWN
-        and covers(
-            scope,
-            user_id=held.user_id,
-            account_id=held.account_id,
-            strategy_id=order.strategy_id,
-            source_id=order.source_id,
-        )
-        for held in books
-        for order in held.orders
-    )
 
 
 def _open_in(scope: str, held: Books, strategy_accounts: frozenset[UUID]) -> list[NotFlatView]:
