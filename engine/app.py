@@ -3,7 +3,7 @@
     engine
     ├── infrastructure   postgres, valkey (embedded only), exchange (paper only)
     ├── stores           ledger, lease, journal
-    ├── oversight        killswitch-guardian, clock, watchdog
+    ├── oversight        killswitch-guardian, kill-triggers, kill-by-hand, clock, watchdog
     ├── trading          risk (an actor per user), execution and feeds (one per account), crew, feed-keeper,
     │                    instruments, prices, clock-watch, broker-logins, session-keeper
     └── edge             people, ingest, control, telegram-replies, http
@@ -24,7 +24,9 @@ import trio
 from engine import boot, first_run
 from engine.actors.audit_writer import AuditWriter
 from engine.actors.clock import ClockActor
+from engine.actors.kill_by_hand import KillFileWatch, KillSignal
 from engine.actors.killswitch_file import KillFile, KillFileDamaged
+from engine.actors.killswitch_guardian import KillSwitchGuardian
 from engine.actors.lease_keeper import LeaseKeeper
 from engine.actors.ledger_entry import LedgerEntry
 from engine.actors.ledger_reader import LedgerReader
@@ -33,7 +35,8 @@ from engine.clock import Clock, SystemClock
 from engine.config import Config
 from engine.domain.audit import AuditDraft
 from engine.domain.directory import Directory
-from engine.domain.killswitch import KillRecord, KillSwitches, merge, settle, unreadable
+from engine.domain.enums import KillMode, KillState
+from engine.domain.killswitch import KillRecord, KillSwitches, merge, next_version, settle, unreadable
 from engine.edge import Edge
 from engine.errors import JournalUnavailable
 from engine.infrastructure import Infrastructure
@@ -91,6 +94,8 @@ class Engine:
         self._standby = Standby(config.server, self.data_dir, clock=self.clock, announce=announce)
         self._kill_path = self.data_dir / "state" / "kill.wal"
         self._kill_file = KillFile(self._kill_path)
+        self._guardian: KillSwitchGuardian | None = None
+        self._early_trips: list[tuple[str, str, str, KillMode]] = []
 
     async def run(self) -> None:
         """Run until SIGTERM, SIGINT or a failure that supervision cannot mend.
@@ -109,6 +114,8 @@ class Engine:
     async def _run(self, nursery: trio.Nursery) -> None:
         watcher = SignalWatcher(nursery.cancel_scope)
         await nursery.start(watcher.run)
+        # from the first moment on: unhandled, the signal would end the process
+        await nursery.start(KillSignal(self._trip_by_hand).run)
         started = trio.Event()
 
         async def drain_early() -> None:
@@ -124,6 +131,27 @@ class Engine:
         started.set()
         await watcher.draining.wait()
         await self._stop()
+
+    def _trip_by_hand(self, scope: str, reason: str, actor: str, mode: KillMode) -> None:
+        if self._guardian is not None:
+            self._guardian.block_nowait(scope, reason=reason, actor=actor, mode=mode)
+        else:
+            # this engine starts or stands by: it counts as soon as there is somebody to count it, and is kept
+            self._early_trips.append((scope, reason, actor, mode))
+            now = self.clock.now()
+            record = KillRecord(
+                scope=scope,
+                version=next_version(None, now),
+                state=KillState.BLOCKED,
+                reason=reason,
+                actor=actor,
+                at=now,
+                mode=mode,
+            )
+            try:
+                self._kill_file.append(record)
+            except OSError as error:
+                _log.error("killswitch.file_unwritable", error=str(error))
 
     # start
 
@@ -191,6 +219,9 @@ class Engine:
             infrastructure=servers,
             kill_journal=self._journal_store.put_kill,
         )
+        self._guardian = self._trading.guardian
+        for trip in self._early_trips:
+            self._trip_by_hand(*trip)
         if place.was_reset:
             self._trading.alert("journal", "the journal was wiped, foreign or older than the ledger: it begins anew")
         self._trading.freeze.restore(await self._reader.freeze_quantities())
@@ -287,11 +318,13 @@ class Engine:
             kill_path=self._kill_path,
             crew=trading.crew,
         )
-        self._watchdog = Watchdog()
+        self._watchdog = Watchdog(on_stall=trading.triggers.stalled)
         return [
             ChildSpec(name="killswitch-guardian", start=trading.guardian.run),
+            ChildSpec(name="kill-by-hand", start=KillFileWatch(self.data_dir, self._trip_by_hand).run),
             ChildSpec(name="clock", start=self._clock_actor.run),
             ChildSpec(name="watchdog", start=self._watchdog.run),
+            ChildSpec(name="kill-triggers", start=trading.triggers.run),
         ]
 
     async def _recover(self, keys: Keys, place: boot.JournalPlace) -> None:

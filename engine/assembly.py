@@ -20,6 +20,7 @@ from engine.actors.ingest import EarlierDeliveries, Ingest
 from engine.actors.instrument_master import InstrumentMaster
 from engine.actors.intake import Passage
 from engine.actors.kill_lanes import Write
+from engine.actors.kill_triggers import TriggerKeeper
 from engine.actors.killswitch_file import KillFile
 from engine.actors.killswitch_guardian import KillSwitchGuardian
 from engine.actors.lease_keeper import LeaseKeeper
@@ -37,7 +38,7 @@ from engine.clock import Clock, trading_day
 from engine.config import Config
 from engine.domain.audit import AuditDraft
 from engine.domain.broker_session import may_vanish
-from engine.domain.calendar import is_trading_day
+from engine.domain.calendar import is_open, is_trading_day
 from engine.domain.directory import Account, Directory
 from engine.domain.enums import AccountStatus, Exchange
 from engine.domain.killswitch import KillSwitches
@@ -183,6 +184,18 @@ class Trading:
             parked=reader.waiting_parked,
             stores_away=self._stores_away,
             suspect=self.clock_watch.suspect,
+        )
+        self.triggers = TriggerKeeper(
+            config.killswitch.triggers(config.broker.mode),
+            guardian=self.guardian,
+            clock=clock,
+            executors=lambda: list(self.crew.executors.values()),
+            is_open=self._can_trade,
+            suspect=self.clock_watch.suspect,
+            leads=lease.holds,
+            parked=reader.waiting_parked,
+            audit_after=reader.audit_after,
+            alert=lambda subject, text: self.alert(subject, text),
         )
         self.readiness = ReadinessCheck(
             directory=directory,
@@ -345,6 +358,7 @@ class Trading:
         """The journal's server was emptied under this engine: what only it held is still in memory."""
         again = self.ingest.journal_wiped()
         self.guardian.journal_wiped()
+        self.triggers.journal_wiped()
         self._ledger.record(
             AuditDraft(
                 at=self._clock.now(),
@@ -398,6 +412,15 @@ class Trading:
     def _account_status_now(self, account_id: UUID) -> AccountStatus | None:
         account = self._directory.accounts.get(account_id)
         return None if account is None else account.status
+
+    def _can_trade(self, executor: Executor) -> bool:
+        """Whether something that the account holds could be traded now."""
+        now = self._clock.now()
+        return not self._config.enforce_hours or any(
+            is_open(position.exchange, now, self.calendar)
+            for position in executor.desk.holdings.positions.values()
+            if position.quantity
+        )
 
     def _stores_away(self) -> list[str]:
         held = {"ledger": self._ledger.available, "journal": self._journal.available}

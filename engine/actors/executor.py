@@ -162,6 +162,16 @@ class Executor:
         return len(self.desk.index.submitting)
 
     @property
+    def tally(self) -> tuple[int, int]:
+        """How many orders were handed to the broker, and how many it refused, since the process began."""
+        return self._sender.sent, self._sender.refused
+
+    @property
+    def unreachable_since(self) -> float | None:
+        """Since when (trio's clock) the broker cannot be read, None when it can or nobody is logged in."""
+        return self._reconciler.unreachable_since
+
+    @property
     def is_ready(self) -> bool:
         """Whether the books are rebuilt and orders go out."""
         return self._ready

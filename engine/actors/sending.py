@@ -69,6 +69,10 @@ class Sender:
         self._handed: dict[UUID, int] = {}
         self._incarnation = 0
         self.is_draining = False
+        self.sent = 0
+        """Orders handed to the broker since this object was made."""
+        self.refused = 0
+        """Those of them that the broker refused."""
 
     def restart(self, incarnation: int) -> None:
         """Begin a new life: nothing that an earlier one wrote ahead may go any more."""
@@ -169,6 +173,7 @@ class Sender:
             _log.error("order.send_repeated", order=str(row.id), attempt=row.attempt)
             return
         self._handed[row.id] = row.attempt
+        self.sent += 1
 
         def gate() -> str | None:
             # asked right before the first byte: plain reads of memory and clocks, nothing that waits
@@ -231,6 +236,7 @@ class Sender:
                 if await self._limited(order, outcome):
                     return None
             case Refused():
+                self.refused += 1
                 said = self._reslice(order, outcome) or f"{outcome.code}: {outcome.message}"
                 self._desk.move(order, OrderStatus.REJECTED, message=said)
             case Unknown():

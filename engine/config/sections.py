@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from engine.domain.enums import Exchange, ProductType
+from engine.domain.kill_triggers import Reaction, Trigger, TriggerSettings
 from engine.domain.risk import RiskLimits, TradingWindow
 from engine.secret import Secret
 
@@ -118,6 +119,7 @@ class TelegramConfig(Section, frozen=True, kw_only=True):
     bot_token: Secret = Secret("")
     secret_token: Secret = Secret("")
     mode: Literal["webhook", "polling", "off"] = "webhook"
+    admin_user_ids: tuple[int, ...] = ()
 
 
 class SignalsConfig(Section, frozen=True, kw_only=True):
@@ -161,6 +163,53 @@ class RiskConfig(Section, frozen=True, kw_only=True):
         values = msgspec.structs.asdict(self)
         values["trading_window"] = window and TradingWindow(start=window.start, end=window.end)
         return RiskLimits(**values)
+
+
+Reactions = Literal["off", "alert", "block", "cancel", "square_off"]
+
+
+class KillswitchConfig(Section, frozen=True, kw_only=True):
+    """``[killswitch]``: what each condition does that trips the kill switch by itself, and where it begins."""
+
+    order_rate: Reactions = "alert"
+    order_rate_normal: Count = 60
+    order_rate_factor: Count = 5
+    reject_rate: Reactions = "block"
+    reject_rate_pct: Annotated[int, msgspec.Meta(ge=1, le=99)] = 50
+    reject_rate_orders: Count = 50
+    reconcile_mismatch: Reactions = "alert"
+    reconcile_mismatch_reads: Count = 2
+    unknown_orders: Reactions = "block"
+    unknown_orders_more_than: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 25
+    unknown_orders_for_s: Seconds = 60
+    parked_exits: Reactions = "off"
+    broker_unreachable: Literal["auto", "off", "alert", "block", "cancel", "square_off"] = "auto"
+    broker_unreachable_s: Seconds = 15
+    audit_chain: Reactions = "block"
+    clock_suspect: Reactions = "off"
+    loop_lag: Reactions = "alert"
+    loop_lag_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 2.0
+    lease_lost: Reactions = "off"
+    journal_wiped: Reactions = "off"
+
+    def triggers(self, mode: str) -> TriggerSettings:
+        """Return these as the triggers read them; the broker's *mode* decides what "auto" means."""
+        unreachable = self.broker_unreachable
+        if unreachable == "auto":
+            unreachable = "block" if mode == "kite" else "off"
+        values = msgspec.structs.asdict(self) | {"broker_unreachable": unreachable}
+        return TriggerSettings(
+            reactions={trigger: Reaction(values[trigger.value.lower()]) for trigger in Trigger},
+            order_rate_normal=self.order_rate_normal,
+            order_rate_factor=self.order_rate_factor,
+            reject_rate_pct=self.reject_rate_pct,
+            reject_rate_orders=self.reject_rate_orders,
+            mismatch_reads=self.reconcile_mismatch_reads,
+            unknown_orders=self.unknown_orders_more_than,
+            unknown_orders_s=self.unknown_orders_for_s,
+            broker_unreachable_s=self.broker_unreachable_s,
+            loop_lag_s=self.loop_lag_s,
+        )
 
 
 class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -230,6 +279,7 @@ class Config(Section, frozen=True, kw_only=True):
     telegram: TelegramConfig = TelegramConfig()
     signals: SignalsConfig = SignalsConfig()
     risk: RiskConfig = RiskConfig()
+    killswitch: KillswitchConfig = KillswitchConfig()
     market: MarketConfig = MarketConfig()
     security: SecurityConfig = SecurityConfig()
     limits: LimitsConfig = LimitsConfig()
