@@ -167,7 +167,9 @@ async def test_url_means_one_database_to_reader_and_writer(aio, own):
     assert await store.epoch() == "e"
 
 
-async def test_kill_records_keep_the_newest_and_of_two_equals_the_one_that_blocks(store):
+async def test_kill_records_keep_the_newest_and_of_two_equals_the_one_that_blocks(aio, own):
+    store = JournalStore(own.url)
+
     def record(version, state, scope="global"):
         at = datetime(2026, 11, 23, tzinfo=UTC)
         return KillRecord(scope=scope, version=version, state=state, reason='}" é', actor="a", at=at)
