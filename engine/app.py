@@ -5,7 +5,7 @@
     ├── stores           ledger, lease, journal
     ├── oversight        killswitch-guardian, kill-triggers, kill-by-hand, clock, watchdog
     ├── trading          risk (an actor per user), execution and feeds (one per account), crew, feed-keeper,
-    │                    instruments, prices, clock-watch, broker-logins, session-keeper
+    │                    instruments, prices, clock-watch, broker-logins, session-keeper, creds-keeper
     └── edge             people, ingest, control, telegram-replies, http
 
 Start is recovery: servers, lease, state of the ledger, journal past the ledger's cursor, and only
@@ -218,6 +218,7 @@ class Engine:
             reader=self._reader,
             infrastructure=servers,
             kill_journal=self._journal_store.put_kill,
+            creds_path=self.data_dir / "state" / "creds.enc",
         )
         self._guardian = self._trading.guardian
         for trip in self._early_trips:

@@ -2,6 +2,7 @@
 
 import random
 from decimal import Decimal
+from pathlib import Path
 from uuid import UUID
 
 import structlog
@@ -10,6 +11,7 @@ from engine.actors.account_readiness import ReadinessCheck
 from engine.actors.audit_writer import AuditWriter
 from engine.actors.broker_logins import BrokerLogins
 from engine.actors.clock_watch import ClockKeeper
+from engine.actors.creds_keeper import CredsKeeper
 from engine.actors.crew import Crew
 from engine.actors.dead_letters import DeadLetters
 from engine.actors.decision import Rules
@@ -50,6 +52,8 @@ from engine.infrastructure import Infrastructure
 from engine.journal.writer import JournalWriter
 from engine.market_calendar import build_calendar
 from engine.runtime.child import ChildSpec
+from engine.security.creds_file import CredsFile
+from engine.security.envelope import KeyRing
 from engine.security.keys import Keys
 from engine.security.kill_seal import KillSeal
 from engine.store.directory import Vault
@@ -79,6 +83,7 @@ class Trading:
         reader: LedgerReader,
         infrastructure: Infrastructure,
         kill_journal: Write | None = None,
+        creds_path: Path | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -90,7 +95,7 @@ class Trading:
         self._lease = lease
         self._reader = reader
         self._infrastructure = infrastructure
-        self._deployment = _deployment(keys)
+        self._deployment = deployment_of(keys)
         self.calendar = build_calendar(config.market, today=trading_day(clock.now()))
         # accounts whose orders the broker refused, and why, until a person or a login has seen to it
         self._blocked: dict[UUID, str | None] = {}
@@ -197,6 +202,14 @@ class Trading:
             audit_after=reader.audit_after,
             alert=lambda subject, text: self.alert(subject, text),
         )
+        self.creds = None
+        if creds_path is not None:
+            self.creds = CredsKeeper(
+                CredsFile(creds_path, KeyRing([keys.vault]), deployment=self._deployment),
+                directory=directory,
+                root_of=self._root_of,
+                alert=lambda subject, text: self.alert(subject, text),
+            )
         self.readiness = ReadinessCheck(
             directory=directory,
             sessions=self.sessions,
@@ -422,6 +435,11 @@ class Trading:
             if position.quantity
         )
 
+    def _root_of(self, account: Account) -> str:
+        if account.broker != "paper":
+            return self._config.broker.kite.root_url
+        return self._infrastructure.exchange_url or ""
+
     def _stores_away(self) -> list[str]:
         held = {"ledger": self._ledger.available, "journal": self._journal.available}
         return [name for name, is_there in held.items() if not is_there]
@@ -470,10 +488,11 @@ class Trading:
             ChildSpec(name="clock-watch", start=self.clock_watch.run),
             ChildSpec(name="broker-logins", start=self.logins.run),
             ChildSpec(name="session-keeper", start=self.session_keeper.run),
+            *([] if self.creds is None else [ChildSpec(name="creds-keeper", start=self.creds.run)]),
         ]
 
 
-def _deployment(keys: Keys) -> str:
+def deployment_of(keys: Keys) -> str:
     """Return the two characters that tell this deployment's tags from another's on the same account."""
     number = int.from_bytes(keys.tag[:4], "big") % (len(_LETTERS) ** 2)
     return _LETTERS[number // len(_LETTERS)] + _LETTERS[number % len(_LETTERS)]

@@ -163,7 +163,7 @@ class LedgerLane(Lane):
     def __init__(self, ledger: AuditWriter) -> None:
         super().__init__("ledger")
         self._ledger = ledger
-        self._without_room: deque[KillRecord] = deque(maxlen=_WAITING)
+        self._without_room: deque[tuple[KillRecord, bool]] = deque(maxlen=_WAITING)
 
     @property
     def waiting(self) -> int:
@@ -172,6 +172,10 @@ class LedgerLane(Lane):
 
     def put(self, record: KillRecord) -> None:
         """Hand *record* to the ledger; never waits."""
+        self.note(record)
+
+    def note(self, record: KillRecord, *, advances: bool = False) -> None:
+        """Hand *record* to the ledger, which *advances* a scope that was on before; never waits."""
 
         def committed() -> None:
             crashpoint("K1.recorded")
@@ -179,12 +183,15 @@ class LedgerLane(Lane):
 
         def failed(error: Exception) -> None:
             if record.enabled:
-                self._without_room.append(record)
+                self._without_room.append((record, advances))
                 self._wake.set()
             self._refused(record, error)
 
         entry = LedgerEntry(
-            writes=(write_kill_record(record),), audit=(_draft(record),), on_commit=committed, on_fail=failed
+            writes=(write_kill_record(record),),
+            audit=(_draft(record, advances=advances),),
+            on_commit=committed,
+            on_fail=failed,
         )
         try:
             self._ledger.append(entry)
@@ -202,15 +209,16 @@ class LedgerLane(Lane):
     async def flush(self) -> None:
         """Try once more what the ledger could not take."""
         again, self._without_room = self._without_room, deque(maxlen=_WAITING)
-        for record in again:
-            self.put(record)
+        for record, advances in again:
+            self.note(record, advances=advances)
 
 
-def _draft(record: KillRecord) -> AuditDraft:
+def _draft(record: KillRecord, *, advances: bool) -> AuditDraft:
+    action = "KILLSWITCH_ENABLED" if record.enabled else "KILLSWITCH_DISABLED"
     return AuditDraft(
         at=record.at,
         actor=record.actor,
-        action="KILLSWITCH_ENABLED" if record.enabled else "KILLSWITCH_DISABLED",
+        action="KILLSWITCH_ADVANCED" if advances else action,
         subject=f"killswitch:{record.scope}",
         content={
             "reason": record.reason,

@@ -21,7 +21,7 @@ from engine.actors.kill_lanes import CopyLane, FileLane, Lane, LedgerLane, Write
 from engine.actors.killswitch_file import KillFile
 from engine.clock import Clock, trading_day
 from engine.domain.enums import KillMode, KillState
-from engine.domain.killswitch import KillRecord, KillSwitches, merge, next_version
+from engine.domain.killswitch import KillRecord, KillSwitches, merge, next_version, tripped_at
 from engine.errors import EngineError
 from engine.runtime.crashpoint import crashpoint
 from engine.security.kill_seal import KillSeal
@@ -64,6 +64,9 @@ class KillSwitchGuardian:
         self._ledger = LedgerLane(ledger)
         self._journal = None if journal is None else CopyLane("journal", journal)
         self._issued: dict[str, int] = {}
+        self._releasing: set[str] = set()
+        # how long the last trip of a scope took until no gate let an order of it pass
+        self.blocked_in_s: dict[str, float] = {}
 
     @property
     def lanes(self) -> Sequence[Lane]:
@@ -72,10 +75,11 @@ class KillSwitchGuardian:
 
     def block_nowait(self, scope: str, *, reason: str, actor: str, mode: KillMode = KillMode.BLOCK) -> KillRecord:
         """Block *scope* from this instant on; durability follows. Blocking again keeps it blocked."""
+        begun_ns = self._clock.boottime_ns()
         held = self.switches.records.get(scope)
         is_on = held is not None and held.enabled
         day = trading_day(self._clock.now()) if reason.startswith(DAY_LOSS) else None
-        return self._change(
+        record = self._change(
             scope,
             # a second trip joins the one that runs; it may only widen it
             state=held.state if held is not None and is_on else KillState.BLOCKED,
@@ -83,7 +87,23 @@ class KillSwitchGuardian:
             actor=actor,
             mode=max(mode, held.mode, key=lambda each: each.rank) if held is not None and is_on else mode,
             day=_later(day, held.day) if held is not None and is_on else day,
+            tripped_at=tripped_at(held, self._clock.now()),
         )
+        if not is_on:
+            self.blocked_in_s[scope] = (self._clock.boottime_ns() - begun_ns) / 1e9
+        return record
+
+    def advance(self, scope: str, state: KillState) -> KillRecord | None:
+        """Note how far the sequence of a scope that is on has come; None, and nothing done, when it is off.
+
+        Neither actor, reason nor mode change, and nothing of it is waited for: the next start begins where the
+        newest record that it finds says, and doing a step again does no harm.
+        """
+        held = self.switches.records.get(scope)
+        if held is None or not held.enabled or held.state is state or scope in self._releasing:
+            return None
+        fields = {"reason": held.reason, "actor": held.actor, "mode": held.mode, "day": held.day}
+        return self._change(scope, advances=True, state=state, tripped_at=held.since, **fields)
 
     async def block(self, scope: str, *, reason: str, actor: str, mode: KillMode = KillMode.BLOCK) -> KillRecord:
         """Block *scope* at once and return when it is on disk, or after some seconds of trying.
@@ -105,12 +125,16 @@ class KillSwitchGuardian:
         held = self.switches.records.get(scope)
         record = self._record(scope, state=KillState.ARMED, reason=reason, actor=actor)
         crashpoint("K2.release_asked")
+        # a state that the sequence notes meanwhile must not count more than the release
+        self._releasing.add(scope)
         try:
             # the file last: one that has a release proves that the others have it
             lacking = await self._write_all(self.lanes[1:], record) or await self._write_all(self.lanes[:1], record)
         except trio.Cancelled:
             self._take_back(held, record)
             raise
+        finally:
+            self._releasing.discard(scope)
         if lacking:
             # the caller is told that it stays on: it must not go off later by itself
             back = self._take_back(held, record)
@@ -159,19 +183,16 @@ class KillSwitchGuardian:
             actor=now_held.actor,
             mode=now_held.mode,
             day=now_held.day,
+            tripped_at=now_held.since,
         )
 
-    def _change(self, scope: str, **fields: Any) -> KillRecord:
+    def _change(self, scope: str, *, advances: bool = False, **fields: Any) -> KillRecord:
         """Put a new record of *scope* into memory, then on its way to every store."""
         record = self._record(scope, **fields)
         self.switches.put(record)
         self._on_change()
         crashpoint("K0.blocked")
-        for lane in self.lanes:
-            if lane is self._ledger:
-                self._record_in_ledger(record)
-            else:
-                lane.put(record)
+        self._spread(record, self.lanes, advances=advances)
         self._log_change(record)
         return record
 
@@ -207,15 +228,15 @@ class KillSwitchGuardian:
             for record in self.switches.records.values():
                 self._journal.put(record)
 
-    def _spread(self, record: KillRecord, lanes: Sequence[Lane]) -> None:
+    def _spread(self, record: KillRecord, lanes: Sequence[Lane], *, advances: bool = False) -> None:
         for lane in lanes:
             if lane is self._ledger:
-                self._record_in_ledger(record)
+                self._record_in_ledger(record, advances=advances)
             else:
                 lane.put(record)
 
-    def _record_in_ledger(self, record: KillRecord) -> None:
-        self._ledger.put(record)
+    def _record_in_ledger(self, record: KillRecord, *, advances: bool = False) -> None:
+        self._ledger.note(record, advances=advances)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Make changes durable until cancelled."""

@@ -20,6 +20,7 @@ _KINDS = ("user", "account", "strategy", "source")
 class KillRecord(msgspec.Struct, frozen=True, kw_only=True):
     """State of one scope. ``at`` is when it was last changed (UTC); ``reason`` is never empty when on.
 
+    ``tripped_at`` (UTC) is when it went on; trips that join do not move it.
     ``mode`` is what is done beyond blocking; it only ever grows while the switch stays on, and so does ``day``:
     the IST day whose loss tripped it, which is not to be traded any more. ``alone`` marks what a command wrote
     while no engine ran: it counts although the other stores do not have it. ``mac`` proves who wrote the record
@@ -33,9 +34,15 @@ class KillRecord(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     at: datetime
     mode: KillMode = KillMode.BLOCK
+    tripped_at: datetime | None = None
     day: date | None = None
     alone: bool = False
     mac: str = ""
+
+    @property
+    def since(self) -> datetime:
+        """When the scope went on (UTC): later changes of its state do not move it."""
+        return self.tripped_at or self.at
 
     @property
     def square_off(self) -> bool:
@@ -79,6 +86,11 @@ def next_version(held: KillRecord | None, at: datetime) -> int:
     So a change made while a store was away is newer than what that store holds, wherever it is compared.
     """
     return max((held.version if held else 0) + 1, int(at.timestamp() * 1000))
+
+
+def tripped_at(held: KillRecord | None, now: datetime) -> datetime:
+    """Return when a scope went on that is on from *now* (UTC) at the latest, *held* being its record so far."""
+    return held.since if held is not None and held.enabled else now
 
 
 def merge(records: Iterable[KillRecord]) -> dict[str, KillRecord]:
