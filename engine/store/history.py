@@ -15,6 +15,8 @@ _LIVE_ORDERS = """('PENDING', 'SUBMITTING', 'SUBMITTED', 'OPEN', 'TRIGGER_PENDIN
 _LIVE_INTENTS = """('RECEIVED', 'PENDING_APPROVAL', 'APPROVED', 'EXECUTING')"""
 # As many as a minute's budget can hold (kite.trade forum 52882).
 _LATEST_CALLS = 400
+# How far back what a strategy's orders have filled is added up: no derivative is held for longer than its series.
+_STRATEGY_DAYS = 120
 # an order ended otherwise than filled stays watched for the day: a late fill must find it
 _WATCHED = (
     f"(status IN {_LIVE_ORDERS} OR (trading_day = $2 AND status IN ('CANCELLED', 'REJECTED', 'EXPIRED', 'FAILED')))"
@@ -58,6 +60,20 @@ async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any
         [row["id"] for row in attached],
     )
     sent, recent = await _calls(connection, account_id, day)
+    square_offs = await connection.fetch(
+        "SELECT id FROM orders WHERE account_id = $1 AND trading_day > $2::date - 7 AND origin = 'SQUARE_OFF'",
+        account_id,
+        day,
+    )
+    units = await connection.fetch(
+        "SELECT strategy_id, exchange, symbol, product_type, "
+        "sum(CASE transaction_type WHEN 'BUY' THEN filled_quantity ELSE -filled_quantity END)::bigint AS units "
+        "FROM orders WHERE account_id = $1 AND trading_day > $2::date - $3::integer AND strategy_id IS NOT NULL "
+        "AND filled_quantity > 0 GROUP BY 1, 2, 3, 4",
+        account_id,
+        day,
+        _STRATEGY_DAYS,
+    )
     return {
         "live_orders": [rows.order(row) for row in orders],
         "fills": [rows.fill(row) for row in fills],
@@ -67,6 +83,10 @@ async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any
         "attached": [rows.order(row) for row in (*older, *attached)],
         "gtts": triggers,
         "recent_calls": recent,
+        "square_off_ids": frozenset(row["id"] for row in square_offs),
+        "strategy_units": {
+            (row["strategy_id"], (row["exchange"], row["symbol"], row["product_type"])): row["units"] for row in units
+        },
         "earlier": [(row["broker_order_id"], row["tag"]) for row in earlier],
     }
 
