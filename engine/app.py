@@ -3,9 +3,9 @@
     engine
     ├── infrastructure   postgres, valkey (embedded only), exchange (paper only)
     ├── stores           ledger, lease, journal
-    ├── oversight        killswitch-guardian, clock, watchdog
+    ├── oversight        killswitch-guardian, kill-sequence, clock, watchdog
     ├── trading          risk (an actor per user), execution and feeds (one per account), crew, feed-keeper,
-    │                    instruments, prices, clock-watch, broker-logins, session-keeper
+    │                    instruments, prices, clock-watch, broker-logins, session-keeper, square-off-clock
     └── edge             people, ingest, control, telegram-replies, http
 
 Start is recovery: servers, lease, state of the ledger, journal past the ledger's cursor, and only
@@ -24,6 +24,7 @@ import trio
 from engine import boot, first_run
 from engine.actors.audit_writer import AuditWriter
 from engine.actors.clock import ClockActor
+from engine.actors.flatten_file import FlattenFile
 from engine.actors.killswitch_file import KillFile, KillFileDamaged
 from engine.actors.killswitch_guardian import blocked_for_want_of_a_record
 from engine.actors.lease_keeper import LeaseKeeper
@@ -40,7 +41,7 @@ from engine.infrastructure import Infrastructure
 from engine.journal.address import parse as parse_address
 from engine.journal.store import JournalStore
 from engine.journal.writer import JournalWriter
-from engine.recovery import Recovery
+from engine.recovery import Recovery, record_flattened
 from engine.runtime.asyncio_bridge import open_aio
 from engine.runtime.child import ChildSpec
 from engine.runtime.crashpoint import crashpoint
@@ -90,6 +91,7 @@ class Engine:
         self._standby = Standby(config.server, self.data_dir, clock=self.clock, announce=announce)
         self._kill_path = self.data_dir / "state" / "kill.wal"
         self._kill_file = KillFile(self._kill_path)
+        self._flatten_file = FlattenFile(self.data_dir / "state" / "flatten.wal")
 
     async def run(self) -> None:
         """Run until SIGTERM, SIGINT or a failure that supervision cannot mend.
@@ -183,6 +185,7 @@ class Engine:
             directory=self.directory,
             kill=self.kill,
             kill_file=self._kill_file,
+            flatten_file=self._flatten_file,
             ledger=self.ledger,
             journal=self._journal,
             lease=self._lease,
@@ -281,12 +284,14 @@ class Engine:
         self._watchdog = Watchdog()
         return [
             ChildSpec(name="killswitch-guardian", start=trading.guardian.run, mailbox=trading.guardian.mailbox),
+            ChildSpec(name="kill-sequence", start=trading.kill_sequence.run),
             ChildSpec(name="clock", start=self._clock_actor.run),
             ChildSpec(name="watchdog", start=self._watchdog.run),
         ]
 
     async def _recover(self, keys: Keys, place: boot.JournalPlace) -> None:
         """Wake what has something going on, then take in what the journal holds and the ledger does not."""
+        await record_flattened(self._flatten_file, ledger=self.ledger, reader=self._reader, clock=self.clock)
         crew, now = self._trading.crew, self.clock.now()
         users, accounts = await self._reader.busy()
         eager = list(self.directory.accounts.values())[:_EAGER]

@@ -116,6 +116,7 @@ class Edge:
                 "broker_logins": trading.logins,
                 "readiness": trading.readiness,
                 "session_refused": trading.session_refused,
+                "kill_sequence": trading.kill_sequence,
             },
         )
 

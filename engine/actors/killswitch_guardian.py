@@ -11,6 +11,7 @@ written, refused only by a fault; when it stops it first writes what waits.
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
+import msgspec
 import structlog
 import trio
 
@@ -20,7 +21,7 @@ from engine.actors.ledger_entry import LedgerEntry
 from engine.clock import Clock
 from engine.domain.audit import AuditDraft
 from engine.domain.enums import KillMode, KillState
-from engine.domain.killswitch import KillRecord, KillSwitches, merge
+from engine.domain.killswitch import KillRecord, KillSwitches, merge, tripped_at
 from engine.errors import EngineError, MailboxFull
 from engine.runtime.crashpoint import crashpoint
 from engine.runtime.mailbox import Mailbox, Overflow
@@ -68,6 +69,9 @@ class KillSwitchGuardian:
         self._clock = clock
         self._on_change = on_change
         self._unwritten: dict[str, KillRecord] = {}
+        self._releasing: set[str] = set()
+        # how long the last trip of a scope took until no gate let an order of it pass
+        self.blocked_in_s: dict[str, float] = {}
         self.mailbox: Mailbox[_Persist] = Mailbox("killswitch", capacity=10_000, overflow=Overflow.REFUSE)
 
     def block_nowait(self, scope: str, *, reason: str, actor: str, mode: KillMode = KillMode.BLOCK) -> KillRecord:
@@ -99,12 +103,16 @@ class KillSwitchGuardian:
         persist = _Persist(record)
         self.mailbox.tell_nowait(persist)
         crashpoint("K2.release_asked")
+        # a state that the sequence notes meanwhile must not count more than the release
+        self._releasing.add(scope)
         try:
             with trio.move_on_after(_PERSIST_TIMEOUT_S):
                 await persist.done.wait()
         except trio.Cancelled:
             persist.given_up = not persist.done.is_set()
             raise
+        finally:
+            self._releasing.discard(scope)
         if persist.error is not None or not persist.done.is_set():
             # the caller was told that it stays on: it must not go off later by itself
             persist.given_up = True
@@ -112,6 +120,7 @@ class KillSwitchGuardian:
         return record
 
     def _change(self, scope: str, *, reason: str, actor: str, mode: KillMode) -> _Persist:
+        begun_ns = self._clock.boottime_ns()
         held = self.switches.records.get(scope)
         now = self._clock.now()
         is_on = held is not None and held.enabled
@@ -124,7 +133,29 @@ class KillSwitchGuardian:
             actor=actor,
             at=now,
             mode=max(mode, held.mode, key=lambda each: each.rank) if held is not None and is_on else mode,
+            tripped_at=tripped_at(held, now),
         )
+        persist = self._put(record)
+        if not is_on:
+            self.blocked_in_s[scope] = (self._clock.boottime_ns() - begun_ns) / 1e9
+        return persist
+
+    def advance(self, scope: str, state: KillState) -> KillRecord | None:
+        """Note how far the sequence of a scope that is on has come; None, and nothing done, when it is off.
+
+        Neither actor, reason nor mode change, and nothing of it is waited for: the next start begins where the
+        newest record that it finds says, and doing a step again does no harm.
+        """
+        held = self.switches.records.get(scope)
+        if held is None or not held.enabled or held.state is state or scope in self._releasing:
+            return None
+        now = self._clock.now()
+        record = msgspec.structs.replace(held, version=next_version(held, now), state=state, at=now)
+        self._put(record)
+        return record
+
+    def _put(self, record: KillRecord) -> _Persist:
+        scope = record.scope
         self.switches.put(record)
         self._on_change()
         persist = _Persist(record)
@@ -233,6 +264,8 @@ class KillSwitchGuardian:
 
     def _record_in_ledger(self, record: KillRecord) -> None:
         action = "KILLSWITCH_ENABLED" if record.enabled else "KILLSWITCH_DISABLED"
+        if record.enabled and record.at != record.since:
+            action = "KILLSWITCH_ADVANCED"
         draft = AuditDraft(
             at=record.at,
             actor=record.actor,

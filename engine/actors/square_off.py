@@ -26,7 +26,7 @@ from engine.broker.base import Broker, BrokerAuthError, PlaceOutcome, WriteOutco
 from engine.broker.values import BrokerOrder
 from engine.clock import Clock, trading_day
 from engine.domain.enums import Exchange, OrderStatus, TransactionType, Variety
-from engine.domain.flatten import BookRow, Demand, Held, Place, Standing, Ticket, may_flatten_now
+from engine.domain.flatten import BookRow, Demand, Held, Place, Stage, Standing, Ticket, may_flatten_now
 from engine.domain.flatten_plan import Surroundings
 from engine.domain.gtt import Gtt
 from engine.domain.order import Order
@@ -36,6 +36,7 @@ _log = structlog.get_logger(__name__)
 
 _READ_TIMEOUT_S = 10.0
 _DRAIN_LOOK_S = 0.02
+_KEPT = 100
 
 EndGtts = Callable[[Callable[[Gtt], bool], str], None]
 
@@ -75,6 +76,8 @@ class SquareOff:
         self._exits = ExitSender(context, desk, user_id=user_id, turns=turns, sender=sender)
         self._units = StrategyUnits()
         self._used: set[UUID] = set()
+        # how those ended that were asked for once
+        self._over: dict[str, Standing] = {}
         # demands whose waiting orders were ended already
         self._swept: set[tuple[str, int]] = set()
         self.on_told: Callable[[], None] = _nobody
@@ -94,7 +97,7 @@ class SquareOff:
 
     def standing(self, demand: Demand) -> Standing | None:
         """Return how a demand stands, None before the first look."""
-        found = self.flattener.standings.get(demand.name)
+        found = self.flattener.standings.get(demand.name) or self._over.get(demand.name)
         return found if found is not None and found.version == demand.version else None
 
     def restore(self, history: AccountHistory) -> None:
@@ -131,7 +134,7 @@ class SquareOff:
             freeze=lambda place: context.freeze_quantity(Exchange(place[0]), place[1]),
             lot=self._lot,
             protection=lambda: context.protection(account_id),
-            share=self._share,
+            share=self.share,
             shut=self._shut,
             doubts=self._doubts,
         )
@@ -140,7 +143,8 @@ class SquareOff:
         instrument = self._context.instrument(Exchange(place[0]), place[1])
         return 1 if instrument is None else instrument.lot_size
 
-    def _share(self, strategy_id: UUID, place: Place) -> int:
+    def share(self, strategy_id: UUID, place: Place) -> int:
+        """Return a strategy's own signed units at *place*."""
         asked = self._context.strategy_quantity
         if asked is not None:
             return asked(self._desk.account_id, strategy_id, place)
@@ -272,7 +276,19 @@ class SquareOff:
         return await self._exits.place(ticket, still_wanted)
 
     def told(self, standings: Sequence[Standing]) -> None:
-        """Pass on that the demands stand otherwise, maybe."""
+        """Pass on that the demands stand otherwise, maybe; those that are asked for once end by themselves."""
+        for standing in standings:
+            demand = self.flattener.demands.get(standing.name)
+            if demand is not None and demand.once and (standing.stage is Stage.DONE or standing.failed):
+                self._over[demand.name] = standing
+                while len(self._over) > _KEPT:
+                    del self._over[next(iter(self._over))]
+                self.drop(demand.name)
+                if standing.failed:
+                    left = "; ".join(
+                        f"{':'.join(each.place)} {each.quantity}: {each.why}" for each in standing.not_flat
+                    )
+                    self.alarm(f"SQUARE_OFF_FAILED: what {demand.by} asked for is not closed: {left}")
         self.on_told()
 
     def alarm(self, text: str) -> None:

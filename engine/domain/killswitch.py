@@ -20,6 +20,7 @@ class KillRecord(msgspec.Struct, frozen=True, kw_only=True):
     """State of one scope. ``at`` is when it was last changed (UTC); ``reason`` is never empty when on.
 
     ``mode`` is what is done beyond blocking; it only ever grows while the switch stays on.
+    ``tripped_at`` (UTC) is when it went on; trips that join do not move it.
     """
 
     scope: str
@@ -29,6 +30,12 @@ class KillRecord(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     at: datetime
     mode: KillMode = KillMode.BLOCK
+    tripped_at: datetime | None = None
+
+    @property
+    def since(self) -> datetime:
+        """When the scope went on (UTC): later changes of its state do not move it."""
+        return self.tripped_at or self.at
 
     @property
     def square_off(self) -> bool:
@@ -52,6 +59,11 @@ def parse_scope(text: str) -> str:
         except ValueError:
             pass
     raise ValueError("scope must be global, user:ID, account:ID or strategy:ID with a UUID for ID")
+
+
+def tripped_at(held: KillRecord | None, now: datetime) -> datetime:
+    """Return when a scope went on that is on from *now* (UTC) at the latest, *held* being its record so far."""
+    return held.since if held is not None and held.enabled else now
 
 
 def merge(records: Iterable[KillRecord]) -> dict[str, KillRecord]:

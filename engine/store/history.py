@@ -191,6 +191,11 @@ async def busy(connection: Any) -> tuple[list[UUID], list[UUID]]:
     return [row["user_id"] for row in users], [row["account_id"] for row in accounts]
 
 
+async def known_orders(connection: Any, ids: list[UUID]) -> set[UUID]:
+    """Return which orders of *ids* the ledger holds."""
+    return {row["id"] for row in await connection.fetch("SELECT id FROM orders WHERE id = ANY($1::uuid[])", ids)}
+
+
 async def journal_cursor(connection: Any) -> tuple[UUID, str] | None:
     """Return the journal's epoch and the position that the ledger has reached, None before the first."""
     row = await connection.fetchrow("SELECT epoch, position FROM journal_cursor")

@@ -116,7 +116,15 @@ async def test_taken_back_before_it_is_sent_sends_nothing(clock: object) -> None
         assert [order.status for order in world.store.orders.values() if order.is_square_off] == [S.FAILED]
 
 
-async def test_position_goes_while_the_ledger_is_away(clock: object, tmp_path: Any) -> None:
+async def test_position_goes_while_the_ledger_is_away(
+    clock: object, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def at_once(function: Any, *args: Any, **_options: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        return function(*args)
+
+    # virtual time does not wait for a thread
+    monkeypatch.setattr(trio.to_thread, "run_sync", at_once)
     world = World()
     file = FlattenFile(tmp_path / "state" / "flatten.wal")
     world.context = world.context.__class__(**{**_fields(world.context), "flatten_file": file})

@@ -31,6 +31,7 @@ from engine.http.views.kill import (
     status_view,
     unknown_orders,
 )
+from engine.http.views.kill_certificates import with_sequence
 from engine.http.views.ownership import may_reach
 
 _TAGS = ("risk",)
@@ -45,8 +46,8 @@ ScopeText = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
 class EnableBody(ApiBody, frozen=True, kw_only=True):
     """``scope`` is global, user:ID, account:ID or strategy:ID; from then on nothing of it is sent.
 
-    ``squareOff`` is recorded with it; orders that rest at the broker and open positions are listed in the
-    status under ``notFlat`` and are yours to close for now.
+    With ``squareOff`` every order of the scope is cancelled and every position closed; the status says how far that
+    is, what is not flat and why, and bears the certificate of the end.
     """
 
     scope: ScopeText
@@ -146,7 +147,8 @@ async def status(request: ApiRequest) -> KillStatusView:
         if scope == GLOBAL or caller.is_admin or _owner(services, scope) == caller.user_id
     }
     books = [held for held in books_of(services) if may_reach(caller, held.user_id)]
-    return status_view(records, books, services.directory)
+    view = status_view(records, books, services.directory)
+    return KillStatusView(scopes=tuple(_told(services, scope, records.get(scope.scope)) for scope in view.scopes))
 
 
 def books_of(services: Services) -> list[Books]:
@@ -237,4 +239,13 @@ def _ask_second_admin(services: Services, caller: Principal, scope: str, *, forc
 
 
 def _view(services: Services, scope: str, record: KillRecord | None) -> KillScopeView:
-    return scope_view(scope, record, books_of(services), accounts_of(scope, services.directory))
+    view = scope_view(scope, record, books_of(services), accounts_of(scope, services.directory))
+    return _told(services, view, record)
+
+
+def _told(services: Services, view: KillScopeView, record: KillRecord | None) -> KillScopeView:
+    sequence = services.extras.get("kill_sequence")
+    if sequence is None or record is None:
+        return view
+    certificate = sequence.certificates.get(record.scope)
+    return with_sequence(view, record, sequence.ends(record), certificate, delivery=sequence.delivery)
