@@ -73,7 +73,7 @@ class Trading:
         directory: Directory,
         kill: KillSwitches,
         kill_file: KillFile,
-        flatten_file: FlattenFile,
+        flatten_file: FlattenFile | None = None,
         ledger: AuditWriter,
         journal: JournalWriter,
         lease: LeaseKeeper,
@@ -149,7 +149,7 @@ class Trading:
             clock=clock,
             key=derive(keys.master, "kill certificate"),
             delivery=config.market.square_off_delivery,
-            load=reader.newest_certificates,
+            load=lambda: reader.newest_certificates(),
             alert=lambda subject, text: self.alert(subject, text),
         )
         self.ingest = Ingest(
@@ -200,7 +200,7 @@ class Trading:
             calendar=self.calendar,
             ledger=ledger,
             clock=clock,
-            load=reader.squared_off,
+            load=lambda: reader.squared_off(),
             alert=lambda subject, text: self.alert(subject, text),
             suspect=self.clock_watch.suspect,
         )

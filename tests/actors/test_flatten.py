@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from engine.actors.flatten_file import FlattenFile
-from engine.broker.base import RefusalCode, Refused
+from engine.broker.base import RefusalCode, Refused, Unknown
 from engine.domain.enums import OrderStatus
 from engine.domain.flatten import Demand, Stage
 from engine.domain.order import OrderOrigin
@@ -158,8 +158,6 @@ async def test_order_without_an_answer_is_not_sent_again_while_it_may_be_there(c
         async def silent(broker: Any, order: Any, gate: Any) -> Any:
             assert broker.passes(order, gate) is None
             nursery.start_soon(late, broker, order)
-            from engine.broker.base import Unknown
-
             return Unknown(reason="no answer")
 
         async def late(broker: Any, order: Any) -> None:
@@ -193,6 +191,33 @@ async def test_life_after_a_restart_looks_for_what_the_one_before_sent(clock: ob
         await run.restart_executor()
         await until_done(world, wanted)
         assert len(exits(world)) == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_order_written_ahead_by_a_life_that_died_is_given_up_only_when_it_cannot_come(clock: object) -> None:
+    world = World()
+    async with running(world) as run, trio.open_nursery() as nursery:
+        nursery.start_soon(fill_exits, world)
+        await hold(world)
+        world.block()
+
+        async def never(_broker: Any, _order: Any, _gate: Any) -> Any:
+            await trio.sleep_forever()
+
+        world.broker.answers = [never]
+        wanted = demand(world)
+        world.executor.square_off.want(wanted)
+        await world.until(lambda: not world.broker.answers)
+        begun = trio.current_time()
+        await run.restart_executor()
+        await world.until(lambda: world.held() == 0)
+        assert 20 <= trio.current_time() - begun < 60
+        standing = world.executor.square_off.standing(wanted)
+        assert standing is not None
+        assert "unknown outcome" in standing.not_flat[0].why
+        await until_done(world, wanted)
+        assert trio.current_time() - begun >= 180
+        assert [order.quantity for order in exits(world)] == [10]
         nursery.cancel_scope.cancel()
 
 
@@ -252,7 +277,7 @@ async def test_squaring_off_lets_no_entry_of_the_position_pass_and_no_other_wait
         world.executor.square_off.drop("request:1")
         after = world.submit(world.order())
         await world.until_status(after, S.OPEN)
-        assert world.account_is_flat if hasattr(world, "account_is_flat") else world.held() == 0
+        assert world.held() == 0
         nursery.cancel_scope.cancel()
 
 
