@@ -3,9 +3,10 @@
     engine
     ├── infrastructure   postgres, valkey (embedded only), exchange (paper only)
     ├── stores           ledger, lease, journal
-    ├── oversight        killswitch-guardian, kill-triggers, kill-by-hand, clock, watchdog
+    ├── oversight        killswitch-guardian, kill-sequence, kill-triggers, kill-by-hand, clock, watchdog
     ├── trading          risk (an actor per user), execution and feeds (one per account), crew, feed-keeper,
-    │                    instruments, prices, clock-watch, broker-logins, session-keeper, creds-keeper
+    │                    instruments, prices, clock-watch, broker-logins, session-keeper, creds-keeper,
+    │                    square-off-clock
     └── edge             people, ingest, control, telegram-replies, http
 
 Start is recovery: servers, lease, state of the ledger, journal past the ledger's cursor, and only
@@ -24,6 +25,7 @@ import trio
 from engine import boot, first_run
 from engine.actors.audit_writer import AuditWriter
 from engine.actors.clock import ClockActor
+from engine.actors.flatten_file import FlattenFile
 from engine.actors.kill_by_hand import KillFileWatch, KillSignal
 from engine.actors.killswitch_file import KillFile, KillFileDamaged
 from engine.actors.killswitch_guardian import KillSwitchGuardian
@@ -43,7 +45,7 @@ from engine.infrastructure import Infrastructure
 from engine.journal.address import parse as parse_address
 from engine.journal.store import JournalStore
 from engine.journal.writer import JournalWriter
-from engine.recovery import Recovery
+from engine.recovery import Recovery, record_flattened
 from engine.runtime.asyncio_bridge import open_aio
 from engine.runtime.child import ChildSpec
 from engine.runtime.crashpoint import crashpoint
@@ -96,6 +98,7 @@ class Engine:
         self._kill_file = KillFile(self._kill_path)
         self._guardian: KillSwitchGuardian | None = None
         self._early_trips: list[tuple[str, str, str, KillMode]] = []
+        self._flatten_file = FlattenFile(self.data_dir / "state" / "flatten.wal")
 
     async def run(self) -> None:
         """Run until SIGTERM, SIGINT or a failure that supervision cannot mend.
@@ -212,6 +215,7 @@ class Engine:
             directory=self.directory,
             kill=self.kill,
             kill_file=self._kill_file,
+            flatten_file=self._flatten_file,
             ledger=self.ledger,
             journal=self._journal,
             lease=self._lease,
@@ -323,6 +327,7 @@ class Engine:
         return [
             ChildSpec(name="killswitch-guardian", start=trading.guardian.run),
             ChildSpec(name="kill-by-hand", start=KillFileWatch(self.data_dir, self._trip_by_hand).run),
+            ChildSpec(name="kill-sequence", start=trading.kill_sequence.run),
             ChildSpec(name="clock", start=self._clock_actor.run),
             ChildSpec(name="watchdog", start=self._watchdog.run),
             ChildSpec(name="kill-triggers", start=trading.triggers.run),
@@ -330,6 +335,7 @@ class Engine:
 
     async def _recover(self, keys: Keys, place: boot.JournalPlace) -> None:
         """Wake what has something going on, then take in what the journal holds and the ledger does not."""
+        await record_flattened(self._flatten_file, ledger=self.ledger, reader=self._reader, clock=self.clock)
         crew, now = self._trading.crew, self.clock.now()
         users, accounts = await self._reader.busy()
         eager = list(self.directory.accounts.values())[:_EAGER]

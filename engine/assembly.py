@@ -1,6 +1,7 @@
 """The trading side, built and wired: who is told what by whom, and with which settings."""
 
 import random
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
@@ -17,11 +18,13 @@ from engine.actors.dead_letters import DeadLetters
 from engine.actors.decision import Rules
 from engine.actors.executor import Executor, ExecutorContext
 from engine.actors.feeds import Feeds
+from engine.actors.flatten_file import FlattenFile
 from engine.actors.freeze_keeper import FreezeKeeper
 from engine.actors.ingest import EarlierDeliveries, Ingest
 from engine.actors.instrument_master import InstrumentMaster
 from engine.actors.intake import Passage
 from engine.actors.kill_lanes import Write
+from engine.actors.kill_sequence import KillSequence
 from engine.actors.kill_triggers import TriggerKeeper
 from engine.actors.killswitch_file import KillFile
 from engine.actors.killswitch_guardian import KillSwitchGuardian
@@ -34,6 +37,7 @@ from engine.actors.registrar import Registrar
 from engine.actors.risk import RiskActor, RiskContext
 from engine.actors.session_keeper import SessionKeeper
 from engine.actors.sessions import Sessions
+from engine.actors.square_off_clock import SquareOffClock
 from engine.broker.base import Broker, BrokerAuthError
 from engine.broker.standing import login_reason
 from engine.clock import Clock, trading_day
@@ -54,7 +58,7 @@ from engine.market_calendar import build_calendar
 from engine.runtime.child import ChildSpec
 from engine.security.creds_file import CredsFile
 from engine.security.envelope import KeyRing
-from engine.security.keys import Keys
+from engine.security.keys import Keys, derive
 from engine.security.kill_seal import KillSeal
 from engine.store.directory import Vault
 
@@ -77,6 +81,7 @@ class Trading:
         directory: Directory,
         kill: KillSwitches,
         kill_file: KillFile,
+        flatten_file: FlattenFile | None = None,
         ledger: AuditWriter,
         journal: JournalWriter,
         lease: LeaseKeeper,
@@ -90,6 +95,7 @@ class Trading:
         self._keys = keys
         self._directory = directory
         self._kill = kill
+        self._flatten_file = flatten_file
         self._ledger = ledger
         self._journal = journal
         self._lease = lease
@@ -144,9 +150,20 @@ class Trading:
             file=kill_file,
             ledger=ledger,
             clock=clock,
-            on_change=self.crew.wake,
+            on_change=self._kill_changed,
             seal=KillSeal(keys.master),
             journal=kill_journal,
+        )
+        self.kill_sequence = KillSequence(
+            guardian=self.guardian,
+            crew=self.crew,
+            directory=directory,
+            ledger=ledger,
+            clock=clock,
+            key=derive(keys.master, "kill certificate"),
+            delivery=config.market.square_off_delivery,
+            load=lambda: reader.newest_certificates(),
+            alert=lambda subject, text: self.alert(subject, text),
         )
         self.ingest = Ingest(
             directory=directory,
@@ -220,6 +237,17 @@ class Trading:
             session_refused=self.session_refused,
         )
         self.session_keeper = self._for_sessions()
+        self.square_off_clock = SquareOffClock(
+            config.market.square_off_times,
+            crew=self.crew,
+            directory=directory,
+            calendar=self.calendar,
+            ledger=ledger,
+            clock=clock,
+            load=lambda: reader.squared_off(),
+            alert=lambda subject, text: self.alert(subject, text),
+            suspect=self.clock_watch.suspect,
+        )
         self._risk_context = self._for_risk()
         self._executor_context = self._for_executors()
         for account in directory.accounts.values():
@@ -302,7 +330,17 @@ class Trading:
             freeze_quantity=self._freeze_quantity,
             live_price=self.prices.live,
             session_window=self._session_window,
+            is_open=self._is_open,
+            flatten_at_open=self._config.market.flatten_at_open,
+            flatten_file=self._flatten_file,
         )
+
+    def _is_open(self, exchange: Exchange, instant: datetime) -> bool:
+        return not self._config.enforce_hours or is_open(exchange, instant, self.calendar)
+
+    def _kill_changed(self) -> None:
+        self.crew.wake()
+        self.kill_sequence.wake()
 
     def _protection(self, account_id: UUID) -> Decimal:
         account = self._directory.accounts.get(account_id)
@@ -477,7 +515,9 @@ class Trading:
 
     def specs(self) -> list[ChildSpec]:
         """Return the children of the supervisor ``trading``."""
+        by_the_clock = ChildSpec(name="square-off-clock", start=self.square_off_clock.run)
         return [
+            *([by_the_clock] if self._config.auto_square_off else []),
             self.crew.users.child_spec(),
             self.crew.accounts.child_spec(),
             self.feeds.supervisor.child_spec(),

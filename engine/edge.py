@@ -118,6 +118,7 @@ class Edge:
                 "readiness": trading.readiness,
                 "session_refused": trading.session_refused,
                 "rearming": trading.rearming,
+                "kill_sequence": trading.kill_sequence,
             },
         )
 

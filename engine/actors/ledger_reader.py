@@ -15,10 +15,13 @@ from engine.domain.delivery import Delivery
 from engine.domain.enums import IntentStatus
 from engine.domain.freeze import FreezeQuantity
 from engine.domain.intent import Intent
+from engine.domain.kill_sequence import Certificate
+from engine.domain.order import Order
 from engine.store import audit_pages, freeze, history, late, lease
 from engine.store import dead_letters as dead_letter_rows
 from engine.store.database import Database
-from engine.store.flags import rounds
+from engine.store.flags import rounds, squared_off
+from engine.store.kill_certificates import newest_certificates
 from engine.store.queries import dead_letters as dead_letter_queries
 
 _TIMEOUT_S = 30.0
@@ -109,6 +112,20 @@ class LedgerReader:
     async def rounds(self) -> dict[str, str]:
         """Return the IST date of the last of each round over the accounts. Raises StoreUnavailable."""
         return await self._database.run(rounds)
+
+    async def squared_off(self) -> dict[str, list[str]]:
+        """Return for which accounts each square-off by the clock is done. Raises StoreUnavailable."""
+        return await self._database.run(squared_off)
+
+    async def newest_certificates(self) -> list[Certificate]:
+        """Return the newest kill certificate of every scope. Raises StoreUnavailable."""
+        return await self._database.run(newest_certificates)
+
+    async def unrecorded_orders(self, orders: Sequence[Order]) -> list[Order]:
+        """Return which of *orders* the ledger does not have. Raises StoreUnavailable."""
+        ids = [order.id for order in orders]
+        known = await self._database.run(lambda c: history.known_orders(c, ids), timeout_s=_TIMEOUT_S)
+        return [order for order in orders if order.id not in known]
 
     async def release_lease(self, epoch: int) -> None:
         """Give the lease back."""

@@ -18,10 +18,10 @@ import trio
 
 from engine.actors.flatten_file import FlattenFile
 from engine.actors.flattener import Flattener, StillWanted
+from engine.actors.square_off import book_row
 from engine.broker.base import Broker, NotSent, PlaceOutcome, WriteOutcome
-from engine.broker.values import BrokerOrder
 from engine.clock import Clock, trading_day
-from engine.domain.enums import Exchange, OrderStatus, OrderType, ProductType, TransactionType, Variety
+from engine.domain.enums import Exchange, OrderStatus, OrderType, ProductType
 from engine.domain.flatten import BookRow, Demand, Held, NotFlat, Place, Stage, Standing, Ticket, may_flatten_now
 from engine.domain.flatten_plan import Surroundings
 from engine.domain.gtt import GttStatus
@@ -79,7 +79,7 @@ class LoneHands:
 
     async def orders(self) -> Sequence[BookRow]:
         """Return the order book. Raises BrokerUnavailable."""
-        return [_row(row) for row in await self._read(self._broker.orders)]
+        return [book_row(row, strategy_id=None) for row in await self._read(self._broker.orders)]
 
     async def positions(self) -> Sequence[Held]:
         """Return the net positions. Raises BrokerUnavailable."""
@@ -291,22 +291,6 @@ class LoneFlatten:
 def _said(not_flat: NotFlat) -> str:
     units = "an unknown number of" if not_flat.quantity is None else not_flat.quantity
     return f"{':'.join(not_flat.place)}: {units} units, {not_flat.open_orders} open order(s): {not_flat.why}"
-
-
-def _row(row: BrokerOrder) -> BookRow:
-    return BookRow(
-        order_id=row.broker_order_id,
-        place=(row.exchange, row.symbol, row.product),
-        side=TransactionType.SELL if row.transaction_type == "SELL" else TransactionType.BUY,
-        quantity=row.quantity,
-        filled=row.filled_quantity,
-        is_open=not row.status.is_terminal,
-        tags=frozenset(tag.upper() for tag in (row.tag, *row.tags) if tag),
-        variety=Variety(row.variety) if row.variety in Variety.__members__.values() else Variety.REGULAR,
-        parent_id=row.parent_order_id,
-        is_refused=row.status is OrderStatus.REJECTED,
-        said=row.status_message or "",
-    )
 
 
 def _ticket_of(order: Order) -> Ticket:

@@ -5,7 +5,7 @@ and is told to the user's risk actor, positions before orders: an order is belie
 as far as its fills are in the books, so that its units never count nowhere.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -23,6 +23,7 @@ from engine.clock import Clock, trading_day
 from engine.domain.audit import AuditDraft
 from engine.domain.enums import Exchange, OrderStatus
 from engine.domain.fill import Fill
+from engine.domain.flatten import Place
 from engine.domain.gtt import Gtt
 from engine.domain.order import Order, OrderEvent, OrderReport, fold, move
 from engine.domain.position import Position
@@ -43,6 +44,8 @@ class AccountHistory(msgspec.Struct, frozen=True, kw_only=True):
     ``attached`` its entries with exits, and those exits, in whatever state; ``gtts`` the triggers of those entries,
     and every other that stands at the broker. ``sent_today`` counts the order calls of the day (every attempt,
     cancels and modifications too), and ``recent_calls`` are when (UTC) the latest of them were made.
+    ``square_off_ids`` are its orders of the last week that were made to flatten, ``strategy_units`` the signed units
+    that the orders of each strategy have filled.
     """
 
     live_orders: Sequence[Order]
@@ -54,6 +57,8 @@ class AccountHistory(msgspec.Struct, frozen=True, kw_only=True):
     attached: Sequence[Order] = ()
     gtts: Sequence[Gtt] = ()
     recent_calls: Sequence[datetime] = ()
+    square_off_ids: frozenset[UUID] = frozenset()
+    strategy_units: Mapping[tuple[UUID, Place], int] = {}
 
 
 class OrderDesk:

@@ -92,7 +92,7 @@ async def _flatten(
     accounts = _chosen(file.read(), scopes)
     lock = _lock(folder)
     try:
-        return await _alone(config, folder, keys, accounts, delivery, timeout_s)
+        return await _alone(config, folder, keys, accounts, delivery or config.market.square_off_delivery, timeout_s)
     finally:
         if lock is not None:
             os.close(lock)

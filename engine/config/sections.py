@@ -221,12 +221,25 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     exchange: Exchange | None = None
 
 
+# Ten minutes or so before the close of those that do not close with the shares.
+_SQUARE_OFF_AT = {Exchange.CDS: "16:45", Exchange.BCD: "16:45", Exchange.MCX: "23:25"}
+
+
 class MarketConfig(Section, frozen=True, kw_only=True):
-    """``[market]``: trading hours; ``enforce_hours`` None leaves it to the broker mode."""
+    """``[market]``: trading hours; ``enforce_hours`` None leaves it to the broker mode.
+
+    ``auto_square_off`` None squares intraday positions off by the clock where hours are enforced. Flattening leaves
+    shares held for delivery alone unless ``square_off_delivery``, and does nothing at an opening that was asked for
+    outside the hours of an exchange unless ``flatten_at_open``.
+    """
 
     timezone: str = "Asia/Kolkata"
     enforce_hours: bool | None = None
     square_off_at: str = "15:20"
+    square_off_by_exchange: dict[Exchange, str] = {}
+    auto_square_off: bool | None = None
+    square_off_delivery: bool = False
+    flatten_at_open: bool = False
     holidays: tuple[str, ...] = ()
     special_sessions: tuple[SessionConfig, ...] = ()
 
@@ -236,9 +249,14 @@ class MarketConfig(Section, frozen=True, kw_only=True):
         return ZoneInfo(self.timezone)
 
     @property
-    def square_off_time(self) -> time:
-        """Clock time in `zone` at which intraday positions are squared off."""
-        return time.fromisoformat(self.square_off_at)
+    def square_off_times(self) -> dict[Exchange, time]:
+        """Clock time in `zone` at which intraday positions of each exchange are squared off."""
+        return {
+            exchange: time.fromisoformat(
+                (_SQUARE_OFF_AT | self.square_off_by_exchange).get(exchange, self.square_off_at)
+            )
+            for exchange in Exchange
+        }
 
 
 class SecurityConfig(Section, frozen=True, kw_only=True):
@@ -284,6 +302,12 @@ class Config(Section, frozen=True, kw_only=True):
     security: SecurityConfig = SecurityConfig()
     limits: LimitsConfig = LimitsConfig()
     logging: LoggingConfig = LoggingConfig()
+
+    @property
+    def auto_square_off(self) -> bool:
+        """Whether intraday positions are squared off by the clock: as configured, otherwise where hours count."""
+        stated = self.market.auto_square_off
+        return self.enforce_hours if stated is None else stated
 
     @property
     def enforce_hours(self) -> bool:

@@ -32,8 +32,9 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
 
     ``name`` is a kill scope or names the request, ``version`` tells two demands of one name apart, ``since`` (UTC)
     is when it was made. Without ``flatten`` only orders are cancelled. ``stays``: it is watched over after it is
-    flat, until it is taken back. The filters are None for everything; with ``strategy_id`` it is that strategy's
-    orders and its own share of positions. ``delivery`` takes in positions of CNC and MTF.
+    flat, until it is taken back; ``once``: it is taken back by itself when it is done or has failed. The filters
+    are None for everything; with ``strategy_id`` it is that strategy's orders and its own share of positions.
+    ``delivery`` takes in positions of CNC and MTF.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     flatten: bool = True
     stays: bool = False
+    once: bool = False
     strategy_id: UUID | None = None
     exchanges: frozenset[str] | None = None
     products: frozenset[str] | None = None

@@ -167,7 +167,7 @@ class Planner:
 
     def ticket_accepted(self, ticket: Ticket, broker_id: str, now_s: float) -> None:
         """The broker took it."""
-        self.reads.must_show(broker_id)
+        self.reads.must_show(broker_id, now_s)
         if (sent := self._on_its_way(ticket)) is not None:
             sent.state, sent.broker_id, sent.at_s = TicketState.ACCEPTED, broker_id, now_s
 

@@ -46,7 +46,8 @@ class Reads:
 
     def __init__(self, carried: Mapping[Place, int]) -> None:
         self._carried = {place: units for place, units in carried.items() if units}
-        self._seen: set[str] = set()
+        # since when (monotonic seconds) the broker has been known to have an order
+        self._seen: dict[str, float] = {}
         # the net that was believed last, and what the book had moved by then
         self._base: dict[Place, tuple[int, int]] = {place: (units, 0) for place, units in self._carried.items()}
         self._differs: dict[Place, tuple[object, float]] = {}
@@ -56,16 +57,17 @@ class Reads:
         # places that the last read proves nothing about
         self.unproven: set[Place] = set()
 
-    def must_show(self, broker_id: str) -> None:
-        """The broker has told of this order: a book that lacks it is not whole."""
-        self._seen.add(broker_id)
+    def must_show(self, broker_id: str, now_s: float) -> None:
+        """The broker has told of this order: a book that is asked for from now on and lacks it is not whole."""
+        self._seen.setdefault(broker_id, now_s)
 
     def take_book(self, rows: Sequence[BookRow], *, began_s: float, at: datetime) -> bool:
         """Take in a read of the order book; False, and forgotten, when it lacks an order that is known of today."""
         found = {row.order_id: row for row in rows}
-        if not self._seen <= found.keys():
+        if any(order_id not in found and since_s <= began_s for order_id, since_s in self._seen.items()):
             return False
-        self._seen |= found.keys()
+        for order_id in found:
+            self._seen.setdefault(order_id, began_s)
         self.before, self.book = self.book, Book(began_s, at, found)
         return True
 

@@ -17,6 +17,8 @@ _ORDERS = "SELECT orders.*, (SELECT source_id FROM trade_intents WHERE id = orde
 _LIVE_INTENTS = """('RECEIVED', 'PENDING_APPROVAL', 'APPROVED', 'EXECUTING')"""
 # As many as a minute's budget can hold (kite.trade forum 52882).
 _LATEST_CALLS = 400
+# How far back what a strategy's orders have filled is added up: no derivative is held for longer than its series.
+_STRATEGY_DAYS = 120
 # an order ended otherwise than filled stays watched for the day: a late fill must find it
 _WATCHED = (
     f"(status IN {_LIVE_ORDERS} OR (trading_day = $2 AND status IN ('CANCELLED', 'REJECTED', 'EXPIRED', 'FAILED')))"
@@ -60,6 +62,20 @@ async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any
         [row["id"] for row in attached],
     )
     sent, recent = await _calls(connection, account_id, day)
+    square_offs = await connection.fetch(
+        "SELECT id FROM orders WHERE account_id = $1 AND trading_day > $2::date - 7 AND origin = 'SQUARE_OFF'",
+        account_id,
+        day,
+    )
+    units = await connection.fetch(
+        "SELECT strategy_id, exchange, symbol, product_type, "
+        "sum(CASE transaction_type WHEN 'BUY' THEN filled_quantity ELSE -filled_quantity END)::bigint AS units "
+        "FROM orders WHERE account_id = $1 AND trading_day > $2::date - $3::integer AND strategy_id IS NOT NULL "
+        "AND filled_quantity > 0 GROUP BY 1, 2, 3, 4",
+        account_id,
+        day,
+        _STRATEGY_DAYS,
+    )
     return {
         "live_orders": [rows.order(row) for row in orders],
         "fills": [rows.fill(row) for row in fills],
@@ -69,6 +85,10 @@ async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any
         "attached": [rows.order(row) for row in (*older, *attached)],
         "gtts": triggers,
         "recent_calls": recent,
+        "square_off_ids": frozenset(row["id"] for row in square_offs),
+        "strategy_units": {
+            (row["strategy_id"], (row["exchange"], row["symbol"], row["product_type"])): row["units"] for row in units
+        },
         "earlier": [(row["broker_order_id"], row["tag"]) for row in earlier],
     }
 
@@ -171,6 +191,11 @@ async def busy(connection: Any) -> tuple[list[UUID], list[UUID]]:
         f"UNION SELECT DISTINCT account_id FROM gtts WHERE status IN {gtts.LIVE}"
     )
     return [row["user_id"] for row in users], [row["account_id"] for row in accounts]
+
+
+async def known_orders(connection: Any, ids: list[UUID]) -> set[UUID]:
+    """Return which orders of *ids* the ledger holds."""
+    return {row["id"] for row in await connection.fetch("SELECT id FROM orders WHERE id = ANY($1::uuid[])", ids)}
 
 
 async def journal_cursor(connection: Any) -> tuple[UUID, str] | None:

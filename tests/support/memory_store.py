@@ -32,6 +32,15 @@ def _follows(new: JournalCursor, old: JournalCursor) -> bool:
     return new.epoch == old.epoch and order_of(new.position) > order_of(old.position)
 
 
+def _strategy_units(orders: Sequence[Order]) -> dict[Any, int]:
+    units: dict[Any, int] = {}
+    for order in orders:
+        if order.strategy_id is not None and order.filled_quantity:
+            key = (order.strategy_id, (order.exchange.value, order.symbol, order.product_type.value))
+            units[key] = units.get(key, 0) + order.transaction_type.sign * order.filled_quantity
+    return units
+
+
 class MemoryStore:
     """The ledger's store in memory, with the constraints that matter and scripted failures."""
 
@@ -85,7 +94,9 @@ class MemoryStore:
         if len(tags) != len(set(tags)):
             raise LedgerRefused("orders_tag_key")
         unresolved = [
-            (o.account_id, o.exchange, o.symbol, o.product_type) for o in after.values() if o.status.is_unresolved
+            (o.account_id, o.exchange, o.symbol, o.product_type)
+            for o in after.values()
+            if o.status.is_unresolved and not o.is_square_off
         ]
         if len(unresolved) != len(set(unresolved)):
             raise LedgerRefused("orders_one_unresolved")
@@ -181,6 +192,8 @@ class MemoryStore:
             earlier=[(o.broker_order_id, o.tag) for o in mine if o.broker_order_id],
             attached=[o for o in attached if o.id in recent or o.parent_id in recent],
             gtts=[g for g in self.gtts.values() if g.entry_id in recent],
+            square_off_ids=frozenset(o.id for o in mine if o.is_square_off),
+            strategy_units=_strategy_units(mine),
         )
 
     async def user(self, user_id: UUID, day: date) -> UserHistory:

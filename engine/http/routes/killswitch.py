@@ -30,6 +30,7 @@ from engine.http.views.kill import (
     scope_view,
     status_view,
 )
+from engine.http.views.kill_certificates import with_sequence
 from engine.http.views.ownership import may_reach
 
 _TAGS = ("risk",)
@@ -46,7 +47,8 @@ class EnableBody(ApiBody, frozen=True, kw_only=True):
 
     ``mode`` says what is done beyond that: BLOCK nothing, CANCEL takes back what works at the broker, SQUARE_OFF
     closes the positions too. Without it ``squareOff`` chooses between SQUARE_OFF and BLOCK. A second switching may
-    only widen the first. What is open is listed in the status under ``notFlat``.
+    only widen the first. A source has no positions of its own: it is blocked, whatever the mode. The status says how
+    far that is, what is not flat and why, and bears the certificate of the end.
     """
 
     scope: ScopeText
@@ -155,7 +157,8 @@ async def status(request: ApiRequest) -> KillStatusView:
         if scope == GLOBAL or caller.is_admin or _owner(services, scope) == caller.user_id
     }
     books = [held for held in books_of(services) if may_reach(caller, held.user_id)]
-    return status_view(records, books, services.directory)
+    view = status_view(records, books, services.directory)
+    return KillStatusView(scopes=tuple(_told(services, scope, records.get(scope.scope)) for scope in view.scopes))
 
 
 def books_of(services: Services) -> list[Books]:
@@ -245,4 +248,13 @@ def _ask_second_admin(services: Services, caller: Principal, scope: str, *, forc
 
 
 def _view(services: Services, scope: str, record: KillRecord | None) -> KillScopeView:
-    return scope_view(scope, record, books_of(services), strategy_accounts(scope, services.directory))
+    view = scope_view(scope, record, books_of(services), strategy_accounts(scope, services.directory))
+    return _told(services, view, record)
+
+
+def _told(services: Services, view: KillScopeView, record: KillRecord | None) -> KillScopeView:
+    sequence = services.extras.get("kill_sequence")
+    if sequence is None or record is None:
+        return view
+    certificate = sequence.certificates.get(record.scope)
+    return with_sequence(view, record, sequence.ends(record), certificate, delivery=sequence.delivery)

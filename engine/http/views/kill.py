@@ -9,6 +9,7 @@ import msgspec
 from engine.domain.directory import Directory
 from engine.domain.enums import Exchange, KillMode, KillState, ProductType
 from engine.domain.gtt import Gtt
+from engine.domain.kill_sequence import KillOutcome
 from engine.domain.killswitch import GLOBAL, KillRecord, scopes_of
 from engine.domain.order import Order
 from engine.domain.position import Position
@@ -20,6 +21,7 @@ class NotFlatView(ApiStruct, frozen=True, kw_only=True):
     """A position of the scope that is open, or where an order or trigger of the scope still lives; units are signed.
 
     ``restingGtts`` are exits that the broker keeps: they fire without the engine, and under a kill switch too.
+    ``why`` is known while the scope is being flattened.
     """
 
     account_id: UUID
@@ -29,6 +31,17 @@ class NotFlatView(ApiStruct, frozen=True, kw_only=True):
     quantity: int
     open_orders: int
     resting_gtts: int
+    why: str | None = None
+
+
+class CertificateView(ApiStruct, frozen=True, kw_only=True):
+    """What the flattening of a scope came to last; whole under ``/risk/killswitch/certificates``."""
+
+    id: UUID
+    outcome: KillOutcome
+    created_at: datetime
+    time_to_block_s: float | None
+    time_to_flat_s: float | None
 
 
 class KillScopeView(ApiStruct, frozen=True, kw_only=True):
@@ -43,6 +56,7 @@ class KillScopeView(ApiStruct, frozen=True, kw_only=True):
     enabled_at: datetime | None
     flat: bool
     not_flat: tuple[NotFlatView, ...]
+    certificate: CertificateView | None = None
 
 
 class KillStatusView(ApiStruct, frozen=True, kw_only=True):
@@ -74,7 +88,7 @@ def scope_view(
         mode=record.mode if record is not None and enabled else None,
         reason="" if record is None else record.reason,
         actor="" if record is None else record.actor,
-        enabled_at=record.at if record is not None and enabled else None,
+        enabled_at=record.since if record is not None and enabled else None,
         flat=not not_flat,
         not_flat=not_flat,
     )
