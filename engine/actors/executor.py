@@ -182,9 +182,9 @@ class Executor:
         return self._sender.sent, self._sender.refused
 
     @property
-    def unreachable_since(self) -> float | None:
-        """Since when (trio's clock) the broker cannot be read, None when it can or nobody is logged in."""
-        return self._reconciler.unreachable_since
+    def unreachable_s(self) -> float:
+        """For how many seconds every read of the order book failed; 0 when the last one did not."""
+        return self._watch.unreachable_s
 
     @property
     def is_ready(self) -> bool:

@@ -126,7 +126,6 @@ class TriggerKeeper:
 
     def _sight(self, executor: Executor) -> AccountSight:
         sent, refused = executor.tally
-        since = executor.unreachable_since
         return AccountSight(
             account_id=executor.account_id,
             sent=sent,
@@ -135,7 +134,7 @@ class TriggerKeeper:
                 executor.desk.orders[order_id].status is OrderStatus.UNKNOWN for order_id in executor.desk.index.open
             ),
             mismatches=self._mismatches(executor),
-            unreachable_s=0.0 if since is None else trio.current_time() - since,
+            unreachable_s=executor.unreachable_s,
             is_exposed=executor.desk.holdings.has_open and self._is_open(executor),
         )
 

@@ -66,8 +66,6 @@ class Reconciler:
         self._light_passes = 0
         self._day: date | None = None
         self.last: ReconcileReport | None = None
-        self.unreachable_since: float | None = None
-        """Since when (trio's clock) reads fail; a session that is dead is another matter."""
         self._has_compared = False
 
     def restore(self) -> None:
@@ -109,10 +107,6 @@ class Reconciler:
                 async with self._at_work:
                     await self._pass(full=False)
             except (BrokerUnavailable, MailboxFull) as error:
-                if isinstance(error, BrokerAuthError):
-                    self.unreachable_since = None
-                elif isinstance(error, BrokerUnavailable) and self.unreachable_since is None:
-                    self.unreachable_since = started
                 _log.info("reconcile.put_off", account=str(self._desk.account_id), error=str(error))
         took = trio.current_time() - started
         if self._is_pending:
@@ -185,7 +179,6 @@ class Reconciler:
         report = await self._settle(look, positions, began=began, stirs=stirs)
         if failure is not None:
             raise failure
-        self.unreachable_since = None
         self._wants_all = self._wants_all and not full
         self.last = report
         return report
