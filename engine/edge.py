@@ -21,7 +21,8 @@ from engine.config import Config
 from engine.domain.directory import Directory
 from engine.domain.enums import KillMode
 from engine.domain.freeze import freeze_list
-from engine.domain.killswitch import KillSwitches, parse_scope
+from engine.domain.killswitch import KillRecord, KillSwitches, parse_scope
+from engine.errors import EngineError
 from engine.http import login_commands, telegram_approvals
 from engine.http.app import create_app
 from engine.http.login_links import CONSOLE_PATH
@@ -119,12 +120,14 @@ class Edge:
                 "session_refused": trading.session_refused,
                 "approval_key": approval_key,
                 "answer_press": self._replies.answer_press,
+                "rearming": trading.rearming,
+                "kill_sequence": trading.kill_sequence,
             },
         )
         trading.ask_person = lambda intent: telegram_approvals.ask(
             intent,
             directory=directory,
-            admin_ids=config.telegram.admin_ids,
+            admin_user_ids=config.telegram.admin_user_ids,
             key=approval_key,
             tell=self._replies.tell,
         )
@@ -170,11 +173,11 @@ class Edge:
         reason = str(request.get("reason") or "by hand")
         match request.get("command"):
             case "killswitch-on":
-                record = await guardian.block(scope, reason=reason, actor="cli", mode=KillMode.SQUARE_OFF)
+                mode = KillMode(str(request.get("mode") or KillMode.SQUARE_OFF))
+                record = await guardian.block(scope, reason=reason, actor="cli", mode=mode)
                 return {"record": msgspec.to_builtins(record)}
             case "killswitch-off":
-                record = await guardian.release(scope, reason=reason, actor="cli")
-                return {"record": msgspec.to_builtins(record)}
+                return {"record": msgspec.to_builtins(await self._release(scope, reason, request))}
             case "killswitch-status":
                 return {"records": msgspec.to_builtins(list(self._kill.records.values()))}
             case "users-changed":
@@ -194,3 +197,14 @@ class Edge:
                 return told_letter(await self._trading.dead_letters.discard(letter_id_of(request), actor="cli"))
             case other:
                 return {"error": f"unknown command {other!r}"}
+
+    async def _release(self, scope: str, reason: str, request: dict[str, Any]) -> KillRecord:
+        guardian = self._trading.guardian
+        held = guardian.switches.records.get(scope)
+        if held is not None and held.enabled and request.get("force") is not True:
+            against = [obstacle.text for obstacle in await self._trading.rearming.against(held)]
+            if self._config.security.two_admins:
+                against.append("two administrators must ask for it through the API")
+            if against:
+                raise EngineError(f"the kill switch stays on: {'; '.join(against)}; mend it, or give --force")
+        return await guardian.release(scope, reason=reason, actor="cli")

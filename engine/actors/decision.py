@@ -307,7 +307,12 @@ def _account(
         return Denied(account_id=account.id, label=account.label, denials=denials, verdict=verdict)
 
     signal = intent.signal
-    killed = kill.covering(user_id=intent.user_id, account_id=account.id, strategy_id=intent.strategy_id)
+    killed = kill.covering(
+        user_id=intent.user_id,
+        account_id=account.id,
+        strategy_id=intent.strategy_id,
+        source_id=intent.source_id,
+    )
     if killed is not None:
         return no(Denial(code="KILL_SWITCH", text=f"{killed.scope} is blocked: {killed.reason}"))
     facts.append(_KILL_SWITCH_OFF)

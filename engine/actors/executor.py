@@ -34,6 +34,7 @@ from engine.actors.reconciler import Reconciler
 from engine.actors.sending import Sender
 from engine.actors.slicing import Slicer
 from engine.actors.spawning import Spawner
+from engine.actors.square_off import SquareOff
 from engine.broker.base import BrokerAuthError
 from engine.broker.values import BrokerOrder
 from engine.clock import Clock, trading_day
@@ -130,6 +131,20 @@ class Executor:
             modifier=self._modifier,
             spawner=self._spawner,
         )
+        self.square_off = SquareOff(
+            context,
+            self.desk,
+            self._session,
+            user_id=user_id,
+            turns=self._turns,
+            sender=self._sender,
+            watch=self._watch,
+            canceller=self._canceller,
+            give_up=self._modifier.give_up,
+            gtts=lambda: self.gtts,
+            end_gtts=self._exits.end_gtts,
+        )
+        self.desk.on_order = self._order_changed
         self._comparisons = Comparisons(self._reconciler)
         self._cancel_everything = CancelAll(
             self.desk,
@@ -161,6 +176,16 @@ class Executor:
     def in_flight(self) -> int:
         """Orders that are written ahead or on the wire and whose answer is not known yet."""
         return len(self.desk.index.submitting)
+
+    @property
+    def tally(self) -> tuple[int, int]:
+        """How many orders were handed to the broker, and how many it refused, since the process began."""
+        return self._sender.sent, self._sender.refused
+
+    @property
+    def unreachable_s(self) -> float:
+        """For how many seconds every read of the order book failed; 0 when the last one did not."""
+        return self._watch.unreachable_s
 
     @property
     def is_ready(self) -> bool:
@@ -392,6 +417,7 @@ class Executor:
                 nursery.start_soon(self._reconciler.run)
                 nursery.start_soon(self._log_in)
                 nursery.start_soon(self._exits.run)
+                nursery.start_soon(self.square_off.run)
                 async for message in self.mailbox:
                     nursery.start_soon(self._sender.send, message)
         finally:
@@ -429,10 +455,15 @@ class Executor:
         self._watch.restore()
         self._reconciler.restore()
         self._exits.restore(history)
+        self.square_off.restore(history)
         for order in self._unready.values():
             if order.id not in self.desk.orders:
                 self.desk.put(order)
                 self._turns.push(order, recorded=order.id not in self._unrecorded)
+
+    def _order_changed(self, order: Order) -> None:
+        self._exits.order_changed(order)
+        self.square_off.order_changed(order)
 
     def _open(self) -> None:
         # those that came since the books were rebuilt are in them

@@ -157,7 +157,10 @@ class Modifier:
         if not self._context.holds_lease():
             return "FENCED: the lease is not held"
         killed = self._context.kill.covering(
-            user_id=order.user_id, account_id=order.account_id, strategy_id=order.strategy_id
+            user_id=order.user_id,
+            account_id=order.account_id,
+            strategy_id=order.strategy_id,
+            source_id=order.source_id,
         )
         return None if killed is None else f"KILL_SWITCH: {killed.scope} is blocked: {killed.reason}"
 

@@ -45,7 +45,8 @@ class AccountHistory(msgspec.Struct, frozen=True, kw_only=True):
     ``attached`` its entries with exits, and those exits, in whatever state; ``gtts`` the triggers of those entries,
     and every other that stands at the broker. ``sent_today`` counts the order calls of the day (every attempt,
     cancels and modifications too), and ``recent_calls`` are when (UTC) the latest of them were made. ``books`` are
-    the strategy books, each with the IST day that it is of.
+    the strategy books, each with the IST day that it is of. ``square_off_ids`` are its orders of the last week that
+    were made to flatten.
     """
 
     live_orders: Sequence[Order]
@@ -58,6 +59,7 @@ class AccountHistory(msgspec.Struct, frozen=True, kw_only=True):
     gtts: Sequence[Gtt] = ()
     recent_calls: Sequence[datetime] = ()
     books: Sequence[tuple[Book, date]] = ()
+    square_off_ids: frozenset[UUID] = frozenset()
 
 
 class OrderDesk:

@@ -87,8 +87,18 @@ class OrderWatch:
         self._reading = trio.Lock()
         self._rested_at = -inf
         self._looks = 0
+        # the first and the latest of the reads in a row that failed, on trio's clock
+        self._failed: tuple[float, float] | None = None
 
     # doubt
+
+    @property
+    def unreachable_s(self) -> float:
+        """For how many seconds every read of the order book failed, by the reads that were made; 0 when one was good.
+
+        A broker that answers that somebody must log in can be reached.
+        """
+        return 0.0 if self._failed is None else self._failed[1] - self._failed[0]
 
     def restore(self) -> None:
         """Take over, after a restart, what was on the wire or in doubt."""
@@ -226,6 +236,7 @@ class OrderWatch:
         known = frozenset(self._desk.known_broker_ids) if self._proofs or full else frozenset()
         broker: Broker | None = None
         trades: Sequence[BrokerTrade] | None = None
+        asked_s = trio.current_time()
         try:
             with trio.fail_after(_READ_TIMEOUT_S):
                 broker = await self._session.broker()
@@ -233,14 +244,17 @@ class OrderWatch:
                 if full or self._reader.shows_new_fills(book):
                     trades = await self._trades(broker)
         except BrokerAuthError as error:
+            self._failed = None  # it answers
             if broker is not None:
                 self._session.died(broker, str(error), error.code)
             self._judge(began, known, None)
         except (BrokerUnavailable, trio.TooSlowError) as error:
+            self._failed = (asked_s if self._failed is None else self._failed[0], trio.current_time())
             _log.warning("book.unreadable", account=str(self._desk.account_id), error=str(error) or "too slow")
             self._judge(began, known, None)
         else:
             crashpoint("S10.book_read")
+            self._failed = None
             self._session.alive()
             self._desk.take_trades(trades or ())
             news = self._reader.take(book)

@@ -131,6 +131,7 @@ def order_of(
         stop_loss=signal.stop_loss if attaches else None,
         target=signal.target if attaches else None,
         options=_with_leg(signal.options, iceberg_quantity),
+        source_id=intent.source_id,
     )
 
 

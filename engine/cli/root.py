@@ -16,6 +16,7 @@ from engine.cli import (
     dead_letters,
     doctor,
     exchange,
+    flatten,
     init,
     instruments,
     killswitch,
@@ -52,6 +53,7 @@ app.command("init")(init.init)
 app.command("migrate")(migrate.migrate)
 app.command("doctor")(doctor.doctor)
 app.command("exchange")(exchange.exchange)
+app.command("flatten")(flatten.flatten)
 app.command("login")(login.login)
 app.command("explain")(risk.explain)
 app.command("replay")(risk.replay)

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from engine.config.secret_values import decode_key, is_placeholder
 from engine.config.sections import EMBEDDED, SessionConfig, WindowConfig
 from engine.domain.contracts import parse_contract
+from engine.domain.enums import Exchange
 from engine.errors import ConfigError
 from engine.secret import Secret
 
@@ -154,6 +155,11 @@ def _is_time(text: str) -> bool:
     return _clock_time(text) is None
 
 
+def _clock_times(times: Mapping[Exchange, str]) -> str | None:
+    wrong = next((text for text in times.values() if not _is_time(text)), None)
+    return None if wrong is None else "a clock time HH:MM for each exchange"
+
+
 def _amount(most: int) -> Check:
     def check(amount: Decimal | None) -> str | None:
         if amount is None or (amount.is_finite() and 0 < amount <= most):
@@ -221,6 +227,7 @@ CHECKS: Mapping[str, Check] = {
     "risk.trading_window": _window,
     "market.timezone": _timezone,
     "market.square_off_at": _clock_time,
+    "market.square_off_by_exchange": _clock_times,
     "market.holidays": _dates,
     "market.special_sessions": _sessions,
     "signals.aliases": _aliases,

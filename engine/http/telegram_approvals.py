@@ -1,7 +1,7 @@
 """Approval by a button in Telegram: what is asked, and who may answer.
 
 A button is bound to one intent, one answer and the chat that it was sent to, by a MAC under a key of this engine
-alone: data that somebody made up, or took to another chat, does nothing. Where ``[telegram] admin_ids`` names
+alone: data that somebody made up, or took to another chat, does nothing. Where ``[telegram] admin_user_ids`` names
 people only those may answer, otherwise everybody in a chat of the intent's source, who may signal there as well.
 """
 
@@ -59,15 +59,15 @@ def ask(
     intent: Intent,
     *,
     directory: Directory,
-    admin_ids: tuple[int, ...],
+    admin_user_ids: tuple[int, ...],
     key: bytes,
     tell: Callable[[int, str, tuple[tuple[str, str], ...]], None],
 ) -> None:
-    """Ask about a waiting intent in the chats of its source and of the people named in ``admin_ids``."""
+    """Ask about a waiting intent in the chats of its source and of the people named in ``admin_user_ids``."""
     source = directory.sources.get(intent.source_id)
     strategy = directory.strategies.get(intent.strategy_id)
     # a person's chat with the bot has the person's own id
-    chats = {*(source.telegram_chat_ids if source is not None else ()), *admin_ids}
+    chats = {*(source.telegram_chat_ids if source is not None else ()), *admin_user_ids}
     text = _question(intent, "a strategy" if strategy is None else strategy.name)
     for chat_id in sorted(chats):
         buttons = tuple((label, button_data(key, letter, intent.id, chat_id)) for label, letter in _BUTTONS)
@@ -84,7 +84,7 @@ async def answer(services: Services, update: Update, *, key: bytes) -> str | Non
     if actor is None or waiting is None:
         return _GONE
     source = services.directory.sources.get(waiting.source_id)
-    if not _may_answer(update, source, services.config.telegram.admin_ids):
+    if not _may_answer(update, source, services.config.telegram.admin_user_ids):
         return None
     by = f"telegram:{update.sender_id}"
     try:
@@ -107,9 +107,9 @@ def describe(decided: Intent) -> str:
     return f"{decided.status}: {what}: {decided.reason or ''}"
 
 
-def _may_answer(update: Update, source: Source | None, admin_ids: tuple[int, ...]) -> bool:
-    if admin_ids:
-        return update.sender_id in admin_ids
+def _may_answer(update: Update, source: Source | None, admin_user_ids: tuple[int, ...]) -> bool:
+    if admin_user_ids:
+        return update.sender_id in admin_user_ids
     return source is not None and source.enabled and update.chat_id in source.telegram_chat_ids
 
 

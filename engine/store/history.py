@@ -12,9 +12,13 @@ from engine.domain.position import roll_day
 from engine.store import books, gtts, rows
 
 _LIVE_ORDERS = """('PENDING', 'SUBMITTING', 'SUBMITTED', 'OPEN', 'TRIGGER_PENDING', 'PARTIALLY_FILLED', 'UNKNOWN')"""
+# an order knows its source by its intent: a kill switch may stop one source
+_ORDERS = "SELECT orders.*, (SELECT source_id FROM trade_intents WHERE id = orders.intent_id) AS source_id FROM orders"
 _LIVE_INTENTS = """('RECEIVED', 'PENDING_APPROVAL', 'APPROVED', 'EXECUTING')"""
 # As many as a minute's budget can hold (kite.trade forum 52882).
 _LATEST_CALLS = 400
+# How far back what a strategy's orders have filled is added up: no derivative is held for longer than its series.
+_STRATEGY_DAYS = 120
 # an order ended otherwise than filled stays watched for the day: a late fill must find it
 _WATCHED = (
     f"(status IN {_LIVE_ORDERS} OR (trading_day = $2 AND status IN ('CANCELLED', 'REJECTED', 'EXPIRED', 'FAILED')))"
@@ -24,7 +28,7 @@ _WATCHED = (
 async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any]:
     """Return what an executor starts from, as keyword arguments of its AccountHistory."""
     orders = await connection.fetch(
-        f"SELECT * FROM orders WHERE account_id = $1 AND {_WATCHED} ORDER BY created_at, id",  # noqa: S608 -- constants
+        f"{_ORDERS} WHERE account_id = $1 AND {_WATCHED} ORDER BY created_at, id",
         account_id,
         day,
     )
@@ -44,7 +48,7 @@ async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any
         day,
     )
     attached = await connection.fetch(
-        "SELECT * FROM orders WHERE account_id = $1 AND trading_day > $2::date - 7 AND origin = 'ENGINE' "
+        f"{_ORDERS} WHERE account_id = $1 AND trading_day > $2::date - 7 AND origin = 'ENGINE' "
         "AND (role <> 'ENTRY' OR stop_loss IS NOT NULL OR target IS NOT NULL) ORDER BY created_at, id",
         account_id,
         day,
@@ -52,12 +56,17 @@ async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any
     triggers = await gtts.of_account(connection, account_id, [row["id"] for row in attached])
     # a trigger outlives the week that its entry is remembered for, and so do the orders in place of others
     older = await connection.fetch(
-        "SELECT * FROM orders WHERE (id = ANY($1::uuid[]) OR (parent_id = ANY($1::uuid[]) AND origin = 'ENGINE')) "
+        f"{_ORDERS} WHERE (id = ANY($1::uuid[]) OR (parent_id = ANY($1::uuid[]) AND origin = 'ENGINE')) "
         "AND NOT id = ANY($2::uuid[]) ORDER BY created_at, id",
         list({gtt.entry_id for gtt in triggers}),
         [row["id"] for row in attached],
     )
     sent, recent = await _calls(connection, account_id, day)
+    square_offs = await connection.fetch(
+        "SELECT id FROM orders WHERE account_id = $1 AND trading_day > $2::date - 7 AND origin = 'SQUARE_OFF'",
+        account_id,
+        day,
+    )
     return {
         "live_orders": [rows.order(row) for row in orders],
         "fills": [rows.fill(row) for row in fills],
@@ -68,6 +77,7 @@ async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any
         "attached": [rows.order(row) for row in (*older, *attached)],
         "gtts": triggers,
         "recent_calls": recent,
+        "square_off_ids": frozenset(row["id"] for row in square_offs),
         "earlier": [(row["broker_order_id"], row["tag"]) for row in earlier],
     }
 
@@ -172,6 +182,11 @@ async def busy(connection: Any) -> tuple[list[UUID], list[UUID]]:
         f"UNION SELECT DISTINCT account_id FROM gtts WHERE status IN {gtts.LIVE}"
     )
     return [row["user_id"] for row in users], [row["account_id"] for row in accounts]
+
+
+async def known_orders(connection: Any, ids: list[UUID]) -> set[UUID]:
+    """Return which orders of *ids* the ledger holds."""
+    return {row["id"] for row in await connection.fetch("SELECT id FROM orders WHERE id = ANY($1::uuid[])", ids)}
 
 
 async def journal_cursor(connection: Any) -> tuple[UUID, str] | None:

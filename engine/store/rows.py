@@ -59,6 +59,8 @@ def order(row: Any) -> Order:
         target=row["target"],
         options=decode_options(row["options"]),
         modifications=row["modifications"],
+        # the intent's own, where the query brings it
+        source_id=row.get("source_id"),
     )
 
 

@@ -135,7 +135,9 @@ class MemoryStore:
         if len(tags) != len(set(tags)):
             raise LedgerRefused("orders_tag_key")
         unresolved = [
-            (o.account_id, o.exchange, o.symbol, o.product_type) for o in after.values() if o.status.is_unresolved
+            (o.account_id, o.exchange, o.symbol, o.product_type)
+            for o in after.values()
+            if o.status.is_unresolved and not o.is_square_off
         ]
         if len(unresolved) != len(set(unresolved)):
             raise LedgerRefused("orders_one_unresolved")
@@ -233,6 +235,7 @@ class MemoryStore:
             attached=[o for o in attached if o.id in recent or o.parent_id in recent],
             gtts=[g for g in self.gtts.values() if g.entry_id in recent],
             books=books_of_account(self, account_id, day),
+            square_off_ids=frozenset(o.id for o in mine if o.is_square_off),
         )
 
     async def user(self, user_id: UUID, day: date) -> UserHistory:

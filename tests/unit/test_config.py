@@ -67,7 +67,7 @@ def test_load_without_file_gives_contract_defaults():
     assert (config.broker.kite.orders_per_second, config.broker.kite.timeout_s) == (10, 7)
     assert (config.security.access_ttl_s, config.security.refresh_ttl_s) == (900, 1209600)
     assert config.security.master_key is None
-    assert config.market.square_off_time == time(15, 20)
+    assert config.market.square_off_times[Exchange.NFO] == time(15, 20)
     assert config.market.zone.key == "Asia/Kolkata"
 
 
@@ -86,8 +86,13 @@ def test_example_writes_out_every_key():
                 written.add(prefix + name)
 
     walk(tomllib.loads(EXAMPLE.read_text()), "")
-    assert set(leaves(Config)) - written == {"market.enforce_hours", "security.master_key", "security.jwt_secret"}
-    for name in ("enforce_hours", "master_key", "jwt_secret"):
+    assert set(leaves(Config)) - written == {
+        "market.enforce_hours",
+        "market.auto_square_off",
+        "security.master_key",
+        "security.jwt_secret",
+    }
+    for name in ("enforce_hours", "auto_square_off", "master_key", "jwt_secret"):
         assert re.search(rf"^# {name} = ", EXAMPLE.read_text(), re.MULTILINE)
 
 

@@ -184,7 +184,10 @@ async def change_order(request: ApiRequest) -> OrderView:
         raise ConflictError(f"the order is {order.status} already", code="ORDER_FINISHED")
     terms = _terms(request.body)
     killed = services.guardian.switches.covering(
-        user_id=order.user_id, account_id=order.account_id, strategy_id=order.strategy_id
+        user_id=order.user_id,
+        account_id=order.account_id,
+        strategy_id=order.strategy_id,
+        source_id=order.source_id,
     )
     if killed is not None:
         raise KillSwitchError(f"{killed.scope} is blocked: {killed.reason}")

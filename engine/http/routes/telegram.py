@@ -18,6 +18,7 @@ from engine.http.routes.sources import base_url
 from engine.http.routes.webhook_auth import record_paced, record_refusal
 from engine.http.services import Services
 from engine.http.telegram_commands import answer, command_in
+from engine.http.telegram_kill import is_kill, obey
 from engine.http.views.verdicts import good_items
 from engine.signals import reply
 from engine.signals.refusals import RefusalCode
@@ -84,6 +85,10 @@ async def take_update(request: ApiRequest, update: Update) -> None:
     """Act on a message that a person typed, and tell the chat what became of it."""
     services: Services = request.services
     source = services.directory.source_by_chat(update.chat_id)
+    if source is not None and _is_fresh(services, update) and is_kill(services, update):
+        # also where the source itself is switched off
+        services.reply_telegram(update.chat_id, obey(services, update))
+        return
     if source is None or not source.enabled:
         _ignored(request, update, "unknown chat" if source is None else "source switched off")
         return
