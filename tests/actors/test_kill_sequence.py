@@ -16,7 +16,7 @@ from engine.actors.killswitch_guardian import KillSwitchGuardian
 from engine.actors.square_off_clock import SquareOffClock
 from engine.clock import IST
 from engine.domain.calendar import REGULAR
-from engine.domain.enums import Exchange, KillMode, KillState, OrderStatus
+from engine.domain.enums import Exchange, KillMode, KillState, OrderStatus, ProductType
 from engine.domain.flatten import Demand, Stage
 from engine.domain.kill_sequence import KillOutcome, verify
 from engine.domain.order import Order
@@ -31,13 +31,14 @@ SECOND = UUID(int=ACCOUNT.int + 1000)
 
 
 @pytest.fixture
-def clock(autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def clock(autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch) -> trio.testing.MockClock:
     async def at_once(function: Any, *args: Any, **_options: Any) -> Any:
         await trio.lowlevel.checkpoint()
         return function(*args)
 
     # virtual time does not wait for a thread
     monkeypatch.setattr(trio.to_thread, "run_sync", at_once)
+    return autojump_clock
 
 
 class Kill:
@@ -111,7 +112,7 @@ class Kill:
         self.guardian.block_nowait(scope, reason="test", actor="user:1", mode=mode)
 
 
-async def test_all_accounts_are_flattened_and_a_dead_one_delays_none(clock: None, tmp_path: Any) -> None:
+async def test_all_accounts_are_flattened_and_a_dead_one_delays_none(clock: object, tmp_path: Any) -> None:
     kill = Kill(tmp_path, accounts=2)
     async with kill.running():
         await kill.hold()
@@ -132,7 +133,7 @@ async def test_all_accounts_are_flattened_and_a_dead_one_delays_none(clock: None
         assert kill.world.held(account=SECOND) == 0
 
 
-async def test_blocking_alone_touches_nothing_and_widening_goes_on_from_there(clock: None, tmp_path: Any) -> None:
+async def test_blocking_alone_touches_nothing_and_widening_goes_on_from_there(clock: object, tmp_path: Any) -> None:
     kill = Kill(tmp_path)
     async with kill.running():
         await kill.hold()
@@ -155,7 +156,7 @@ async def test_blocking_alone_touches_nothing_and_widening_goes_on_from_there(cl
         assert (held.mode, held.since, held.state) == (KillMode.SQUARE_OFF, since, KillState.FLAT_VERIFIED)
 
 
-async def test_release_on_the_way_stops_it(clock: None, tmp_path: Any) -> None:
+async def test_release_on_the_way_stops_it(clock: object, tmp_path: Any) -> None:
     kill = Kill(tmp_path)
     async with kill.running():
         await kill.hold()
@@ -169,7 +170,7 @@ async def test_release_on_the_way_stops_it(clock: None, tmp_path: Any) -> None:
         assert kill.world.held() == 10
 
 
-async def test_order_that_turns_up_late_is_ended_while_the_switch_is_on(clock: None, tmp_path: Any) -> None:
+async def test_order_that_turns_up_late_is_ended_while_the_switch_is_on(clock: object, tmp_path: Any) -> None:
     kill = Kill(tmp_path)
     async with kill.running():
         kill.kill()
@@ -180,7 +181,7 @@ async def test_order_that_turns_up_late_is_ended_while_the_switch_is_on(clock: N
         assert kill.state() is KillState.FLAT_VERIFIED
 
 
-async def test_intraday_positions_are_closed_once_at_their_time(clock: None, tmp_path: Any) -> None:
+async def test_intraday_positions_are_closed_once_at_their_time(clock: object, tmp_path: Any) -> None:
     kill = Kill(tmp_path)
     world = kill.world
     due = datetime.combine(world.clock.now().astimezone(IST).date(), time(15, 20), IST)
@@ -206,7 +207,7 @@ async def test_intraday_positions_are_closed_once_at_their_time(clock: None, tmp
 
     async with kill.running(), trio.open_nursery() as nursery:
         await kill.hold()
-        kept = world.submit(world.order("SBIN", product_type="CNC"))
+        kept = world.submit(world.order("SBIN", product_type=ProductType.CNC))
         await world.until_status(kept, S.OPEN)
         await nursery.start(keeper().run)
         await world.until(lambda: world.held() == 0)
@@ -223,7 +224,7 @@ async def test_intraday_positions_are_closed_once_at_their_time(clock: None, tmp
         nursery.cancel_scope.cancel()
 
 
-async def test_account_is_flattened_without_an_engine(clock: None, tmp_path: Any) -> None:
+async def test_account_is_flattened_without_an_engine(clock: object, tmp_path: Any) -> None:
     kill = Kill(tmp_path)
     world = kill.world
     async with kill.running():
