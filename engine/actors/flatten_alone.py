@@ -20,7 +20,7 @@ from engine.broker.base import Broker, NotSent, PlaceOutcome, WriteOutcome, alwa
 from engine.clock import Clock, trading_day
 from engine.domain.enums import Exchange, OrderStatus, OrderType, ProductType, Variety
 from engine.domain.flatten import BookRow, Demand, Held, Place, Stage, Standing, Ticket
-from engine.domain.flatten_plan import Surroundings
+from engine.domain.flatten_world import Surroundings
 from engine.domain.gtt import BrokerGtt
 from engine.domain.lanes import Lane
 from engine.domain.order import Order, OrderOrigin

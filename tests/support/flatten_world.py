@@ -22,7 +22,7 @@ from engine.actors.flattener import Flattener
 from engine.broker.outcome import Accepted, NotSent, RefusalCode, Refused, Unknown
 from engine.domain.enums import TransactionType
 from engine.domain.flatten import BookRow, Demand, Held, Stage
-from engine.domain.flatten_plan import Surroundings
+from engine.domain.flatten_world import Surroundings
 from engine.errors import BrokerUnavailable
 
 ACCOUNT = UUID(int=9)
