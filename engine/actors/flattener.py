@@ -16,8 +16,9 @@ import trio
 
 from engine.broker.outcome import Accepted, NotSent, PlaceOutcome, Refused, Unknown, WriteOutcome
 from engine.domain.flatten import BookRow, Demand, Held, Place, Stage, Standing, Step, Ticket
-from engine.domain.flatten_plan import Planner, Surroundings
+from engine.domain.flatten_plan import Planner
 from engine.domain.flatten_reads import Reads
+from engine.domain.flatten_world import Surroundings
 from engine.errors import BrokerUnavailable
 from engine.runtime.crashpoint import crashpoint
 

@@ -23,7 +23,7 @@ from engine.broker.base import Broker, NotSent, PlaceOutcome, WriteOutcome
 from engine.clock import Clock, trading_day
 from engine.domain.enums import Exchange, OrderStatus, OrderType, ProductType
 from engine.domain.flatten import BookRow, Demand, Held, NotFlat, Place, Stage, Standing, Ticket, may_flatten_now
-from engine.domain.flatten_plan import Surroundings
+from engine.domain.flatten_world import Surroundings
 from engine.domain.gtt import GttStatus
 from engine.domain.order import Order, OrderOrigin
 from engine.errors import BrokerUnavailable

@@ -27,7 +27,7 @@ from engine.clock import Clock, trading_day
 from engine.domain.books import closable
 from engine.domain.enums import Exchange, OrderStatus, ProductType, TransactionType, Variety
 from engine.domain.flatten import BookRow, Demand, Held, Place, Stage, Standing, Ticket, may_flatten_now
-from engine.domain.flatten_plan import Surroundings
+from engine.domain.flatten_world import Surroundings
 from engine.domain.gtt import Gtt
 from engine.domain.order import Order
 from engine.errors import BrokerUnavailable, MailboxFull

@@ -14,7 +14,6 @@ from uuid import UUID, uuid5
 import msgspec
 
 from engine.domain.enums import Exchange, ProductType, TransactionType, Variety
-from engine.domain.instruments import MAX_SLICES
 
 Place = tuple[str, str, str]
 """Exchange, symbol and product of a position, as the broker writes them."""
@@ -24,6 +23,8 @@ DELIVERY = frozenset({ProductType.CNC, ProductType.MTF})
 
 _BY_STOP_ONLY = frozenset({ProductType.CO, ProductType.BO})
 _SPACE = UUID("6a0f6f0e-6f0c-5f0b-9b57-1f6f0c3d9a11")
+# Kite's own limit of an autosliced order.
+_MAX_SLICES = 10
 _WIDER = (Decimal(5), Decimal(10))
 
 
@@ -229,7 +230,7 @@ def cut(quantity: int, freeze: int | None, lot: int) -> tuple[int, ...]:
         return (quantity,)
     largest = freeze // max(lot, 1) * max(lot, 1) or freeze
     full, rest = divmod(quantity, largest)
-    return ((largest,) * full + ((rest,) if rest else ()))[:MAX_SLICES]
+    return ((largest,) * full + ((rest,) if rest else ()))[:_MAX_SLICES]
 
 
 def closable(net: int, own: int | None, others_pending: int) -> int:

@@ -5,11 +5,8 @@ to a place where an order of the account may still fill, or where an earlier tic
 held; call anything flat that two whole reads do not show. Source: reliability.md 5.4.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
-
-import msgspec
 
 from engine.domain.enums import TransactionType
 from engine.domain.flatten import (
@@ -33,6 +30,7 @@ from engine.domain.flatten import (
     why_not_orderable,
 )
 from engine.domain.flatten_reads import Reads
+from engine.domain.flatten_world import Sent, Surroundings, nets_of, proof_of
 
 H_KILL_S = 20.0
 """A ticket of unknown outcome that clean books lack for so long holds its place no more (reliability.md 5.4)."""
@@ -49,40 +47,6 @@ _REFUSED_REST_S = (1.0, 2.0, 5.0, 10.0, AGAIN_S)
 _REFUSED_OFTEN = 5
 # What no further try mends: a person has to see to it.
 _FOR_A_PERSON = ("OVER_FLATTEN", "MARKET_CLOSED", "MARKET_WAS_CLOSED", "NOT_ORDERABLE", "NETTED", "REFUSED_OFTEN")
-
-
-class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the planner asks of the world, in plain calls that do not wait.
-
-    ``tag`` names a ticket at the broker, ``freeze`` is the largest order of a place and ``lot`` its lot;
-    ``protection`` is the account's policy in percent (-1: automatic). ``share`` is a strategy's own signed units at
-    a place. ``shut`` says why nothing can be sent to an exchange now for a demand. ``doubts`` are orders of unknown
-    outcome that are not tickets: place and strategy.
-    """
-
-    account_id: UUID
-    tag: Callable[[UUID], str]
-    freeze: Callable[[Place], int | None]
-    lot: Callable[[Place], int]
-    protection: Callable[[], Decimal]
-    share: Callable[[UUID, Place], int]
-    shut: Callable[[Demand, str], str | None]
-    doubts: Callable[[], Iterable[tuple[Place, UUID | None]]]
-
-
-class Sent(msgspec.Struct, kw_only=True):
-    """A ticket that was sent, and what is known of it; ``at_s`` (monotonic) is when its last byte can have left.
-
-    ``others`` are the signed units that orders of others had moved at its place when it was made.
-    """
-
-    ticket: Ticket
-    state: TicketState
-    at_s: float
-    broker_id: str | None = None
-    others: int = 0
-    clean_reads: int = 0
-    was_lost: bool = False
 
 
 class Planner:
@@ -355,7 +319,7 @@ class Planner:
     ) -> Standing:
         key = (demand.name, demand.version)
         left, is_cancelling = self._left(demand, believed, now_s)
-        proof = self._proof(demand, believed)
+        proof = proof_of(self.reads, demand, believed)
         done = self._done.get(key)
         if left or busy:
             if self._done.pop(key, None) is not None:
@@ -393,22 +357,6 @@ class Planner:
         )
         return self._done[key]
 
-    def _proof(self, demand: Demand, believed: Mapping[Place, Held] | None) -> Proof | None:
-        book = self.reads.book
-        if book is None or (demand.flatten and believed is None):
-            return None
-        rows = [row for row in book.rows.values() if demand.covers_order(row.place, row.strategy_id)]
-        held = [row for place, row in sorted((believed or {}).items()) if demand.covers_position(place)]
-        read = self.reads.positions if demand.flatten else None
-        return Proof(
-            book_at=book.at,
-            positions_at=None if read is None else read.at,
-            open_orders=tuple(row.order_id for row in rows if row.is_open),
-            orders=len(rows),
-            filled=sum(row.filled for row in rows),
-            positions=tuple(held),
-        )
-
     def _left(
         self, demand: Demand, believed: Mapping[Place, Held] | None, now_s: float
     ) -> tuple[tuple[NotFlat, ...], bool]:
@@ -426,7 +374,7 @@ class Planner:
             for sent in self.sent.values()
             if sent.state.is_doubtful and demand.covers_order(sent.ticket.place, sent.ticket.strategy_id)
         }
-        nets = self._nets(demand, believed)
+        nets = nets_of(self.reads, self._world, demand, believed)
         found = []
         for place in sorted({*works, *doubts, *nets}):
             net, why = nets.get(place, (0, None))
@@ -440,26 +388,3 @@ class Planner:
                 why = self._waits(demand, place, now_s) or "it is being closed"
             found.append(NotFlat(place=place, quantity=net, open_orders=works.get(place, 0), why=why))
         return tuple(found), is_cancelling
-
-    def _nets(
-        self, demand: Demand, believed: Mapping[Place, Held] | None
-    ) -> dict[Place, tuple[int | None, str | None]]:
-        """Return what is left at each place that the demand covers: units, None where that is not proven, and why."""
-        nets: dict[Place, tuple[int | None, str | None]] = {}
-        if not demand.flatten or believed is None:
-            return nets
-        for place in {*believed, *self.reads.unproven}:
-            if not demand.covers_position(place):
-                continue
-            row = believed.get(place)
-            if row is None:
-                nets[place] = (None, "positions and order book do not tell of the same trades")
-                continue
-            left, why = row.quantity, None
-            if demand.strategy_id is not None:
-                left = self._world.share(demand.strategy_id, place)
-                if left and left * row.quantity <= 0:
-                    why = "NETTED: others hold the other side; closing it would open a position at the broker"
-            if left:
-                nets[place] = (left, why)
-        return nets

@@ -1,6 +1,10 @@
-"""Kill switches that prove flat, through the API of a real engine at a real exchange; killed on the way, it goes on."""
+"""Kill switches that prove flat, through the API of a real engine at a real exchange; killed on the way, it goes on.
+
+Every point of the way: FLATTEN_POINTS=K2.begun,K3.before_cancel,... pytest tests/integration/test_flatten_paper.py
+"""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +20,7 @@ from tests.support.kite_mode import OPEN_LIMITS, kite_environment, set_up
 from tests.support.servers import TestServers
 
 ROOT = Path(__file__).resolve().parents[2]
-POINTS = ("K3.cancelled", "K4.placed")
+POINTS = os.environ.get("FLATTEN_POINTS", "K3.cancelled,K4.placed").split(",")
 
 
 class DyingEngine(EngineProcess):
@@ -86,7 +90,7 @@ class Desk:
             found = self.scope()
             return found if found["state"] == "FLAT_VERIFIED" else None
 
-        return dict(self.engine.wait_for("a proof that all is flat", look, within_s=40))
+        return dict(self.engine.wait_for("a proof that all is flat", look, within_s=240))
 
     def release(self) -> None:
         body = {"scope": "global", "reason": "over"}

@@ -22,7 +22,7 @@ from engine.actors.flattener import Flattener
 from engine.broker.outcome import Accepted, NotSent, RefusalCode, Refused, Unknown
 from engine.domain.enums import TransactionType
 from engine.domain.flatten import BookRow, Demand, Held, Stage
-from engine.domain.flatten_plan import Surroundings
+from engine.domain.flatten_world import Surroundings
 from engine.errors import BrokerUnavailable
 
 ACCOUNT = UUID(int=9)
@@ -57,7 +57,7 @@ class Account:
         self.late_s = self.random.choice((0.0, 5.0, 12.0))
         self.by_hand = self.random.choice((0.0, 0.0, 0.05, 0.2))
         self.rms_at = self.random.choice((None, None, self.random.uniform(0, 20)))
-        self.quiet_at = 60.0
+        self.quiet_at = self.random.choice((8.0, 8.0, 20.0, 60.0))
         self.history: list[tuple[float, tuple[BookRow, ...], tuple[Held, ...]]] = []
         self.carried: dict[Any, int] = {}
         for number in range(self.random.randint(1, 4)):
@@ -138,7 +138,7 @@ class Account:
         self._running = True
         self._keep()
         while True:
-            await trio.sleep(self.random.uniform(0.05, 0.5))
+            await trio.sleep(5.0 if self.is_quiet and self.rms_at is None else self.random.uniform(0.05, 0.5))
             for order in list(self.rows.values()):
                 if order.row.is_open and not order.is_ours and not self.is_quiet and self.random.random() < 0.05:
                     self._fill(order, self.random.randint(1, order.row.quantity))

@@ -67,7 +67,8 @@ class ChargesView(ApiStruct, frozen=True, kw_only=True):
 class OrderView(ApiStruct, frozen=True, kw_only=True):
     """One order on one account; prices are rupees, quantities units.
 
-    ``origin`` is EXTERNAL for an order that was found at the broker and not sent from here. ``role`` is STOP or
+    ``origin`` is EXTERNAL for an order that was found at the broker and not sent from here, SQUARE_OFF for one that
+    flattens a position. ``role`` is STOP or
     TARGET for an exit attached to the entry ``parentId``; for an order that replaces another, ``parentId`` is
     that one. ``stopLoss`` and ``target`` of an entry are the exits to attach to it; ``modifications`` counts the
     changes that the broker took, 25 at most. ``marketProtection`` is percent, -1 the broker's own table.
