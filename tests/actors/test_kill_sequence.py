@@ -18,6 +18,7 @@ from engine.domain.enums import Exchange, KillMode, KillState, OrderStatus, Prod
 from engine.domain.kill_sequence import KillOutcome, verify
 from engine.domain.order import Order
 from engine.errors import BrokerUnavailable
+from engine.security.kill_seal import KillSeal
 from engine.store.flags import write_squared_off
 from tests.support.desk import World, running
 from tests.support.trade import ACCOUNT
@@ -49,6 +50,7 @@ class Kill:
             ledger=self.world.ledger,
             clock=self.world.clock,
             on_change=self._changed,
+            seal=KillSeal(KEY),
         )
         self.sequence = self._sequence()
 
