@@ -19,7 +19,7 @@ from engine.assembly import Trading
 from engine.clock import Clock, trading_day
 from engine.config import Config
 from engine.domain.directory import Directory
-from engine.domain.enums import KillMode
+from engine.domain.enums import KillMode, KillState
 from engine.domain.freeze import freeze_list
 from engine.domain.killswitch import KillRecord, KillSwitches, parse_scope
 from engine.errors import EngineError
@@ -42,6 +42,10 @@ from engine.security.tokens import RefreshTokens, TokenIssuer
 from engine.store import users as user_store
 from engine.store.database import Database
 from engine.store.directory import Vault
+
+_FLATTENED_WITHIN_S = 15.0
+_FLATTENED_LOOK_S = 0.1
+_AT_WORK = frozenset({KillState.CANCELLING, KillState.FLATTENING})
 
 
 class Edge:
@@ -198,8 +202,19 @@ class Edge:
             case other:
                 return {"error": f"unknown command {other!r}"}
 
+    async def _flattened(self, scope: str) -> None:
+        """Wait until what the kill switch of *scope* does is over, or as long as an operator's command can."""
+        begins = () if scope.startswith("source:") else (KillState.BLOCKED,)
+        with trio.move_on_after(_FLATTENED_WITHIN_S):
+            while (held := self._trading.guardian.switches.records.get(scope)) is not None and (  # noqa: ASYNC110 -- bounded
+                held.state in _AT_WORK or (held.square_off and held.state in begins)
+            ):
+                await trio.sleep(_FLATTENED_LOOK_S)
+
     async def _release(self, scope: str, reason: str, request: dict[str, Any]) -> KillRecord:
         guardian = self._trading.guardian
+        if request.get("force") is not True:
+            await self._flattened(scope)
         held = guardian.switches.records.get(scope)
         if held is not None and held.enabled and request.get("force") is not True:
             against = [obstacle.text for obstacle in await self._trading.rearming.against(held)]

@@ -19,6 +19,9 @@ from engine.security.kill_seal import KillSeal
 
 app = typer.Typer(no_args_is_help=True, help="Block trading at once, or let it go on.")
 
+# the engine waits for a flattening to end, then compares accounts with their brokers
+_OFF_S = 40.0
+
 ScopeOption = Annotated[
     str, typer.Option("--scope", help="global, user:ID, account:ID, strategy:ID or source:ID.", show_default=True)
 ]
@@ -78,10 +81,12 @@ def off(
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Let the scope trade again, unless something stands against it."""
+    """Let the scope trade again, unless something stands against it; a flattening under way is waited for."""
     scope, folder = _scope(scope), data_dir_of(data_dir)
     try:
-        told = _ask(folder, {"command": "killswitch-off", "scope": scope, "reason": reason, "force": force})
+        told = _ask(
+            folder, {"command": "killswitch-off", "scope": scope, "reason": reason, "force": force}, within_s=_OFF_S
+        )
     except trio.TooSlowError as slow:
         raise EngineError("the engine does not answer: the switch stays on; look into its log, or stop it") from slow
     if told is not None:
@@ -151,9 +156,9 @@ def _scope(text: str) -> str:
         raise typer.BadParameter(str(error), param_hint="--scope") from error
 
 
-def _ask(folder: Path, request: dict[str, Any]) -> dict[str, Any] | None:
+def _ask(folder: Path, request: dict[str, Any], *, within_s: float = 20.0) -> dict[str, Any] | None:
     async def work() -> dict[str, Any] | None:
-        return await call(folder, request, timeout_s=20.0)
+        return await call(folder, request, timeout_s=within_s)
 
     answer: dict[str, Any] | None = trio.run(work)
     if answer is not None and "error" in answer:
