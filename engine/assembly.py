@@ -251,7 +251,8 @@ class Trading:
             session_refused=self.session_refused,
         )
         self.square_off_clock = SquareOffClock(
-            config.market.square_off_times,
+            config.auto_square_off_times,
+            delivery=config.market.square_off_delivery,
             crew=self.crew,
             directory=directory,
             calendar=self.calendar,
@@ -298,6 +299,7 @@ class Trading:
                 calendar=self.calendar,
                 aliases=config.signals.aliases,
                 price_stale_s=float(config.risk.price_stale_s),
+                square_off_times=config.auto_square_off_times,
             ),
             orders=self.crew,
             prices=self.prices,
@@ -544,9 +546,8 @@ class Trading:
 
     def specs(self) -> list[ChildSpec]:
         """Return the children of the supervisor ``trading``."""
-        by_the_clock = ChildSpec(name="square-off-clock", start=self.square_off_clock.run)
         return [
-            *([by_the_clock] if self._config.auto_square_off else []),
+            ChildSpec(name="square-off-clock", start=self.square_off_clock.run),
             self.crew.users.child_spec(),
             self.crew.accounts.child_spec(),
             self.feeds.supervisor.child_spec(),

@@ -10,10 +10,10 @@ from engine.actors.order_desk import OrderDesk
 from engine.domain.enums import OrderStatus
 from engine.domain.gtt import Gtt
 from engine.domain.order import Order
-from engine.errors import ConflictError, NotFoundError, OrderExecutionError, UnavailableError
+from engine.errors import ConflictError, MailboxFull, NotFoundError, OrderExecutionError, UnavailableError
 from engine.runtime.mailbox import Reply
 
-_REFUSALS = (ConflictError, NotFoundError, OrderExecutionError, UnavailableError)
+_REFUSALS = (ConflictError, MailboxFull, NotFoundError, OrderExecutionError, UnavailableError)
 
 
 class CancelledOrder(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from engine.actors.caretaker import Rests, tend_executor, tend_risk
 from engine.actors.executor import Executor
 from engine.actors.intake import Passage
 from engine.actors.risk import Decide, Message, RiskActor
+from engine.domain.directory import Directory
 from engine.domain.order import Order
 from engine.runtime.child import ChildSpec, Escalation, OnEscalate, SupervisorNotRunning
 from engine.runtime.mailbox import Mailbox, Overflow, Reply
@@ -214,3 +215,13 @@ class Crew:
             while self.in_flight:  # noqa: ASYNC110 -- one look in 20 ms, once, at the stop
                 await trio.sleep(0.02)
         return not scope.cancelled_caught
+
+
+def accounts_of_strategy(strategy_id: UUID, directory: Directory, crew: Crew) -> list[UUID]:
+    """Return the accounts on which a strategy may have orders or positions: its own, and its owner's with business."""
+    strategy = directory.strategies.get(strategy_id)
+    named = set() if strategy is None else {target.account_id for target in strategy.targets}
+    # one that is no longer among its targets may hold positions of it all the same
+    owned = () if strategy is None else (a.id for a in directory.accounts.values() if a.user_id == strategy.user_id)
+    busy = {a for a in owned if a in crew.executors and crew.executors[a].has_business}
+    return [account_id for account_id in directory.accounts if account_id in named | busy]

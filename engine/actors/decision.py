@@ -5,7 +5,7 @@ next account is judged with it. The risk actor acts on it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, tzinfo
+from datetime import datetime, time, tzinfo
 from decimal import Decimal
 from uuid import UUID
 
@@ -14,11 +14,12 @@ import msgspec
 from engine.actors.limit_scopes import Capitals, Limited, limited
 from engine.clock import IST
 from engine.domain.attached import check_exits
-from engine.domain.calendar import Calendar, is_open, parse_hhmm
+from engine.domain.calendar import Calendar, is_open
 from engine.domain.contracts import HINT, is_like_contract
 from engine.domain.denial import Denial
 from engine.domain.directory import Account, Directory, Strategy, Target
-from engine.domain.enums import AccountStatus, OrderType, Variety
+from engine.domain.entry_times import after_own_square_off, after_square_off, outside_window
+from engine.domain.enums import AccountStatus, Exchange, OrderType, Variety
 from engine.domain.instruments import SLICED, Instrument, InstrumentBook, check_order, iceberg_quantity
 from engine.domain.intent import Intent
 from engine.domain.killswitch import KillSwitches
@@ -93,6 +94,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """What stays the same from one decision to the next; ``aliases`` are other names of symbols.
 
     ``price_stale_s`` is after how many seconds without a price an open position's figures are called stale.
+    ``square_off_times`` (IST) are when intraday positions are squared off, empty when they are not.
     """
 
     enforce_hours: bool
@@ -101,6 +103,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     calendar: Calendar = Calendar()
     aliases: Mapping[str, str] = {}
     price_stale_s: float = 15.0
+    square_off_times: Mapping[Exchange, time] = {}
 
 
 def decide(
@@ -223,13 +226,14 @@ def take_back(state: RiskState, approved: Approved) -> None:
         state.withdraw(held)
 
 
-def too_old(intent: Intent, rules: Rules, now: datetime) -> str | None:
+def too_old(intent: Intent, rules: Rules, now: datetime) -> Denial | None:
     """Return why an intent is too old at its turn, or None; a clock that was set back cannot tell its age."""
     age_s = (now - intent.received_at).total_seconds()
     if age_s > rules.max_age_s:
-        return f"SIGNAL_TOO_OLD: {age_s:.1f} s old, the limit is {rules.max_age_s:g} s"
+        return Denial(code="SIGNAL_TOO_OLD", text=f"{age_s:.1f} s old, the limit is {rules.max_age_s:g} s")
     if age_s < -_AHEAD_S:
-        return f"SIGNAL_TOO_OLD: its age cannot be told, it came {-age_s:.1f} s ahead of the clock"
+        text = f"its age cannot be told, it came {-age_s:.1f} s ahead of the clock"
+        return Denial(code="SIGNAL_TOO_OLD", text=text)
     return None
 
 
@@ -362,8 +366,7 @@ def _account(
         price=price,
     )
     denials = [*static, *exits, *_iceberg(signal, wanted.quantity, instrument)]
-    if not is_reducing(request, state):
-        denials += _entry_window(strategy, rules, now)
+    denials += _not_at_this_hour(strategy, request, state, signal, rules, now)
     if suspect is not None and not is_reducing(request, state):
         denials.append(Denial(code="CLOCK_SUSPECT", text=f"{suspect}; nothing that adds exposure is sent now"))
     if denials:
@@ -432,15 +435,18 @@ def inputs_for(
     )
 
 
-def _entry_window(strategy: Strategy, rules: Rules, now: datetime) -> list[Denial]:
-    window = strategy.entry_window
-    if window is None:
-        return []
-    local = now.astimezone(rules.timezone)
-    if parse_hhmm(window.start) <= local.time() < parse_hhmm(window.end):
-        return []
-    text = f"{local:%H:%M} is not within {window.start} to {window.end}, the hours in which {strategy.name} enters"
-    return [Denial(code="ENTRY_WINDOW", text=text)]
+def _not_at_this_hour(
+    strategy: Strategy, request: OrderRequest, state: RiskState, signal: Signal, rules: Rules, now: datetime
+) -> list[Denial]:
+    found: list[Denial] = []
+    # an after-market order is what waits for the next session
+    if signal.variety is not Variety.AMO:
+        found += after_own_square_off(strategy, request, state, now, rules.calendar)
+    if is_reducing(request, state):
+        return found
+    if signal.variety is not Variety.AMO:
+        found += after_square_off(signal.exchange, signal.product_type, now, rules.calendar, rules.square_off_times)
+    return outside_window(strategy, now, rules.timezone) + found
 
 
 def _iceberg(signal: Signal, quantity: int, instrument: Instrument) -> list[Denial]:

@@ -25,6 +25,7 @@ from engine.actors.cancelling import Canceller
 from engine.actors.comparing import Comparisons
 from engine.actors.dispatching import Dispatcher
 from engine.actors.executor_context import ExecutorContext, Send
+from engine.actors.exit_orders import is_exit
 from engine.actors.modifying import Modifier, Terms
 from engine.actors.order_desk import AccountHistory, OrderDesk
 from engine.actors.order_queue import OrderQueue
@@ -327,6 +328,9 @@ class Executor:
         if nursery is None:
             raise UnavailableError("the account's orders are being read; try again", retry_after_s=2)
         self._modifier.give_up(order.id)
+        if order.status is OrderStatus.PENDING and not self._ledger.mailbox.has_room:
+            # it cannot leave either; taken out of the queue without a record it would be back after a restart
+            raise UnavailableError("the ledger takes no more now; try again", retry_after_s=2)
         if order.status is OrderStatus.PENDING and self._turns.forget(order):
             return self.desk.move(order, OrderStatus.CANCELLED, message=f"cancelled by {by} before it was sent")
         closed = self._watch.close_parked(order, by=by)
@@ -493,7 +497,9 @@ class Executor:
             committed_ns=self._clock.boottime_ns(),
         )
         try:
-            self.mailbox.tell_nowait(message)
+            # exits have a lane of their own: entries that fill the mailbox stop none
+            tell = self.mailbox.tell_urgent_nowait if is_exit(self.desk, order) else self.mailbox.tell_nowait
+            tell(message)
         except MailboxFull as error:
             if incarnation == self._incarnation:
                 self._sender.end_unsent(order, f"NOT_SENT: {error}")

@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from engine.actors.audit_writer import AuditWriter
-from engine.actors.crew import Crew
+from engine.actors.crew import Crew, accounts_of_strategy
 from engine.actors.killswitch_guardian import KillSwitchGuardian
 from engine.actors.ledger_entry import LedgerEntry
 from engine.clock import Clock
@@ -146,12 +146,7 @@ class KillSequence:
             return [account.id for account in accounts.values() if str(account.user_id) == number]
         if kind == "account":
             return [account_id for account_id in accounts if str(account_id) == number]
-        strategy = self._directory.strategies.get(UUID(number))
-        named = set() if strategy is None else {target.account_id for target in strategy.targets}
-        # one that is no longer among its targets may hold positions of it all the same
-        owned = () if strategy is None else (a.id for a in accounts.values() if a.user_id == strategy.user_id)
-        busy = {a for a in owned if a in self._crew.executors and self._crew.executors[a].has_business}
-        return [account_id for account_id in accounts if account_id in named | busy]
+        return accounts_of_strategy(UUID(number), self._directory, self._crew)
 
     def _end(self, account_id: UUID, demand: Demand) -> AccountEnd:
         executor = self._crew.executors.get(account_id)

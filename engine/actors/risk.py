@@ -136,7 +136,7 @@ class RiskActor:
         elif not passage.decided:
             await self._prices.know(passage, self.state)
             # what was promised cannot be given up for want of room; its turn comes when the store is back
-            while not self._ledger.mailbox.has_room:  # noqa: ASYNC110 -- ends with the outage or this actor
+            while not self._ledger.has_room_for_entries:  # noqa: ASYNC110 -- ends with the outage or this actor
                 await trio.sleep(_ROOM_LOOK_S)
             self._decide(passage)
         self._in_hand = None
@@ -311,12 +311,13 @@ class RiskActor:
     def _judge(
         self, intent: Intent, unresolved: Denial | None, now: datetime, made: Verdicts
     ) -> tuple[Intent, list[Order], Decision]:
-        reason = too_old(intent, self._context.rules, now)
-        if reason is not None:
-            reason, text, letters = self._exits.too_old(intent, reason, self.state)
+        late = too_old(intent, self._context.rules, now)
+        if late is not None:
+            reason, text, letters = self._exits.too_old(intent, str(late), self.state)
             if text is not None:
                 made.tell(intent, text)
                 made.letters += letters
+            made.keep(refused(intent, (late,), now).verdict)
             return self._ended(intent, IntentStatus.EXPIRED, reason, now), [], Decision()
         # what is approved is reserved with it
         decision = self._placer.decision(intent, now) if unresolved is None else refused(intent, (unresolved,), now)

@@ -17,6 +17,7 @@ from engine.config.secret_values import decode_key, is_placeholder
 from engine.config.sections import EMBEDDED, SessionConfig, WindowConfig
 from engine.domain.contracts import parse_contract
 from engine.domain.enums import Exchange
+from engine.domain.limits import PAIRS
 from engine.errors import ConfigError
 from engine.secret import Secret
 
@@ -236,3 +237,18 @@ CHECKS: Mapping[str, Check] = {
     "security.metrics_token": _token,
     "logging.dir": _directory,
 }
+
+
+def half_of_pair(path: str, values: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the key in the section at *path* that does nothing without another, and that other, which is missing.
+
+    Of ``[risk]`` these are limits that are made of two keys; None when each has both or neither.
+    """
+    if path != "risk":
+        return None
+    for pair in PAIRS:
+        given = [name for name in pair if values.get(name) is not None]
+        if len(given) == 1:
+            (missing,) = set(pair) - set(given)
+            return f"{path}.{given[0]}", f"{path}.{missing}"
+    return None

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from engine.config.checks import CHECKS
+from engine.config.checks import CHECKS, half_of_pair
 from engine.config.reading import expected, from_environment, from_toml, is_secret
 from engine.config.secret_values import resolve_text
 from engine.config.sections import Config, Section
@@ -105,6 +105,11 @@ class _Loader:
                 values[field.name] = self.section(field.type, below, inner)
             else:
                 self._leaf(field, table, ".".join(inner), values)
+        half = half_of_pair(".".join(path), values)
+        if half is not None:
+            given, missing = half
+            where = _variable(given) if _variable(given) in self._environ else self._file
+            raise _error(where, f"{given}: does nothing without {missing}; set both or neither")
         return kind(**values)
 
     def _leaf(

@@ -323,6 +323,11 @@ class Config(Section, frozen=True, kw_only=True):
         return self.enforce_hours if stated is None else stated
 
     @property
+    def auto_square_off_times(self) -> dict[Exchange, time]:
+        """When intraday positions of each exchange are squared off by the clock, IST; empty when they are not."""
+        return self.market.square_off_times if self.auto_square_off else {}
+
+    @property
     def enforce_hours(self) -> bool:
         """Whether orders outside market hours are refused: as configured, otherwise in kite mode only."""
         stated = self.market.enforce_hours

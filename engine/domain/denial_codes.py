@@ -48,6 +48,7 @@ class Code(StrEnum):
     CLOCK_SUSPECT = "CLOCK_SUSPECT"
     SIGNAL_TOO_OLD = "SIGNAL_TOO_OLD"
     ENTRY_WINDOW = "ENTRY_WINDOW"
+    AFTER_SQUARE_OFF = "AFTER_SQUARE_OFF"
     # what waits for a person
     APPROVAL_EXPIRED = "APPROVAL_EXPIRED"
     PRICE_MOVED = "PRICE_MOVED"
@@ -162,6 +163,11 @@ CODES: tuple[Entry, ...] = (
         Code.ENTRY_WINDOW,
         "the strategy enters in other hours; what reduces a position passes at any time",
         "wait, or change the strategy's entryWindow",
+    ),
+    Entry(
+        Code.AFTER_SQUARE_OFF,
+        "what it would open was squared off by the clock today; what reduces a position passes",
+        "wait for the next trading day, or change [market] square_off_at or the strategy's squareOffAt",
     ),
     Entry(Code.APPROVAL_EXPIRED, "nobody approved it in time", "approve sooner, or raise the strategy's approvalTtlS"),
     Entry(

@@ -73,8 +73,8 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     ``approval`` other than "auto" holds every signal until a person approves it: at most ``approval_ttl_s`` seconds
     from its receipt, and only while the price is within ``approval_price_move_pct`` percent of that at receipt.
     ``group_deadline_s`` (seconds from receipt or approval) bounds what ``group_policy`` does. Outside ``entry_window``
-    (market.timezone) only orders that reduce are sent. ``square_off_at`` (HH:MM, market.timezone) is kept here for
-    whoever squares off by the clock.
+    (market.timezone) only orders that reduce are sent. At ``square_off_at`` (HH:MM, IST) of every trading day what it
+    holds is closed, and until the next day it opens nothing.
     """
 
     id: UUID

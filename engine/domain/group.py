@@ -65,14 +65,16 @@ Story = tuple[Order, Sequence[OrderEvent]]
 
 def group_of(
     stories: Iterable[Story],
-    refused: Iterable[tuple[UUID | None, str, str]],
+    refused: Iterable[tuple[UUID | None, str, Sequence[str]]],
     *,
+    waiting: Iterable[UUID] = (),
     labels: dict[UUID, str],
     received_at: datetime,
     now: datetime,
 ) -> Group:
     """Return how a signal went; *refused* are account, label and reasons of those that risk left out.
 
+    *waiting* are accounts about which a person has to decide first; of those with an order neither counts.
     Exits attached to fills are no part of it.
     """
     by_account: defaultdict[UUID, list[Story]] = defaultdict(list)
@@ -87,8 +89,14 @@ def group_of(
         for account, of in by_account.items()
     ]
     members += [
-        Member(account_id=account, label=label, status=MemberStatus.REFUSED, reasons=(reasons,))
+        Member(account_id=account, label=label, status=MemberStatus.REFUSED, reasons=tuple(reasons))
         for account, label, reasons in refused
+        if account not in by_account
+    ]
+    members += [
+        Member(account_id=account, label=labels.get(account, str(account)), status=MemberStatus.PENDING)
+        for account in waiting
+        if account not in by_account
     ]
     counts: dict[MemberStatus, int] = dict.fromkeys(MemberStatus, 0)
     for member in members:

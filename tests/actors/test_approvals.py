@@ -1,7 +1,7 @@
 """Intents that wait for a person: each is executed at most once, and never after it was killed, rejected or too old."""
 
 import random
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 
 import msgspec
@@ -9,8 +9,9 @@ import pytest
 import trio
 
 from engine.actors.intake import Passage
+from engine.clock import IST
 from engine.domain.directory import Strategy
-from engine.domain.enums import IntentStatus, OrderStatus, TransactionType
+from engine.domain.enums import Exchange, IntentStatus, OrderStatus, TransactionType
 from engine.errors import UnavailableError
 from tests.support.desk import World, a_delivery, a_signal, crashed, running
 from tests.support.trade import ACCOUNT, STRATEGY, USER, a_position
@@ -185,6 +186,27 @@ async def test_limits_are_judged_at_approval(autojump_clock):
         decided = await approvals(world).approve(second.id, by=BY)
         assert decided.status is I.REJECTED
         assert decided.reason.startswith("MAX_ORDERS_PER_DAY")
+
+
+async def test_what_waits_until_after_the_square_off_is_refused_and_an_exit_is_not(autojump_clock):
+    world = by_hand(World(), approval_ttl_s=600)
+    day = world.clock.now().astimezone(IST).date()
+    world.clock._start = datetime.combine(day, time(15, 18), IST)
+    rules = msgspec.structs.replace(world.risk_context.rules, square_off_times={Exchange.NSE: time(15, 20)})
+    world.risk_context = msgspec.structs.replace(world.risk_context, rules=rules)
+    held = a_position(account_id=ACCOUNT, symbol="SBIN", quantity=10, buy_quantity=10, buy_value=Decimal(1000))
+    world.broker.overnight["SBIN", "MIS"] = 10
+    world.store.positions[held.key] = (held, day)
+    async with running(world):
+        entry = await waiting(world)
+        out = await waiting(world, a_signal("SBIN", transaction_type=TransactionType.SELL), key="k2", body=b"2" * 32)
+        await trio.sleep(150)
+        decided = await approvals(world).approve(entry.id, by=BY)
+        assert decided.status is I.REJECTED
+        assert decided.reason.startswith("AFTER_SQUARE_OFF: ")
+        allowed = await approvals(world).approve(out.id, by=BY)
+        assert (allowed.status, allowed.reason) == (I.EXECUTING, None)
+        await world.until(lambda: [order.symbol for order in world.broker.left] == ["SBIN"])
 
 
 async def test_kill_rejects_what_waits_and_it_is_not_executed_afterwards(world, autojump_clock):

@@ -5,6 +5,7 @@ from datetime import datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 import trio
 
@@ -12,16 +13,17 @@ from engine.actors.kill_sequence import KillSequence
 from engine.actors.killswitch_file import KillFile
 from engine.actors.killswitch_guardian import KillSwitchGuardian
 from engine.actors.square_off_clock import SquareOffClock
-from engine.clock import IST
+from engine.clock import IST, trading_day
 from engine.domain.calendar import REGULAR
 from engine.domain.enums import Exchange, KillMode, KillState, OrderStatus, ProductType
 from engine.domain.kill_sequence import KillOutcome, verify
 from engine.domain.order import Order
+from engine.domain.square_off_times import dues_of
 from engine.errors import BrokerUnavailable
 from engine.security.kill_seal import KillSeal
 from engine.store.flags import write_squared_off
 from tests.support.desk import World, running
-from tests.support.trade import ACCOUNT
+from tests.support.trade import ACCOUNT, STRATEGY
 
 S = OrderStatus
 KEY = b"k" * 32
@@ -180,6 +182,48 @@ async def test_order_that_turns_up_late_is_ended_while_the_switch_is_on(clock: o
         assert kill.state() is KillState.FLAT_VERIFIED
 
 
+def square_off_clock(kill: Kill, times: dict[Exchange, time], done: dict[str, list[str]]) -> SquareOffClock:
+    world = kill.world
+
+    async def load() -> dict[str, list[str]]:
+        await trio.lowlevel.checkpoint()
+        return done
+
+    return SquareOffClock(
+        times,
+        crew=world.crew,
+        directory=world.directory,
+        calendar=REGULAR,
+        ledger=world.ledger,
+        clock=world.clock,
+        load=load,
+        alert=lambda subject, text: world.alerts.append((subject, text)),
+        suspect=lambda: None,
+    )
+
+
+def set_clock(world: World, hhmm: str) -> None:
+    """Have the world begin at *hhmm* IST of its day."""
+    day = world.clock.now().astimezone(IST).date()
+    world.clock._start = datetime.combine(day, time.fromisoformat(hhmm), IST)
+
+
+def with_time(world: World, hhmm: str | None) -> None:
+    strategy = world.directory.strategies[STRATEGY]
+    world.directory.put_strategy(msgspec.structs.replace(strategy, square_off_at=hhmm))
+
+
+def written_done(world: World) -> dict[str, list[str]]:
+    """Which accounts are done by name, as the ledger has it."""
+    sql = write_squared_off({}, at=world.clock.now()).sql
+    found = [write.args[1] for write in world.store.writes if write.sql == sql]
+    return {name: sorted(accounts) for name, accounts in found[-1].items()} if found else {}
+
+
+def actions(world: World) -> list[str]:
+    return [record.action for record in world.store.audit if record.action.startswith("SQUARE_OFF_")]
+
+
 async def test_intraday_positions_are_closed_once_at_their_time(clock: object, tmp_path: Any) -> None:
     kill = Kill(tmp_path)
     world = kill.world
@@ -188,21 +232,7 @@ async def test_intraday_positions_are_closed_once_at_their_time(clock: object, t
     done: dict[str, list[str]] = {}
 
     def keeper() -> SquareOffClock:
-        async def load() -> dict[str, list[str]]:
-            await trio.lowlevel.checkpoint()
-            return done
-
-        return SquareOffClock(
-            dict.fromkeys((Exchange.NSE,), time(15, 20)),
-            crew=world.crew,
-            directory=world.directory,
-            calendar=REGULAR,
-            ledger=world.ledger,
-            clock=world.clock,
-            load=load,
-            alert=lambda subject, text: world.alerts.append((subject, text)),
-            suspect=lambda: None,
-        )
+        return square_off_clock(kill, {Exchange.NSE: time(15, 20)}, done)
 
     async with kill.running(), trio.open_nursery() as nursery:
         await kill.hold()
@@ -220,4 +250,97 @@ async def test_intraday_positions_are_closed_once_at_their_time(clock: object, t
         await trio.sleep(60)
         assert world.status(again) is S.OPEN
         assert len([order for order in world.broker.left if order.is_square_off]) == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_strategy_is_squared_off_at_its_own_time_once_and_others_are_left(clock: object, tmp_path: Any) -> None:
+    kill = Kill(tmp_path, accounts=2)
+    world = kill.world
+    set_clock(world, "14:29")
+    with_time(world, "14:30")
+    other = UUID(int=STRATEGY.int + 1)
+    async with kill.running(), trio.open_nursery() as nursery:
+        await kill.hold()
+        await kill.hold(SECOND)
+        mine = world.submit(world.order("SBIN", product_type=ProductType.NRML))
+        theirs = world.submit(world.order("TCS", strategy_id=other))
+        for order in (mine, theirs):
+            await world.until_status(order, S.OPEN)
+        # no exchange has a time: a strategy that asks for it gets it all the same
+        await nursery.start(square_off_clock(kill, {}, {}).run)
+        await world.until(lambda: world.held() == 0 and world.held(account=SECOND) == 0)
+        await world.until_status(mine, S.CANCELLED)
+        dues = dues_of(world.directory.strategies[STRATEGY], trading_day(world.clock.now()), REGULAR)
+        await world.until(lambda: actions(world).count("SQUARE_OFF_DONE") == 2 * len(dues))
+        assert world.clock.now().astimezone(IST).time() >= time(14, 30)
+        assert world.status(theirs) is S.OPEN
+        # a start after it does it no more
+        sent = {account: len(broker.left) for account, broker in world.brokers.items()}
+        await nursery.start(square_off_clock(kill, {}, written_done(world)).run)
+        again = world.submit(world.order())
+        await world.until_status(again, S.OPEN)
+        await trio.sleep(60)
+        assert world.status(again) is S.OPEN
+        assert {account: len(broker.left) for account, broker in world.brokers.items()} == {
+            **sent,
+            ACCOUNT: sent[ACCOUNT] + 1,
+        }
+        assert actions(world).count("SQUARE_OFF_BEGUN") == 2 * len(dues)
+        nursery.cancel_scope.cancel()
+
+
+async def test_start_in_the_middle_of_a_strategys_square_off_goes_on_with_it(clock: object, tmp_path: Any) -> None:
+    kill = Kill(tmp_path)
+    world = kill.world
+    set_clock(world, "14:29")
+    with_time(world, "14:30")
+    async with kill.running():
+        await kill.hold()
+        world.broker.positions_down = BrokerUnavailable("scripted")
+        async with trio.open_nursery() as nursery:
+            await nursery.start(square_off_clock(kill, {}, {}).run)
+            await world.until(lambda: "SQUARE_OFF_BEGUN" in actions(world))
+            nursery.cancel_scope.cancel()
+        world.executor.square_off.flattener.demands.clear()  # nor does the executor of a new life know of it
+        world.broker.positions_down = None
+        async with trio.open_nursery() as nursery:
+            await nursery.start(square_off_clock(kill, {}, written_done(world)).run)
+            await world.until(lambda: bool(written_done(world)))
+            nursery.cancel_scope.cancel()
+        assert world.held() == 0
+        assert len([order for order in world.broker.left if order.is_square_off]) == 1
+
+
+async def test_time_that_is_taken_back_closes_nothing_more(clock: object, tmp_path: Any) -> None:
+    kill = Kill(tmp_path)
+    world = kill.world
+    set_clock(world, "14:29")
+    with_time(world, "14:30")
+    async with kill.running(), trio.open_nursery() as nursery:
+        await kill.hold()
+        world.broker.positions_down = BrokerUnavailable("scripted")
+        await nursery.start(square_off_clock(kill, {}, {}).run)
+        await world.until(lambda: bool(world.executor.square_off.flattener.demands))
+        with_time(world, None)
+        await world.until(lambda: "SQUARE_OFF_TAKEN_BACK" in actions(world))
+        world.broker.positions_down = None
+        await trio.sleep(60)
+        assert not world.executor.square_off.flattener.demands
+        assert world.held() == 10
+        nursery.cancel_scope.cancel()
+
+
+async def test_strategy_that_cannot_be_closed_is_told_by_name(clock: object, tmp_path: Any) -> None:
+    kill = Kill(tmp_path)
+    world = kill.world
+    set_clock(world, "15:20")
+    with_time(world, "15:21")
+    async with kill.running(), trio.open_nursery() as nursery:
+        await kill.hold()
+        world.broker.positions_down = BrokerUnavailable("scripted")
+        await nursery.start(square_off_clock(kill, {}, {}).run)
+        await world.until(lambda: "SQUARE_OFF_FAILED" in actions(world), timeout_s=1200)
+        told = [text for subject, text in world.alerts if subject == f"account:{ACCOUNT}"]
+        assert told[0].startswith("SQUARE_OFF_FAILED: positions of the strategy default are not closed: ")
+        assert any(text.endswith("the exchange has closed") for text in told)
         nursery.cancel_scope.cancel()

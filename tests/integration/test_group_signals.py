@@ -189,6 +189,9 @@ def test_entries_outside_the_window_are_refused_and_exits_are_not(desk: Desk) ->
         "PATCH", f"/strategies/{made['id']}", json={"entryWindow": {"start": start, "end": end}}
     ).raise_for_status()
     refused = desk.intent(desk.send(source, market_order("ITC", 2)), "REJECTED")
+    shown = refused["group"]["accounts"]
+    assert shown
+    assert all(account["status"] == "refused" and account["reasons"] for account in shown)
     assert refused["reason"].startswith("ENTRY_WINDOW")
     desk.intent(desk.send(source, market_order("ITC", 1, transactionType="SELL")), "EXECUTED")
 

@@ -96,6 +96,7 @@ class MemoryStore:
         # state and attempt of every row of a trigger that came on disk
         self.gtt_log: list[tuple[UUID, str]] = []
         self.audit: list[Any] = []
+        self.verdicts: list[Any] = []
         self.writes: list[Any] = []
         self.cursor: JournalCursor | None = None
         self.log: list[tuple[UUID, OrderStatus, int]] = []
@@ -164,6 +165,7 @@ class MemoryStore:
             apply_books(self, write)
             if write.sql.startswith("DELETE FROM fills"):
                 self.fills.pop((write.args[0], write.args[1]), None)
+        self.verdicts += batch.verdicts
         self.audit += batch.audit
         if batch.cursor is not None and (self.cursor is None or _follows(batch.cursor, self.cursor)):
             self.cursor = batch.cursor

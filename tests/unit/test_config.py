@@ -216,6 +216,17 @@ def test_enforce_hours_follows_mode_unless_stated(mode, stated, expected):
         ("[signals]\naliases = { mm = 'M&M' }", ("signals.aliases: expected symbols in capital letters",)),
         ("[signals]\naliases = { A = 'B', B = 'INFY' }", ("signals.aliases: expected names of symbols, none",)),
         ("[signals]\naliases = { A = 1 }", ("signals.aliases: expected a table of texts",)),
+        (
+            "[risk]\nprofit_lock_trigger_amount = 5000",
+            (
+                "risk.profit_lock_trigger_amount: does nothing without risk.profit_lock_giveback_pct",
+                "set both or neither",
+            ),
+        ),
+        (
+            "[risk]\ncooldown_s = 600\ncooldown_after_losses = 'none'",
+            ("risk.cooldown_s: does nothing without risk.cooldown_after_losses",),
+        ),
         ("[market]\nsquare_off_at = '24:00'", ("market.square_off_at: expected a clock time HH:MM",)),
         ("[market]\nsquare_off_at = 15:20:00", ("market.square_off_at: expected a text",)),
         ("[market]\nenforce_hours = 1", ('market.enforce_hours: expected true or false, or "none"',)),

@@ -208,7 +208,8 @@ async def _shown(request: ApiRequest, story: queries.IntentStory) -> IntentView:
     # one that was tried again on a single account does not stand for all of them
     verdict = max(enumerate(verdicts), key=lambda each: (len(each[1].accounts), each[0]), default=(0, None))[1]
     return msgspec.structs.replace(
-        intent_view(story, verdict), group=group_view(story, services.directory, services.clock.now())
+        intent_view(story, verdict),
+        group=group_view(story, services.directory, services.clock.now(), verdicts),
     )
 
 

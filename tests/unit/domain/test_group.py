@@ -53,7 +53,7 @@ def test_group_says_who_filled_who_failed_who_is_late_and_by_how_much():
         story(A, S.COMPLETE, 10, at_ms=[(50, 10)]),
         story(B, S.COMPLETE, 10, at_ms=[(60, 4), (250, 10)]),
         story(C, S.OPEN),
-        refused=[(None, "gone", "MAX_ORDER_VALUE: too much")],
+        refused=[(None, "gone", ("MAX_ORDER_VALUE: too much",))],
     )
     a, b, c, gone = group.members
     assert [m.status for m in group.members] == ["filled", "filled", "late", "refused"]
