@@ -118,14 +118,18 @@ class KillSequence:
     def _drive(self, record: KillRecord, demand: Demand) -> None:
         now = trio.current_time()
         held = self._driven.get(record.scope)
-        since = held[1] if held is not None and held[0].version == demand.version else now
-        accounts = set(self.accounts_of(record.scope))
+        since, accounts = now, set(self.accounts_of(record.scope))
+        if held is not None and held[0].version == demand.version:
+            # one whose last position is closed has no business any more: the proof of it is still to come
+            since, accounts = held[1], accounts | (held[2] & self._directory.accounts.keys())
         self._driven[record.scope] = (demand, since, accounts)
         for account_id in accounts:
             square_off = self._crew.executor(account_id).square_off
             square_off.on_told = self.wake
             square_off.want(demand)
         ends = self.ends(record)
+        if not ends and record.scope.startswith(("account:", "strategy:")):
+            return  # nobody can prove it flat: right after a start, or of what is not known
         state = state_of(record, ends, overdue=now - since >= OVERDUE_S)
         if state is record.state:
             return
@@ -148,10 +152,19 @@ class KillSequence:
             return [account_id for account_id in accounts if str(account_id) == number]
         strategy = self._directory.strategies.get(UUID(number))
         named = set() if strategy is None else {target.account_id for target in strategy.targets}
-        # one that is no longer among its targets may hold positions of it all the same
-        owned = () if strategy is None else (a.id for a in accounts.values() if a.user_id == strategy.user_id)
-        busy = {a for a in owned if a in self._crew.executors and self._crew.executors[a].has_business}
-        return [account_id for account_id in accounts if account_id in named | busy]
+        # one that is no longer among its targets may hold positions of it all the same, and so may all when it
+        # was deleted; of books that are still read nobody knows
+        executors = self._crew.executors
+        return [
+            account.id
+            for account in accounts.values()
+            if account.id in named
+            or (
+                (strategy is None or account.user_id == strategy.user_id)
+                and account.id in executors
+                and (executors[account.id].has_business or not executors[account.id].is_ready)
+            )
+        ]
 
     def _end(self, account_id: UUID, demand: Demand) -> AccountEnd:
         executor = self._crew.executors.get(account_id)
