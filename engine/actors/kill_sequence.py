@@ -119,9 +119,11 @@ class KillSequence:
         now = trio.current_time()
         held = self._driven.get(record.scope)
         since, accounts = now, set(self.accounts_of(record.scope))
-        if held is not None and held[0].version == demand.version:
-            # one whose last position is closed has no business any more: the proof of it is still to come
-            since, accounts = held[1], accounts | (held[2] & self._directory.accounts.keys())
+        if held is not None:
+            # one whose last position is closed has no business any more: the proof of it is still to come, and the
+            # demand to be taken back from it
+            accounts |= held[2] & self._directory.accounts.keys()
+            since = held[1] if held[0].version == demand.version else now
         self._driven[record.scope] = (demand, since, accounts)
         for account_id in accounts:
             square_off = self._crew.executor(account_id).square_off

@@ -178,6 +178,9 @@ async def test_strategy_that_was_deleted_is_flattened_all_the_same(clock: object
         kill.kill(scope=scope)
         await kill.until(KillState.FLAT_VERIFIED, scope)
         assert kill.world.held() == 0
+        await kill.guardian.release(scope, reason="over", actor="user:1")
+        await trio.sleep(2)
+        assert not kill.world.executor.square_off.flattener.demands
 
 
 @pytest.mark.parametrize("kind", ["account", "strategy"])
