@@ -201,7 +201,9 @@ class Edge:
     async def _release(self, scope: str, reason: str, request: dict[str, Any]) -> KillRecord:
         guardian = self._trading.guardian
         held = guardian.switches.records.get(scope)
-        if held is not None and held.enabled and request.get("force") is not True:
+        if held is not None and not held.enabled:
+            return held  # turned off once more it would end what waits, as if it had been on
+        if held is not None and request.get("force") is not True:
             against = [obstacle.text for obstacle in await self._trading.rearming.against(held)]
             if self._config.security.two_admins:
                 against.append("two administrators must ask for it through the API")
