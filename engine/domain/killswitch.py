@@ -22,7 +22,8 @@ class KillRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     ``tripped_at`` (UTC) is when it went on; trips that join do not move it.
     ``mode`` is what is done beyond blocking; it only ever grows while the switch stays on, and so does ``day``:
-    the IST day whose loss tripped it, which is not to be traded any more. ``alone`` marks what a command wrote
+    the IST day whose loss tripped it, which is not to be traded any more; of one that was turned off, the day whose
+    loss was let pass. ``alone`` marks what a command wrote
     while no engine ran: it counts although the other stores do not have it. ``mac`` proves who wrote the record
     (`engine.security.kill_seal`).
     """
