@@ -344,8 +344,9 @@ class RiskActor:
             for approved in decision.approved:
                 take_back(self.state, approved)
             return waiting, [], Decision()
-        orders = self._placer.place(intent, decision.approved, now)
         made.keep(decision.verdict)
+        # last, for what raised after it would leave orders with the executors that never come on disk
+        orders = self._placer.place(intent, decision.approved, now)
         return msgspec.structs.replace(intent, status=IntentStatus.EXECUTING, updated_at=now), orders, decision
 
     def _ended(self, intent: Intent, status: IntentStatus, reason: str | None, now: datetime) -> Intent:
