@@ -1,6 +1,7 @@
 """What books that lag must not lead flattening to: closing what is another's, twice, or calling flat what is not."""
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 import trio
@@ -10,6 +11,7 @@ from engine.domain.enums import OrderStatus, TransactionType
 from engine.domain.flatten import Stage
 from tests.actors.test_flatten import demand, exits, fill_exits, hold, until_done
 from tests.support.desk import World, answer, running
+from tests.support.exits import at_market, deliver, entered, protected
 from tests.support.trade import STRATEGY
 
 S = OrderStatus
@@ -70,3 +72,47 @@ async def test_exit_of_unknown_outcome_is_waited_for_before_its_position_is_clos
         assert exits(world) == []
         nursery.cancel_scope.cancel()
         assert world.executor.square_off.standing(wanted).stage is Stage.DONE
+
+
+@pytest.mark.parametrize("lags", [False, True])
+async def test_exits_of_a_position_that_was_squared_off_do_not_come_back(clock: object, lags: bool) -> None:
+    world = World()
+    async with running(world), trio.open_nursery() as nursery:
+        nursery.start_soon(fill_exits, world)
+        deliver(world)
+        await entered(world)
+        await protected(world)
+        if lags:
+            hide_trades_of_exits(world)
+        left = len(world.broker.left)
+        wanted = demand(world, "request:1", symbol="INFY", stays=False, once=True)
+        world.executor.square_off.want(wanted)
+        await until_done(world, wanted)
+        await trio.sleep(120)
+        assert [order.is_square_off for order in world.broker.left[left:]] == [True]
+        assert (world.held(), at_market(world), at_market(world, "BUY")) == (0, 0, 0)
+        nursery.cancel_scope.cancel()
+
+
+async def test_two_strategies_that_are_closed_at_once_in_one_place_lose_their_own_alone(clock: object) -> None:
+    world = World()
+    other = UUID(int=4711)
+    async with running(world), trio.open_nursery() as nursery:
+        nursery.start_soon(fill_exits, world)
+        await hold(world, 7, strategy_id=None)
+        for units, owner in ((4, STRATEGY), (5, other)):
+            order = world.submit(world.order(quantity=units, strategy_id=owner))
+            await world.until_status(order, S.OPEN)
+            world.broker.fill(world.row(order).broker_order_id)
+            await world.until(lambda order=order: world.status(order) is S.COMPLETE)
+        hide_trades_of_exits(world)
+        both = [demand(world, f"strategy:{owner}", strategy_id=owner) for owner in (STRATEGY, other)]
+        for wanted in both:
+            world.block(wanted.name)
+            world.executor.square_off.want(wanted)
+        for wanted in both:
+            await until_done(world, wanted)
+        await trio.sleep(30)
+        assert sorted((order.quantity, order.strategy_id) for order in exits(world)) == [(4, STRATEGY), (5, other)]
+        assert world.held() == 7
+        nursery.cancel_scope.cancel()
