@@ -6,9 +6,11 @@ from uuid import UUID
 import pytest
 import trio
 
+from engine.actors.modifying import Terms
 from engine.broker.base import Unknown
 from engine.domain.enums import OrderStatus, TransactionType
 from engine.domain.flatten import Stage
+from engine.errors import ConflictError
 from tests.actors.test_flatten import demand, exits, fill_exits, hold, until_done
 from tests.support.desk import World, answer, running
 from tests.support.exits import at_market, deliver, entered, protected
@@ -116,3 +118,16 @@ async def test_two_strategies_that_are_closed_at_once_in_one_place_lose_their_ow
         assert sorted((order.quantity, order.strategy_id) for order in exits(world)) == [(4, STRATEGY), (5, other)]
         assert world.held() == 7
         nursery.cancel_scope.cancel()
+
+
+async def test_order_that_flattens_is_changed_by_nobody(clock: object) -> None:
+    world = World()
+    async with running(world):
+        await hold(world)
+        world.executor.square_off.want(demand(world, "request:1", symbol="INFY", stays=False))
+        await world.until(lambda: bool(exits(world)))
+        closing = exits(world)[0]
+        await world.until(lambda: world.status(closing) is S.OPEN)
+        with pytest.raises(ConflictError, match="closes a position"):
+            await world.executor.modify(closing.id, Terms(quantity=20), by="user:1")
+        assert world.broker.changes == []
