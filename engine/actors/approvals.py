@@ -142,8 +142,8 @@ class Approvals:
             if not len(self._context.instruments()):
                 raise UnavailableError("the instrument master is being loaded; try again", retry_after_s=2)
             await self._know_price(waiting)
-            # it may have been decided meanwhile
-            waiting = self._waiting.get(intent_id)
+            # it may have been decided meanwhile, or the state is being rebuilt
+            waiting = self._ask(intent_id)
         if waiting is not None:
             self._approve_now(waiting, by)
         return await self._settled(intent_id)

@@ -11,6 +11,7 @@ import trio
 
 from engine.actors.approvals import Approvals
 from engine.actors.intake import Passage
+from engine.domain.audit import AuditDraft
 from engine.domain.directory import Strategy
 from engine.domain.enums import IntentStatus, OrderStatus, TransactionType
 from engine.errors import UnavailableError
@@ -356,3 +357,30 @@ async def test_what_could_not_be_decided_for_want_of_the_ledger_still_expires(wo
         world.store.delay_s = 0.0
         await trio.sleep(100)
         assert world.intent_status(intent.id) is not I.PENDING_APPROVAL
+
+
+async def test_nothing_is_approved_while_the_state_is_being_rebuilt(world, autojump_clock):
+    async with running(world) as run:
+        intent = await waiting(world)
+        world.prices.clear()
+        world.price_delay_s = 2.0
+        answers = []
+
+        async def approve():
+            try:
+                answers.append(await approvals(world).approve(intent.id, by=BY))
+            except UnavailableError as error:
+                answers.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(approve)
+            await trio.sleep(0.5)
+            world.store.is_down = True
+            world.ledger.record(AuditDraft(at=world.clock.now(), actor="t", action="T", subject="t", content={}))
+            nursery.start_soon(run.restart_risk)
+            await trio.sleep(5)
+            assert [type(answer) for answer in answers] == [UnavailableError]
+            world.store.is_down = False
+        await world.until(lambda: world.crew.risk(USER).is_ready)
+        assert sent(world) == 0
+        assert world.intent_status(intent.id) is I.PENDING_APPROVAL
