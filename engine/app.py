@@ -279,8 +279,12 @@ class Engine:
         now = self.clock.now()
         try:
             on_file = list(self._kill_file.read().values())
-        except (KillFileDamaged, OSError) as error:
+        except KillFileDamaged as error:
             _log.error("killswitch.file_damaged", error=str(error))
+            # a block that only this file has must outlive the switch that its damage turns on
+            on_file = [unreadable(now), *self._kill_file.read_undamaged().values()]
+        except OSError as error:
+            _log.error("killswitch.file_unreadable", error=str(error))
             on_file = [unreadable(now)]
         copies: dict[str, list[KillRecord]] = {"file": on_file, "ledger": flags}
         try:

@@ -216,7 +216,9 @@ class Edge:
         if request.get("force") is not True:
             await self._flattened(scope)
         held = guardian.switches.records.get(scope)
-        if held is not None and held.enabled and request.get("force") is not True:
+        if held is not None and not held.enabled:
+            return held  # turned off once more it would end what waits, as if it had been on
+        if held is not None and request.get("force") is not True:
             against = [obstacle.text for obstacle in await self._trading.rearming.against(held)]
             if self._config.security.two_admins:
                 against.append("two administrators must ask for it through the API")

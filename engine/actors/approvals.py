@@ -5,7 +5,7 @@ the ledger, so that it survives a restart; a decision counts once it is on disk,
 told of that one. An approval is a full verdict anew, so that nothing passes by having waited.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from math import inf
@@ -15,7 +15,7 @@ import msgspec
 import structlog
 import trio
 
-from engine.actors.decision import targets_of
+from engine.actors.decision import Decision, take_back, targets_of
 from engine.actors.exits import Exits
 from engine.actors.ledger_entry import LedgerEntry
 from engine.actors.placing import Placer
@@ -142,8 +142,8 @@ class Approvals:
             if not len(self._context.instruments()):
                 raise UnavailableError("the instrument master is being loaded; try again", retry_after_s=2)
             await self._know_price(waiting)
-            # it may have been decided meanwhile
-            waiting = self._waiting.get(intent_id)
+            # it may have been decided meanwhile, or the state is being rebuilt
+            waiting = self._ask(intent_id)
         if waiting is not None:
             self._approve_now(waiting, by)
         return await self._settled(intent_id)
@@ -217,6 +217,18 @@ class Approvals:
             return
         approved = msgspec.structs.replace(intent, approved_at=now, updated_at=now)
         decision = self._placer.decision(approved, now, only=frozenset(accounts) - frozenset(barred))
+        try:
+            self._carry_out(intent, approved, decision, barred, by)
+        except Exception:
+            # what was reserved with the verdict is given back, whatever came in between
+            for each in decision.approved:
+                take_back(self._placer.state, each)
+            raise
+
+    def _carry_out(
+        self, intent: Intent, approved: Intent, decision: Decision, barred: Mapping[UUID, Denial], by: str
+    ) -> None:
+        now = approved.updated_at
         text = self._exits.not_approved(intent, decision, self._placer.state)
         if text is not None:
             self._context.alert(f"intent:{intent.id}", text)
@@ -225,13 +237,14 @@ class Approvals:
             self._end(intent, IntentStatus.REJECTED, reason, by=by, action="APPROVAL_REFUSED", verdict=decision.verdict)
             return
         decided = msgspec.structs.replace(approved, status=IntentStatus.EXECUTING)
-        orders = self._placer.place(decided, decision.approved, now)
         names = {a.id: a.label for a in self._context.directory.accounts_of(intent.user_id)}
         reasons = [*left_out(decision), *(f"{names.get(a, a)}: {denial}" for a, denial in barred.items())]
+        notes = notes_of(decision)
+        orders = self._placer.place(decided, decision.approved, now)
         events = [
             ("APPROVED", f"by {by}, {len(orders)} order(s)"),
             *(("ACCOUNT_LEFT_OUT", reason) for reason in reasons),
-            *(("ACCOUNT_NOTE", note) for note in notes_of(decision)),
+            *(("ACCOUNT_NOTE", note) for note in notes),
             (IntentStatus.EXECUTING.value, ""),
         ]
         self._record(decided, orders, events, by=by, action="APPROVAL_GRANTED", now=now, verdict=decision.verdict)
@@ -247,8 +260,10 @@ class Approvals:
             due_s = min(
                 ((i.expires_at - now).total_seconds() for i in self._waiting.values() if i.expires_at), default=inf
             )
-            # at times before it is due: a wall clock that is set moves it
-            with trio.move_on_after(max(min(due_s, _LOOK_MOST_S), _LOOK_LEAST_S) if self._waiting else inf):
+            # at times before it is due: a wall clock that is set moves it, and what is being decided about waits
+            # again when that cannot be recorded
+            is_any = self._waiting or self._settling
+            with trio.move_on_after(max(min(due_s, _LOOK_MOST_S), _LOOK_LEAST_S) if is_any else inf):
                 await self._wanted.wait()
 
     def look(self) -> None:
@@ -319,8 +334,6 @@ class Approvals:
         settling.intent = decided
         waiting = self._waiting.pop(decided.id)
         self._settling[decided.id] = settling
-        if orders:
-            self._follow(decided, orders)
 
         def committed() -> None:
             self._context.orders.committed(orders)
@@ -337,6 +350,29 @@ class Approvals:
             settling.done.set()
             _log.error("approval.not_recorded", intent=str(decided.id), error=str(error))
 
+        try:
+            if orders:
+                self._follow(decided, orders)
+            entry = self._entry(decided, orders, events, by=by, action=action, now=now, verdict=verdict)
+            entry.on_commit, entry.on_fail = committed, failed
+            self._context.ledger.append(entry)
+        except MailboxFull as full:
+            failed(full)
+        except Exception as fault:
+            failed(fault)
+            raise
+
+    @staticmethod
+    def _entry(
+        decided: Intent,
+        orders: Sequence[Order],
+        events: Sequence[tuple[str, str]],
+        *,
+        by: str,
+        action: str,
+        now: datetime,
+        verdict: IntentVerdict | None,
+    ) -> LedgerEntry:
         draft = AuditDraft(
             at=now,
             actor=by,
@@ -349,17 +385,11 @@ class Approvals:
                 "waitedS": f"{(now - decided.received_at).total_seconds():.1f}",
             },
         )
-        entry = LedgerEntry(
+        return LedgerEntry(
             intent_updates=(decided,),
             intent_events=[IntentEvent(intent_id=decided.id, at=now, event=e, detail=d) for e, d in events],
             new_orders=orders,
             verdicts=() if verdict is None else (row_of(verdict),),
             order_events=[created(order, now) for order in orders],
             audit=[draft, *order_drafts(orders, now)],
-            on_commit=committed,
-            on_fail=failed,
         )
-        try:
-            self._context.ledger.append(entry)
-        except MailboxFull as full:
-            failed(full)

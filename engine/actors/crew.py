@@ -221,7 +221,15 @@ def accounts_of_strategy(strategy_id: UUID, directory: Directory, crew: Crew) ->
     """Return the accounts on which a strategy may have orders or positions: its own, and its owner's with business."""
     strategy = directory.strategies.get(strategy_id)
     named = set() if strategy is None else {target.account_id for target in strategy.targets}
-    # one that is no longer among its targets may hold positions of it all the same
-    owned = () if strategy is None else (a.id for a in directory.accounts.values() if a.user_id == strategy.user_id)
-    busy = {a for a in owned if a in crew.executors and crew.executors[a].has_business}
-    return [account_id for account_id in directory.accounts if account_id in named | busy]
+    # one that is no longer among its targets may hold positions of it all the same, and so may all when it was
+    # deleted; of books that are still read nobody knows
+    return [
+        account.id
+        for account in directory.accounts.values()
+        if account.id in named
+        or (
+            (strategy is None or account.user_id == strategy.user_id)
+            and account.id in crew.executors
+            and (crew.executors[account.id].has_business or not crew.executors[account.id].is_ready)
+        )
+    ]

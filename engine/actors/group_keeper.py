@@ -71,8 +71,8 @@ class GroupKeeper:
         self._wanted = trio.Event()
 
     def restart(self) -> None:
-        """Forget everything: what there is to do follows from the orders."""
-        for held in (self._tries, self._not_before, self._short_since, self._stopped, self._cancel_at):
+        """Forget everything: what there is to do follows from the orders. What a person has stopped stays stopped."""
+        for held in (self._tries, self._not_before, self._short_since, self._cancel_at):
             held.clear()
         self._due.clear()
         self._due_at.clear()

@@ -97,7 +97,10 @@ class CopyLane(Lane):
 
     def put(self, record: KillRecord) -> None:
         """Have *record* written in place of an older one of its scope; never waits."""
-        self._waiting[record.scope] = record
+        waiting = self._waiting.get(record.scope)
+        # a release that was under way when the scope tripped anew comes after that trip, and must not replace it
+        if waiting is None or waiting.version <= record.version:
+            self._waiting[record.scope] = record
         self._wake.set()
 
     async def run(self) -> None:

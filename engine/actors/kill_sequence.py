@@ -118,14 +118,20 @@ class KillSequence:
     def _drive(self, record: KillRecord, demand: Demand) -> None:
         now = trio.current_time()
         held = self._driven.get(record.scope)
-        since = held[1] if held is not None and held[0].version == demand.version else now
-        accounts = set(self.accounts_of(record.scope))
+        since, accounts = now, set(self.accounts_of(record.scope))
+        if held is not None:
+            # one whose last position is closed has no business any more: the proof of it is still to come, and the
+            # demand to be taken back from it
+            accounts |= held[2] & self._directory.accounts.keys()
+            since = held[1] if held[0].version == demand.version else now
         self._driven[record.scope] = (demand, since, accounts)
         for account_id in accounts:
             square_off = self._crew.executor(account_id).square_off
             square_off.on_told = self.wake
             square_off.want(demand)
         ends = self.ends(record)
+        if not ends and record.scope.startswith(("account:", "strategy:")):
+            return  # nobody can prove it flat: right after a start, or of what is not known
         state = state_of(record, ends, overdue=now - since >= OVERDUE_S)
         if state is record.state:
             return

@@ -123,7 +123,9 @@ class KillSwitchGuardian:
         Raises EngineError that names the stores which did not take it: the switch stays on.
         """
         held = self.switches.records.get(scope)
-        record = self._record(scope, state=KillState.ARMED, reason=reason, actor=actor)
+        # it says which loss is let pass, so that a start does not take it back
+        day = held.day if held is not None and held.enabled else None
+        record = self._record(scope, state=KillState.ARMED, reason=reason, actor=actor, day=day)
         crashpoint("K2.release_asked")
         # a state that the sequence notes meanwhile must not count more than the release
         self._releasing.add(scope)
@@ -190,9 +192,10 @@ class KillSwitchGuardian:
         """Put a new record of *scope* into memory, then on its way to every store."""
         record = self._record(scope, **fields)
         self.switches.put(record)
-        self._on_change()
         crashpoint("K0.blocked")
+        # first on its way to disk: that must not hang on what others make of it
         self._spread(record, self.lanes, advances=advances)
+        self._on_change()
         self._log_change(record)
         return record
 

@@ -84,9 +84,9 @@ class LiveIntents:
 
     def stop(self, intent_id: UUID) -> None:
         """Nothing of the intent is tried again or undone: a person has cancelled it."""
-        if intent_id in self._intents:
-            self._groups.stop(intent_id)
-            self.look(intent_id)
+        # also of one that a life of the actor that begins now is still to read
+        self._groups.stop(intent_id)
+        self.look(intent_id)
 
     def forget(self, intent_id: UUID) -> None:
         """Drop an intent whose orders never came into the ledger."""

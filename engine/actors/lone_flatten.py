@@ -41,6 +41,8 @@ _PACE_S = 0.125
 _LOOK_S = 0.2
 _LIFE = timedelta(seconds=60)
 _GTTS_AGAIN_S = 2.0
+# the first may have begun to read before the triggers were seen to be gone
+_LOOKS_AFTER_GTTS = 2
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +76,9 @@ class LoneHands:
         self._next_call = 0.0
         self._ends_gtts = False
         self.resting_gtts: int | None = None
+        # looks that must follow the end of the triggers: one of them may have fired meanwhile
+        self.looks_owed = 0
+        self.look_soon: Callable[[], None] = _nobody
         self.alarms: list[str] = []
         self.standing: Standing | None = None
 
@@ -135,7 +140,11 @@ class LoneHands:
                     for gtt in active:
                         await self._turn()
                         await self._broker.cancel_gtt(gtt.trigger_id)
+                    if active:
+                        self.looks_owed = _LOOKS_AFTER_GTTS
                     self.resting_gtts = len(active)
+                    if not active and self.looks_owed:
+                        self.look_soon()
                 except BrokerUnavailable as error:
                     _log.warning("flatten.gtts_unreadable", account=str(self._account.account_id), error=str(error))
             await trio.sleep(_GTTS_AGAIN_S)
@@ -190,6 +199,9 @@ class LoneHands:
 
     def told(self, standings: Sequence[Standing]) -> None:
         """Keep how it stands."""
+        if self.resting_gtts == 0 and self.looks_owed:
+            self.looks_owed -= 1
+            self.look_soon()
         self.standing = next((standing for standing in standings if standing.name == NAME), self.standing)
 
     def alarm(self, text: str) -> None:
@@ -232,6 +244,7 @@ class LoneFlatten:
             doubts=lambda: (),
         )
         self._flattener = Flattener(hands, world, now=clock.now)
+        hands.look_soon = self._flattener.look_soon
 
     def _shut(self, demand: Demand, exchange: str) -> str | None:
         if exchange not in Exchange.__members__.values():
@@ -275,6 +288,7 @@ class LoneFlatten:
             and standing.stage is Stage.DONE
             and not standing.failed
             and self._hands.resting_gtts == 0
+            and not self._hands.looks_owed
         )
 
     def _why(self) -> tuple[str, ...]:
@@ -286,6 +300,10 @@ class LoneFlatten:
             left = "an unknown number of" if self._hands.resting_gtts is None else self._hands.resting_gtts
             found.append(f"{left} trigger(s) rest at the broker")
         return tuple(found) or (f"it is {standing.stage} and not proven",)
+
+
+def _nobody() -> None:
+    return None
 
 
 def _said(not_flat: NotFlat) -> str:

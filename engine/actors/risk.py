@@ -40,6 +40,7 @@ from engine.actors.risk_prices import RiskPrices
 from engine.actors.risk_records import Verdicts, audit_of, left_out, notes_of, timeline
 from engine.actors.risk_watch import RiskWatch
 from engine.clock import Clock, trading_day
+from engine.domain.books import RoundTrip
 from engine.domain.denial import Denial
 from engine.domain.directory import Directory
 from engine.domain.enums import IntentStatus
@@ -94,6 +95,7 @@ class RiskActor:
         self._in_hand: Passage | None = None
         self._tries = 0
         self._is_ready = False
+        self._restored_trips: frozenset[object] = frozenset()
         self._day_keeper = DayKeeper(user_id, context, lambda: self.state)
         self.watch = RiskWatch(user_id, context, lambda: self.state)
         self._placer = Placer(context, lambda: self.state)
@@ -172,7 +174,9 @@ class RiskActor:
                     if order.filled_quantity:
                         self.watch.changed((order.account_id,))
                 case PositionsChanged(positions=positions, books=books, trips=trips):
-                    self.state.take_positions(positions, books, trips)
+                    # what was told to the life before this one, and is in the ledger, must not count twice
+                    new = [trip for trip in trips if _trip_key(trip) not in self._restored_trips]
+                    self.state.take_positions(positions, books, new)
                     self.watch.changed({position.account_id for position in positions})
                 case PriceChanged(exchange=exchange, symbol=symbol, price=price):
                     self.state.set_price(exchange, symbol, price)
@@ -199,6 +203,7 @@ class RiskActor:
         self.state = RiskState(today)
         self._late.look(today)
         self._day_keeper.restore(history, self.state)
+        self._restored_trips = frozenset(map(_trip_key, history.trips))
         for account, at, strategy in history.orders_today:
             self.state.count_order(account, at, strategy)
             self._placer.made_until(at)
@@ -345,8 +350,9 @@ class RiskActor:
             for approved in decision.approved:
                 take_back(self.state, approved)
             return waiting, [], Decision()
-        orders = self._placer.place(intent, decision.approved, now)
         made.keep(decision.verdict)
+        # last, for what raised after it would leave orders with the executors that never come on disk
+        orders = self._placer.place(intent, decision.approved, now)
         return msgspec.structs.replace(intent, status=IntentStatus.EXECUTING, updated_at=now), orders, decision
 
     def _ended(self, intent: Intent, status: IntentStatus, reason: str | None, now: datetime) -> Intent:
@@ -372,3 +378,8 @@ class RiskActor:
         if not denials and wanted.quantity > order.quantity:
             self.state.track(wanted)
         return denials
+
+
+def _trip_key(trip: RoundTrip) -> object:
+    where = (trip.account_id, trip.strategy_id, trip.exchange, trip.symbol, trip.product_type)
+    return (*where, trip.ended_at, round(trip.result, 2))

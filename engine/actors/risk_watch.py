@@ -113,7 +113,9 @@ class RiskWatch:
         before = self._past.get(scope, frozenset())
         self._past[scope] = frozenset(denial.code for denial in found)
         crossed = [denial for denial in found if denial.code not in before]
-        if crossed and not (is_first and self._was_lifted_today(scope)):
+        if is_first:
+            crossed = [denial for denial in crossed if not self._was_lifted_today(scope, denial)]
+        if crossed:
             self._trip(scope, crossed)
 
     def _capital(self, key: Scope, capitals: Capitals | None) -> tuple[str, Decimal | None]:
@@ -125,11 +127,17 @@ class RiskWatch:
         account = directory.accounts.get(key)
         return ACCOUNT, None if account is None else account.capital
 
-    def _was_lifted_today(self, scope: str) -> bool:
-        """Whether somebody let the scope trade again today: a restart must not take that back."""
+    def _was_lifted_today(self, scope: str, denial: Denial) -> bool:
+        """Whether somebody let the scope trade again today although *denial*: a restart must not take that back.
+
+        One that was blocked for another reason has not been let pass a loss that came later.
+        """
         record = self._record(scope)
         today = trading_day(self._context.clock.now())
-        return record is not None and not record.enabled and trading_day(record.at) == today
+        if record is None or record.enabled or record.actor == BREAKER:
+            return False
+        is_of_day = TRIP_MODES[denial.code] is KillMode.SQUARE_OFF
+        return (record.day if is_of_day else trading_day(record.at)) == today
 
     def _trip(self, scope: str, crossed: list[Denial]) -> None:
         worst = max(crossed, key=lambda denial: TRIP_MODES[denial.code].rank)
@@ -272,6 +280,10 @@ class RiskWatch:
         except EngineError as error:
             _log.warning("breaker.not_rearmed", scope=scope, error=str(error))
             self._breakers[scope] = opened(cooldown_s=int(_RETRY_S), now=now)
+            held = self._record(scope)
+            if held is not None and held.enabled and held.actor == BREAKER:
+                # a release that did not come about is followed by the block anew
+                self._versions[scope] = held.version
             return
         if lifted:
             self._breakers[scope] = rested(breaker)

@@ -95,7 +95,7 @@ class Sender:
 
     def against(self, order: Order) -> str | None:
         """Return why an order must not go to the wire now, or None."""
-        return self._stopped(order) or self._turns.stale(order) or self._refused(order)
+        return self._stopped(order) or self._outlived(order) or self._turns.stale(order) or self._refused(order)
 
     def against_now(self, order: Order) -> str | None:
         """Return why an order made at this instant must not go to the wire, or None."""
@@ -123,6 +123,21 @@ class Sender:
         if killed is not None:
             return f"KILL_SWITCH: {killed.scope} is blocked: {killed.reason}"
         return self.hold_back(order)
+
+    def _outlived(self, order: Order) -> str | None:
+        """Return the kill switch that was on while *order* waited, or None: what it found is not made up for."""
+        if order.is_square_off:
+            return None
+        record = self._kill.barring(
+            order.created_at,
+            user_id=order.user_id,
+            account_id=order.account_id,
+            strategy_id=order.strategy_id,
+            source_id=order.source_id,
+        )
+        if record is None or record.enabled:
+            return None  # one that is on has been asked about
+        return f"KILL_SWITCH: {record.scope} was blocked while it waited: {record.reason}"
 
     def _refused(self, order: Order) -> str | None:
         if self._session.is_dead:

@@ -27,6 +27,7 @@ from engine.clock import Clock, trading_day
 from engine.domain.books import closable
 from engine.domain.enums import Exchange, OrderStatus, ProductType, TransactionType, Variety
 from engine.domain.flatten import BookRow, Demand, Held, Place, Stage, Standing, Ticket, may_flatten_now
+from engine.domain.flatten_plan import H_KILL_S
 from engine.domain.flatten_world import Surroundings
 from engine.domain.gtt import Gtt
 from engine.domain.order import Order
@@ -134,6 +135,8 @@ class SquareOff:
             share=self.share,
             shut=self._shut,
             doubts=self._doubts,
+            awaited=self._awaited,
+            behind=self._behind,
         )
 
     def _lot(self, place: Place) -> int:
@@ -168,6 +171,19 @@ class SquareOff:
             if order.status.is_unresolved and not order.is_square_off and order.trading_day >= today
         ]
         return found + [(_place_of(gtt), gtt.strategy_id) for gtt in self._gtts() if gtt.status.is_live]
+
+    def _awaited(self) -> list[tuple[Place, UUID | None, TransactionType]]:
+        now = self._clock.now()
+        return [
+            (_place_of(order), order.strategy_id, order.transaction_type)
+            for order in self._desk.orders.values()
+            if order.status.is_unresolved
+            and not order.is_square_off
+            and (now - (order.submitting_at or order.created_at)).total_seconds() < H_KILL_S
+        ]
+
+    def _behind(self, place: Place) -> bool:
+        return place[0] in Exchange.__members__.values() and self._watch.is_behind((Exchange(place[0]), place[1]))
 
     # the flattener's hands
 

@@ -96,13 +96,15 @@ def off(
     keys = load_or_create(master_key=security.master_key, jwt_secret=security.jwt_secret, data_dir=folder)
     seal = KillSeal(keys.master)
     file, now = _file(folder, seal), SystemClock().now()
+    held = file.read().get(scope)
     record = KillRecord(
         scope=scope,
-        version=next_version(file.read().get(scope), now),
+        version=next_version(held, now),
         state=KillState.ARMED,
         reason=reason,
         actor="cli",
         at=now,
+        day=held.day if held is not None and held.enabled else None,
         # the stores are not up: this command is the whole of the decision
         alone=True,
     )

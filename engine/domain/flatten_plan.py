@@ -45,6 +45,7 @@ ASK_AGAIN_S = 3.0
 _ABSENT_READS = 3
 _REFUSED_REST_S = (1.0, 2.0, 5.0, 10.0, AGAIN_S)
 _REFUSED_OFTEN = 5
+_BEHIND = "something has filled there that the trade book does not show yet"
 # What no further try mends: a person has to see to it.
 _FOR_A_PERSON = ("OVER_FLATTEN", "MARKET_CLOSED", "MARKET_WAS_CLOSED", "NOT_ORDERABLE", "NETTED", "REFUSED_OFTEN")
 
@@ -245,7 +246,7 @@ class Planner:
             wanted = [d for d in demands if d.covers_position(place) and self._units(d, place, row.quantity)]
             # one for the whole comes first
             demand = min(wanted, key=lambda each: not each.is_whole, default=None)
-            if demand is not None and self._waits(demand, place, now_s) is None:
+            if demand is not None and self._waits(demand, place, row.quantity, now_s) is None:
                 tickets += self._make(demand, place, row.quantity)
         return tuple(tickets)
 
@@ -261,8 +262,8 @@ class Planner:
         own = None if demand.strategy_id is None else self._world.share(demand.strategy_id, place)
         return closable(net, own, pending)
 
-    def _waits(self, demand: Demand, place: Place, now_s: float) -> str | None:
-        """Return why nothing may go at *place* now, or None."""
+    def _waits(self, demand: Demand, place: Place, net: int | None, now_s: float) -> str | None:
+        """Return why nothing may go now at *place*, where *net* units are held, or None."""
         if place in self.stopped:
             return self.stopped[place]
         cannot = why_not_orderable(place)
@@ -274,6 +275,12 @@ class Planner:
                 return f"an order that closes it is {sent.state}"
         if any(row.place == place and demand.covers_order(place, row.strategy_id) for row in self.reads.works()):
             return "an order still works there, or did a moment ago"
+        for at, owner, side in self._world.awaited():
+            # should it have reached the broker, it closes what a ticket would close once more
+            if at == place and net and side is closing_side(net) and demand.covers_order(place, owner):
+                return "an order that closes it has an unknown outcome"
+        if self._is_behind(demand, place):
+            return _BEHIND
         shut = self._world.shut(demand, place[0])
         if shut is not None:
             return shut
@@ -283,6 +290,10 @@ class Planner:
         if self._is_overdue(demand, now_s) and any(now_s - sent.at_s < AGAIN_S for sent in here):
             return "tried a moment ago; it is tried again every 30 s"
         return None
+
+    def _is_behind(self, demand: Demand, place: Place) -> bool:
+        """Whether the strategy's share at *place* cannot be told yet: something has filled that no book has."""
+        return demand.strategy_id is not None and self._world.behind(place)
 
     def _make(self, demand: Demand, place: Place, net: int) -> list[Ticket]:
         world, key = self._world, (demand.name, demand.version, place)
@@ -375,16 +386,21 @@ class Planner:
             if sent.state.is_doubtful and demand.covers_order(sent.ticket.place, sent.ticket.strategy_id)
         }
         nets = nets_of(self.reads, self._world, demand, believed)
+        behind = {p for p in believed or {} if demand.covers_position(p) and self._is_behind(demand, p)}
         found = []
-        for place in sorted({*works, *doubts, *nets}):
+        for place in sorted({*works, *doubts, *nets, *behind}):
             net, why = nets.get(place, (0, None))
+            if place in behind and net is not None:
+                why = None  # what its books say of it is old
             if why is None and place in self.stopped:
                 why = self.stopped[place]
             elif why is None and place in works:
                 why = "an order still works there, or did a moment ago"
             elif why is None and place in doubts:
                 why = "an order there has an unknown outcome"
+            elif why is None and place in behind:
+                why = _BEHIND
             elif why is None:
-                why = self._waits(demand, place, now_s) or "it is being closed"
+                why = self._waits(demand, place, net, now_s) or "it is being closed"
             found.append(NotFlat(place=place, quantity=net, open_orders=works.get(place, 0), why=why))
         return tuple(found), is_cancelling

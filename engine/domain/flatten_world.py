@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 
+from engine.domain.enums import TransactionType
 from engine.domain.flatten import Demand, Held, Place, Proof, Ticket, TicketState
 from engine.domain.flatten_reads import Reads
 
@@ -16,7 +17,9 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     ``tag`` names a ticket at the broker, ``freeze`` is the largest order of a place and ``lot`` its lot;
     ``protection`` is the account's policy in percent (-1: automatic). ``share`` is a strategy's own signed units at
     a place. ``shut`` says why nothing can be sent to an exchange now for a demand. ``doubts`` are orders of unknown
-    outcome that are not tickets: place and strategy.
+    outcome that are not tickets: place and strategy. ``awaited`` are those of them that may still turn up any
+    moment, with their side. ``behind`` tells that something has filled in an instrument of which the strategies'
+    shares do not know yet.
     """
 
     account_id: UUID
@@ -27,6 +30,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     share: Callable[[UUID, Place], int]
     shut: Callable[[Demand, str], str | None]
     doubts: Callable[[], Iterable[tuple[Place, UUID | None]]]
+    awaited: Callable[[], Iterable[tuple[Place, UUID | None, TransactionType]]] = tuple
+    behind: Callable[[Place], bool] = lambda _place: False
 
 
 class Sent(msgspec.Struct, kw_only=True):

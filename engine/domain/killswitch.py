@@ -22,7 +22,8 @@ class KillRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     ``tripped_at`` (UTC) is when it went on; trips that join do not move it.
     ``mode`` is what is done beyond blocking; it only ever grows while the switch stays on, and so does ``day``:
-    the IST day whose loss tripped it, which is not to be traded any more. ``alone`` marks what a command wrote
+    the IST day whose loss tripped it, which is not to be traded any more; of one that was turned off, the day whose
+    loss was let pass. ``alone`` marks what a command wrote
     while no engine ran: it counts although the other stores do not have it. ``mac`` proves who wrote the record
     (`engine.security.kill_seal`).
     """
@@ -150,6 +151,7 @@ class KillSwitches:
     def __init__(self, records: Iterable[KillRecord] = ()) -> None:
         self.records: dict[str, KillRecord] = merge(records)
         self._on: frozenset[str] = frozenset()
+        self._last_off: datetime | None = None
         self._refresh()
 
     def put(self, record: KillRecord) -> None:
@@ -159,6 +161,7 @@ class KillSwitches:
 
     def _refresh(self) -> None:
         self._on = frozenset(scope for scope, record in self.records.items() if record.enabled)
+        self._last_off = max((record.at for record in self.records.values() if not record.enabled), default=None)
 
     def covering(
         self, *, user_id: UUID, account_id: UUID, strategy_id: UUID | None, source_id: UUID | None = None
@@ -170,6 +173,27 @@ class KillSwitches:
         for scope in scopes_of(user_id, account_id, strategy_id, source_id):
             if scope in on:
                 return self.records[scope]
+        return None
+
+    def barring(
+        self,
+        since: datetime,
+        *,
+        user_id: UUID,
+        account_id: UUID,
+        strategy_id: UUID | None,
+        source_id: UUID | None = None,
+    ) -> KillRecord | None:
+        """Return the widest record that blocks these, or was turned off after *since* (UTC); None for neither.
+
+        What was on its way when a switch was on is not executed once it is off.
+        """
+        if not self._on and (self._last_off is None or self._last_off <= since):
+            return None
+        for scope in scopes_of(user_id, account_id, strategy_id, source_id):
+            record = self.records.get(scope)
+            if record is not None and (record.enabled or record.at > since):
+                return record
         return None
 
     def strongest(

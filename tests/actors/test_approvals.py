@@ -1,5 +1,6 @@
 """Intents that wait for a person: each is executed at most once, and never after it was killed, rejected or too old."""
 
+import contextlib
 import random
 from datetime import datetime, time, timedelta
 from decimal import Decimal
@@ -8,8 +9,10 @@ import msgspec
 import pytest
 import trio
 
+from engine.actors.approvals import Approvals
 from engine.actors.intake import Passage
 from engine.clock import IST
+from engine.domain.audit import AuditDraft
 from engine.domain.directory import Strategy
 from engine.domain.enums import Exchange, IntentStatus, OrderStatus, TransactionType
 from engine.errors import UnavailableError
@@ -339,3 +342,67 @@ async def test_any_interleaving_places_at_most_once_and_only_what_was_approved(a
                 assert killed_at is None or row.approved_at <= killed_at
         assert sent(world) <= len([o for o in world.store.orders.values() if o.status is not OrderStatus.CANCELLED])
         assert approved <= {intent.id for intent in intents if world.store.intents[intent.id].approved_at}
+
+
+@pytest.mark.parametrize("where", ["_carry_out", "_entry"])
+async def test_fault_while_it_is_approved_leaves_nothing_reserved(world, autojump_clock, monkeypatch, where):
+    def fault(*_args, **_fields):
+        raise RuntimeError("scripted")
+
+    async with running(world):
+        intent = await waiting(world)
+        with monkeypatch.context() as patched:
+            patched.setattr(Approvals, where, fault)
+            with pytest.raises(RuntimeError):
+                await approvals(world).approve(intent.id, by=BY)
+        state = world.crew.risk(USER).state
+        assert (state.reserved_quantity(), state.orders_in_minute(world.clock.now())) == (0, 0)
+        decided = await approvals(world).approve(intent.id, by=BY)
+        assert decided.status is I.EXECUTING
+        await world.until(lambda: sent(world) == 1)
+
+
+async def test_what_could_not_be_decided_for_want_of_the_ledger_still_expires(world, autojump_clock):
+    by_hand(world, approval_ttl_s=120)
+    async with running(world):
+        intent = await waiting(world)
+        world.store.delay_s = 40.0
+        world.store.refuse = lambda batch: bool(batch.new_orders)
+        async with trio.open_nursery() as nursery:
+
+            async def approve():
+                with contextlib.suppress(UnavailableError):
+                    await approvals(world).approve(intent.id, by=BY)
+
+            nursery.start_soon(approve)
+        await trio.sleep(300)
+        world.store.delay_s = 0.0
+        await trio.sleep(100)
+        assert world.intent_status(intent.id) is not I.PENDING_APPROVAL
+
+
+async def test_nothing_is_approved_while_the_state_is_being_rebuilt(world, autojump_clock):
+    async with running(world) as run:
+        intent = await waiting(world)
+        world.prices.clear()
+        world.price_delay_s = 2.0
+        answers = []
+
+        async def approve():
+            try:
+                answers.append(await approvals(world).approve(intent.id, by=BY))
+            except UnavailableError as error:
+                answers.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(approve)
+            await trio.sleep(0.5)
+            world.store.is_down = True
+            world.ledger.record(AuditDraft(at=world.clock.now(), actor="t", action="T", subject="t", content={}))
+            nursery.start_soon(run.restart_risk)
+            await trio.sleep(5)
+            assert [type(answer) for answer in answers] == [UnavailableError]
+            world.store.is_down = False
+        await world.until(lambda: world.crew.risk(USER).is_ready)
+        assert sent(world) == 0
+        assert world.intent_status(intent.id) is I.PENDING_APPROVAL

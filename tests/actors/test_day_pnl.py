@@ -12,9 +12,11 @@ from engine.actors.capital_keeper import CapitalKeeper
 from engine.actors.intake import Passage
 from engine.actors.prices import Prices
 from engine.actors.registrar import Registrar
+from engine.actors.risk_messages import PositionsChanged
 from engine.broker.base import BrokerAuthError, BrokerMargins, RefusalCode
 from engine.broker.values import MarginSegment
-from engine.domain.books import HAND
+from engine.clock import trading_day
+from engine.domain.books import HAND, RoundTrip
 from engine.domain.enums import AccountStatus, CapitalFrom, Exchange, ProductType
 from engine.errors import BrokerUnavailable
 from tests.support.desk import World, a_delivery, crashed, running
@@ -257,3 +259,33 @@ async def test_capital_is_read_off_the_margins_and_stays_when_they_cannot_be_rea
         assert len(refused) == count, "nobody is logged in: not asked"
         assert world.directory.accounts[stated].capital == 1_000_000
         nursery.cancel_scope.cancel()
+
+
+async def test_trip_that_was_told_before_a_restart_counts_once(autojump_clock):
+    world = World()
+    trip = RoundTrip(
+        account_id=ACCOUNT,
+        strategy_id=STRATEGY,
+        exchange=Exchange.NSE,
+        symbol="INFY",
+        product_type=ProductType.MIS,
+        result=Decimal(-10),
+        charges=Decimal(1),
+        ended_at=world.clock.now(),
+    )
+    async with running(world) as run:
+        actor = world.crew.risk(USER)
+        await world.until(lambda: actor.is_ready)
+        # on disk, and told while the life that hears of it is ending
+        held = a_position(quantity=0)
+        world.store.positions[held.key] = (held, world.clock.now().date())
+        world.store.trips.append((trip, trading_day(world.clock.now())))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run.restart_risk)
+            await trio.lowlevel.checkpoint()
+            while actor.is_ready:
+                await trio.lowlevel.checkpoint()
+            actor.tell(PositionsChanged(positions=(), trips=(trip,)))
+        await world.until(lambda: actor.is_ready)
+        await trio.sleep(1)
+        assert actor.state.figures(ACCOUNT).trades == 1

@@ -185,6 +185,22 @@ async def test_person_who_cancels_stops_the_retries(autojump_clock):
         assert len(orders(world, B)) == 1
 
 
+async def test_cancel_while_the_state_is_being_rebuilt_stops_the_retries_too(autojump_clock):
+    world = await world_of(GroupPolicy.RETRY)
+    world.brokers[B].answers = [answer(NO_FUNDS)] * 9
+    async with running(world) as run:
+        intent = await signal(world)
+        await fill(world, A)
+        await fill(world, C)
+        await world.until(lambda: len(orders(world, B)) > 1)
+        world.crew.risk(USER).cancel_requested(intent.id)
+        await run.restart_risk()
+        count = len(orders(world, B))
+        await world.until(lambda: world.intent_status(intent.id) is I.PARTIAL)
+        await trio.sleep(60)
+        assert len(orders(world, B)) == count
+
+
 async def unwound(world, intent):
     await world.until(lambda: unwind_id(intent.id) in world.store.intents)
     return world.store.intents[unwind_id(intent.id)]

@@ -171,6 +171,31 @@ async def test_release_on_the_way_stops_it(clock: object, tmp_path: Any) -> None
         assert kill.world.held() == 10
 
 
+async def test_strategy_that_was_deleted_is_flattened_all_the_same(clock: object, tmp_path: Any) -> None:
+    kill = Kill(tmp_path)
+    async with kill.running():
+        await kill.hold()
+        kill.world.directory.remove(STRATEGY)
+        scope = f"strategy:{STRATEGY}"
+        kill.kill(scope=scope)
+        await kill.until(KillState.FLAT_VERIFIED, scope)
+        assert kill.world.held() == 0
+        await kill.guardian.release(scope, reason="over", actor="user:1")
+        await trio.sleep(2)
+        assert not kill.world.executor.square_off.flattener.demands
+
+
+@pytest.mark.parametrize("kind", ["account", "strategy"])
+async def test_what_nobody_can_prove_flat_is_not_called_flat(clock: object, tmp_path: Any, kind: str) -> None:
+    kill = Kill(tmp_path)
+    async with kill.running():
+        scope = f"{kind}:{UUID(int=4711)}"
+        kill.kill(scope=scope)
+        await trio.sleep(30)
+        assert kill.state(scope) is KillState.BLOCKED
+        assert scope not in kill.sequence.certificates
+
+
 async def test_order_that_turns_up_late_is_ended_while_the_switch_is_on(clock: object, tmp_path: Any) -> None:
     kill = Kill(tmp_path)
     async with kill.running():

@@ -4,12 +4,14 @@ import msgspec
 import pytest
 import trio
 
+from engine.actors.kill_lanes import CopyLane
 from engine.actors.killswitch_guardian import KillSwitchGuardian
-from engine.domain.enums import KillMode
+from engine.domain.enums import KillMode, KillState
 from engine.domain.killswitch import KillRecord, KillSwitches, merge, settle
 from engine.errors import EngineError, JournalUnavailable
 from engine.security.kill_seal import KillSeal
 from tests.support.desk import TrioClock
+from tests.support.trade import NOW
 
 SEAL = KillSeal(b"m" * 32)
 STORES = ("file", "ledger", "journal")
@@ -204,3 +206,32 @@ async def test_loss_of_the_day_is_remembered_through_later_trips(autojump_clock,
     third = await desk.guardian.block("global", reason="by hand", actor="cli")
     assert second.day == third.day == first.day
     assert third.square_off, "a later trip never narrows what runs"
+
+
+async def test_trip_during_a_release_is_not_replaced_by_it(autojump_clock):
+    stores = Stores()
+    lane = CopyLane("journal", stores.put)
+    before = KillRecord(scope="global", version=1, state=KillState.ARMED, reason="r", actor="a", at=NOW)
+    after = msgspec.structs.replace(before, version=2, state=KillState.BLOCKED)
+    lane.put(after)
+    lane.put(before)
+    await lane.flush()
+    assert stores.records["journal"] == [after]
+    assert lane.has(before)
+
+
+async def test_trip_is_kept_whatever_others_make_of_it(autojump_clock, desk):
+    def fault():
+        raise RuntimeError("scripted")
+
+    desk.guardian._on_change = fault
+    with pytest.raises(RuntimeError):
+        desk.guardian.block_nowait("global", reason="r", actor="a")
+    assert desk.is_on()
+    await desk.until(lambda: all(desk.stores.newest(name) for name in STORES))
+
+
+async def test_release_says_which_loss_is_let_pass(autojump_clock, desk):
+    blocked = await desk.guardian.block("global", reason="MAX_DAILY_LOSS_AMOUNT: r", actor="a")
+    released = await desk.guardian.release("global", reason="ok", actor="b")
+    assert released.day == blocked.day is not None

@@ -8,9 +8,11 @@ import pytest
 import trio
 
 from engine.actors.intake import Passage
+from engine.actors.killswitch_guardian import DAY_LOSS
 from engine.actors.risk import PositionsChanged, PriceChanged
 from engine.actors.risk_watch import BREAKER, LIMIT
 from engine.broker.base import RefusalCode, Refused, Unknown
+from engine.clock import IST
 from engine.domain.breaker import BreakerState
 from engine.domain.directory import Limits
 from engine.domain.enums import Exchange, IntentStatus, KillMode, KillState, OrderStatus
@@ -36,6 +38,8 @@ class Switches:
 
     def put(self, scope, state, reason, actor, mode=KillMode.BLOCK):
         held = self.world.kill.records.get(scope)
+        is_on = held is not None and held.enabled
+        day = self.world.clock.now().astimezone(IST).date() if reason.startswith(DAY_LOSS) else None
         record = KillRecord(
             scope=scope,
             version=1 if held is None else held.version + 1,
@@ -44,6 +48,7 @@ class Switches:
             actor=actor,
             at=self.world.clock.now(),
             mode=mode,
+            day=day or (held.day if is_on else None),
         )
         self.world.kill.put(record)
         self.world.crew.wake()
@@ -55,6 +60,9 @@ class Switches:
     async def rearm(self, scope, version, reason, actor):
         await trio.sleep(0.01)
         if self.refuses:
+            # as the guardian does: the release that did not come about is followed by the block anew
+            held = self.world.kill.records[scope]
+            self.put(scope, held.state, held.reason, held.actor, held.mode)
             raise EngineError("the disk is full")
         record = self.world.kill.records[scope]
         if record.version != version or not record.enabled:
@@ -290,6 +298,22 @@ async def test_limit_trips_once_and_what_a_person_lifts_stays_lifted(autojump_cl
         tick(world, 95)
         tick(world, 60)
         await world.until(lambda: switches.is_on(name)), "another crossing"
+
+
+async def test_loss_of_a_time_without_engine_trips_although_another_block_was_lifted_that_day(autojump_clock):
+    world, switches = a_world(max_daily_loss_amount=Decimal(100))
+    name = f"user:{USER}"
+    async with running(world) as run:
+        lose(world, 95)
+        await trio.sleep(1)
+        switches.put(name, KillState.BLOCKED, "lunch", "user:1")
+        switches.put(name, KillState.ARMED, "back", "user:1")
+        world.prices["NSE:INFY"] = Decimal(70)
+        held = msgspec.structs.replace(held_position(), last_price=Decimal(70))
+        world.store.positions[held.key] = (held, world.clock.now().date())
+        await run.restart_risk()
+        await world.until(lambda: switches.is_on(name))
+        assert switches.record(name).mode is KillMode.SQUARE_OFF
 
 
 async def test_limit_stays_tripped_when_the_state_recovers(autojump_clock):

@@ -23,7 +23,9 @@ Symbol = Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
 
 
 class SquareOffBody(ApiBody, frozen=True, kw_only=True):
-    """Which positions to close: all of the caller's, or those of one account, symbol or strategy.
+    """Which positions to close: all of the caller's own, or those of one account, symbol or strategy.
+
+    An ADMIN closes another user's by naming the account or strategy.
 
     Of a strategy only what its own orders made is closed. Shares held for delivery (CNC, MTF) are closed only when
     their symbol is given.
@@ -114,10 +116,12 @@ def _executors(services: Services, request: ApiRequest, body: SquareOffBody) -> 
     strategy = None if body.strategy_id is None else services.directory.strategies.get(body.strategy_id)
     if body.strategy_id is not None and (strategy is None or not may_reach(request.user, strategy.user_id)):
         raise NotFoundError("there is no such strategy")
+    # an ADMIN reaches everybody's, and closes what is another's only by naming it
+    is_named = body.account_id is not None or strategy is not None
     accounts = [
         account
         for account in services.directory.accounts.values()
-        if may_reach(request.user, account.user_id)
+        if (may_reach(request.user, account.user_id) if is_named else account.user_id == request.user.user_id)
         and body.account_id in (None, account.id)
         and (strategy is None or account.user_id == strategy.user_id)
     ]
