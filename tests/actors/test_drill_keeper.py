@@ -1,5 +1,6 @@
 """Drills on a schedule: each due time once over restarts, never while an exchange is open, and told when they fail."""
 
+import json
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -77,7 +78,7 @@ class Place:
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        return [record.content for record in self.store.audit if record.action == "DRILL"]
+        return [json.loads(record.content) for record in self.store.audit if record.action == "DRILL"]
 
     async def live(self, until: datetime) -> None:
         """Live until then, and die."""
@@ -88,7 +89,7 @@ class Place:
             nursery.cancel_scope.cancel()
 
 
-async def test_drill_runs_when_it_is_due_and_is_recorded(autojump_clock: trio.testing.MockClock) -> None:
+async def test_drill_runs_when_it_is_due_and_is_recorded(autojump_clock) -> None:
     place = Place(SATURDAY - timedelta(seconds=5))
     await place.live(SATURDAY + timedelta(minutes=3))
     assert [SATURDAY <= at <= SATURDAY + timedelta(seconds=2) for at in place.runs] == [True]
@@ -127,7 +128,7 @@ async def test_due_time_that_passed_while_no_engine_ran_is_told_unless_drills_ar
     assert "did not run when it was due, at Sat 05 Dec 10:00 IST" in alert
 
 
-async def test_drill_does_not_run_while_an_exchange_is_open(autojump_clock: trio.testing.MockClock) -> None:
+async def test_drill_does_not_run_while_an_exchange_is_open(autojump_clock) -> None:
     friday = Place(datetime(2026, 11, 27, 8, 54, 50, tzinfo=IST), weekly="FRI 08:55")
     async with trio.open_nursery() as nursery:
         await nursery.start(friday.ledger.run)
@@ -145,7 +146,7 @@ async def test_drill_does_not_run_while_an_exchange_is_open(autojump_clock: trio
     assert "is open" in alert
 
 
-async def test_failed_drill_is_an_alert(autojump_clock: trio.testing.MockClock) -> None:
+async def test_failed_drill_is_an_alert(autojump_clock) -> None:
     place = Place(SATURDAY - timedelta(seconds=5))
     place.end = DrillEnd(report=FAILED)
     await place.live(SATURDAY + timedelta(minutes=2))
@@ -155,7 +156,7 @@ async def test_failed_drill_is_an_alert(autojump_clock: trio.testing.MockClock) 
     assert place.records[0]["verdict"] == "FAIL"
 
 
-async def test_one_that_is_asked_for_runs_at_once_and_alone(autojump_clock: trio.testing.MockClock) -> None:
+async def test_one_that_is_asked_for_runs_at_once_and_alone(autojump_clock) -> None:
     place = Place(SATURDAY, weekly=None)
     with pytest.raises(UnavailableError):
         place.keeper.ask("user:1")
