@@ -7,7 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
 from engine.domain.drill import read_report
+from tests.support.engine import EngineProcess
 
 ONE_REFUSED = "on=place,takes=never,answer=bad_input,symbol=SBIN,count=1"
 
@@ -55,3 +58,32 @@ def test_drill_that_is_interrupted_removes_what_it_made(tmp_path: Path) -> None:
     assert drill.returncode == 1
     assert "interrupted" in errors
     assert list(tmp_path.iterdir()) == []
+
+
+def test_drill_is_started_through_the_api_once_and_ends_with_the_engine(
+    tmp_path: Path, database_url: str, redis_url: str
+) -> None:
+    stores = {"ENGINE__DATABASE__URL": database_url, "ENGINE__REDIS__URL": redis_url}
+    with EngineProcess(tmp_path, **stores) as engine:
+        assert engine.get("/risk/killswitch/drills") == []
+        started = engine.request("POST", "/risk/killswitch/drills")
+        assert started.status_code == 202, started.text
+        drill = started.json()["data"]
+        assert (drill["status"], drill["report"]) == ("RUNNING", None)
+        assert engine.request("POST", "/risk/killswitch/drills").status_code == 409
+        assert [row["id"] for row in engine.get("/risk/killswitch/drills")] == [drill["id"]]
+        assert engine.process is not None
+        # the drill and at least its exchange
+        family = psutil.Process(engine.process.pid)
+        of_drill = engine.wait_for(
+            "the processes of the drill",
+            lambda: found if len(found := family.children(recursive=True)) > 1 else None,
+        )
+        assert engine.stop() == 0
+        _, alive = psutil.wait_procs(of_drill, timeout=30)
+        assert alive == []
+        engine.start()
+        (row,) = engine.get("/risk/killswitch/drills")
+        assert (row["status"], row["why"]) == ("NOT_RUN", "the engine ended while it ran")
+        actions = [(record["action"], record["subject"]) for record in engine.get("/audit", limit=100)]
+        assert ("DRILL", f"drill:{drill['id']}") in actions
