@@ -87,7 +87,7 @@ def _say(report: DrillReport) -> None:
     signals = report.signals
     say(f"kill drill: {report.positions} positions, {report.orders} open orders, seed {report.seed}")
     for fault in report.faults:
-        say(f"  fault {fault.rule}: struck {fault.hits} times")
+        say(f"  fault {fault.rule}: struck {fault.hits}x")
     block_ms = "-" if report.time_to_block_s is None else f"{report.time_to_block_s * 1000:.1f} ms"
     say(f"time to block      {block_ms} (answered after {_seconds(report.time_to_answer_s)})")
     say(f"time to cancelled  {_seconds(report.time_to_cancelled_s)}")
