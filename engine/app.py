@@ -6,7 +6,7 @@
     ├── oversight        killswitch-guardian, kill-sequence, kill-triggers, kill-by-hand, clock, watchdog
     ├── trading          risk (an actor per user), execution and feeds (one per account), crew, feed-keeper,
     │                    instruments, prices, clock-watch, broker-logins, session-keeper, creds-keeper,
-    │                    square-off-clock
+    │                    square-off-clock, drills
     └── edge             people, ingest, control, telegram-replies, http
 
 Start is recovery: servers, lease, state of the ledger, journal past the ledger's cursor, and only

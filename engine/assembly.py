@@ -18,6 +18,8 @@ from engine.actors.creds_keeper import CredsKeeper
 from engine.actors.crew import Crew
 from engine.actors.dead_letters import DeadLetters
 from engine.actors.decision import Rules
+from engine.actors.drill_keeper import DrillKeeper
+from engine.actors.drill_process import run_drill
 from engine.actors.executor import Executor, ExecutorContext
 from engine.actors.feeds import Feeds
 from engine.actors.flatten_file import FlattenFile
@@ -259,6 +261,16 @@ class Trading:
             ledger=ledger,
             clock=clock,
             load=lambda: reader.squared_off(),
+            alert=lambda subject, text: self.alert(subject, text),
+            suspect=self.clock_watch.suspect,
+        )
+        self.drills = DrillKeeper(
+            config.drill.times,
+            rehearse=run_drill,
+            ledger=ledger,
+            clock=clock,
+            calendar=self.calendar,
+            load=lambda: reader.drills(),
             alert=lambda subject, text: self.alert(subject, text),
             suspect=self.clock_watch.suspect,
         )
@@ -559,6 +571,7 @@ class Trading:
             ChildSpec(name="broker-logins", start=self.logins.run),
             ChildSpec(name="session-keeper", start=self.session_keeper.run),
             ChildSpec(name="capital-keeper", start=self.capital_keeper.run),
+            ChildSpec(name="drills", start=self.drills.run),
             *([] if self.creds is None else [ChildSpec(name="creds-keeper", start=self.creds.run)]),
         ]
 

@@ -126,6 +126,7 @@ class Edge:
                 "answer_press": self._replies.answer_press,
                 "rearming": trading.rearming,
                 "kill_sequence": trading.kill_sequence,
+                "drills": trading.drills,
             },
         )
         trading.ask_person = lambda intent: telegram_approvals.ask(

@@ -22,6 +22,7 @@ from engine.store import dead_letters as dead_letter_rows
 from engine.store.database import Database
 from engine.store.flags import rounds, squared_off
 from engine.store.kill_certificates import newest_certificates
+from engine.store.kill_drills import DrillMemory, drill_memory
 from engine.store.queries import dead_letters as dead_letter_queries
 
 _TIMEOUT_S = 30.0
@@ -112,6 +113,10 @@ class LedgerReader:
     async def rounds(self) -> dict[str, str]:
         """Return the IST date of the last of each round over the accounts. Raises StoreUnavailable."""
         return await self._database.run(rounds)
+
+    async def drills(self) -> DrillMemory:
+        """Return what is known of earlier drills of the kill switch. Raises StoreUnavailable."""
+        return await self._database.run(drill_memory)
 
     async def squared_off(self) -> dict[str, list[str]]:
         """Return for which accounts each square-off by the clock is done. Raises StoreUnavailable."""

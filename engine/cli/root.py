@@ -15,6 +15,7 @@ from engine.cli import (
     audit,
     dead_letters,
     doctor,
+    drill,
     exchange,
     flatten,
     init,
@@ -54,6 +55,7 @@ app.command("migrate")(migrate.migrate)
 app.command("doctor")(doctor.doctor)
 app.command("exchange")(exchange.exchange)
 app.command("flatten")(flatten.flatten)
+app.command("drill")(drill.drill)
 app.command("login")(login.login)
 app.command("explain")(risk.explain)
 app.command("replay")(risk.replay)

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from engine.config.secret_values import decode_key, is_placeholder
 from engine.config.sections import EMBEDDED, SessionConfig, WindowConfig
 from engine.domain.contracts import parse_contract
+from engine.domain.drill_schedule import DAYS
 from engine.domain.enums import Exchange
 from engine.domain.limits import PAIRS
 from engine.errors import ConfigError
@@ -24,6 +25,7 @@ from engine.secret import Secret
 Check = Callable[[Any], str | None]
 
 _CLOCK_TIME = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
+_DRILL_TIME = re.compile(rf"(?:(?:{'|'.join(DAYS)}) )?{_CLOCK_TIME.pattern}")
 _HEADER_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _SYMBOL = re.compile(r"[A-Z0-9&_\-.]+(?: [A-Z0-9&_\-.]+)*")
 _VISIBLE = re.compile(r"[!-~]+")
@@ -116,6 +118,10 @@ def _timezone(name: str) -> str | None:
 
 def _clock_time(text: str) -> str | None:
     return None if _CLOCK_TIME.fullmatch(text) else "a clock time HH:MM from 00:00 to 23:59"
+
+
+def _drill_time(text: str) -> str | None:
+    return None if _DRILL_TIME.fullmatch(text) else 'a time HH:MM, with a day before it for a weekly one: "SAT 10:00"'
 
 
 def _window(window: WindowConfig | None) -> str | None:
@@ -235,6 +241,7 @@ CHECKS: Mapping[str, Check] = {
     "security.master_key": _key,
     "security.jwt_secret": _key,
     "security.metrics_token": _token,
+    "drill.at": _drill_time,
     "logging.dir": _directory,
 }
 

@@ -24,6 +24,7 @@ PREFIX = "ENGINE__"
 # Addresses of stores hold passwords, so they too may stand in a file or a variable.
 _RESOLVED_URLS = frozenset({"database.url", "redis.url"})
 
+_DRILL = ("drill.at", "drill.schedule")
 _EGRESS = ("broker.kite.local_address", "broker.kite.ipv4_only")
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -44,6 +45,11 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     if config.broker.kite.ipv4_only and ":" in config.broker.kite.local_address:
         where = next((name for name in map(_variable, _EGRESS) if name in environ), file)
         raise _error(where, "broker.kite.local_address: is an IPv6 address while broker.kite.ipv4_only is true")
+    try:
+        _ = config.drill.times
+    except ValueError as error:
+        where = next((name for name in map(_variable, _DRILL) if name in environ), file)
+        raise _error(where, f"drill.at: {error}") from None
     return config
 
 

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from engine.domain.drill_schedule import DrillTimes, Every, read_times
 from engine.domain.enums import Exchange, ProductType, Segment
 from engine.domain.kill_triggers import Reaction, Trigger, TriggerSettings
 from engine.domain.limits import RiskLimits, TradingWindow
@@ -292,6 +293,18 @@ class LimitsConfig(Section, frozen=True, kw_only=True):
     api_per_minute: Count = 1200
 
 
+class DrillConfig(Section, frozen=True, kw_only=True):
+    """``[drill]``: when the kill switch is rehearsed (`engine.domain.drill_schedule`)."""
+
+    schedule: Every = "off"
+    at: str = "SAT 10:00"
+
+    @property
+    def times(self) -> DrillTimes | None:
+        """When one is due, None for never. Raises ValueError that says what was expected of ``at``."""
+        return read_times(self.schedule, self.at)
+
+
 class LoggingConfig(Section, frozen=True, kw_only=True):
     """``[logging]``: log files by day."""
 
@@ -314,6 +327,7 @@ class Config(Section, frozen=True, kw_only=True):
     market: MarketConfig = MarketConfig()
     security: SecurityConfig = SecurityConfig()
     limits: LimitsConfig = LimitsConfig()
+    drill: DrillConfig = DrillConfig()
     logging: LoggingConfig = LoggingConfig()
 
     @property
