@@ -33,7 +33,7 @@ POINTS = (
 )
 # points that are passed once for each order, position or look
 _OFTEN = {"K3.before_cancel": 3, "K3.cancelled": 3, "K4.positions_read": 3, "K4.placed": 2, "K5.looked": 3}
-_SYMBOLS = {"SBIN": 800.0, "INFY": 1400.0, "TCS": 3500.0}
+_SYMBOLS = {"SBIN": 800.0, "INFY": 1400.0, "TCS": 3890.0}
 _CLOCK = SystemClock()
 
 
@@ -59,7 +59,7 @@ def die_once(desk: Desk, point: str, hit: int, random: Random, following: tuple[
     for symbol in random.sample(sorted(_SYMBOLS), 2):
         last, quantity = _SYMBOLS[symbol], random.randint(2, 40)
         desk.hold(symbol, last, quantity)
-        desk.signal(symbol, last * 0.96, random.randint(1, 9))
+        desk.signal(symbol, round(last * 0.96, 1), random.randint(1, 9))
         held[symbol] = quantity
     desk.engine.wait_for("the resting orders", lambda: desk.at_broker()[1] == 4)
     asked_at = _CLOCK.now()

@@ -55,9 +55,9 @@ class Desk:
         """Buy, and leave another order resting far below."""
         self.exchange.control("price", {"key": f"NSE:{symbol}", "price": f"{last:.2f}"})
         before = self.position(symbol)
-        self.signal(symbol, last * 1.002, quantity)
+        self.signal(symbol, round(last * 1.002, 1), quantity)
         self.engine.wait_for("the position", lambda: self.position(symbol) == before + quantity)
-        self.signal(symbol, last * 0.95, 1)
+        self.signal(symbol, round(last * 0.95, 1), 1)
         self.engine.wait_for("the resting order", lambda: self.engine.get("/executions/orders", status="OPEN"))
 
     def position(self, symbol: str) -> int:
@@ -109,7 +109,12 @@ class Desk:
 
 @contextmanager
 def flatten_desk(
-    folder: Path, servers: TestServers, *options: str, point: str = "", orders_per_second: int = 100_000
+    folder: Path,
+    servers: TestServers,
+    *options: str,
+    point: str = "",
+    orders_per_second: int = 100_000,
+    orders_per_minute: int = 6_000_000,
 ) -> Iterator[Desk]:
     """Run an engine and an exchange with *options*; the first life ends at *point*, once that is armed."""
     name = f"flatten_{uuid4().hex[:8]}"
@@ -117,6 +122,7 @@ def flatten_desk(
     (folder / "engine").mkdir(parents=True)
     with ExchangeProcess(folder / "exchange", *options) as exchange:
         environment = kite_environment(exchange.base_url, orders_per_second=orders_per_second)
+        environment["ENGINE__BROKER__KITE__ORDERS_PER_MINUTE"] = str(orders_per_minute)
         environment |= OPEN_LIMITS | LIMITS | {"PYTHONPATH": str(ROOT)}
         engine = DyingEngine(folder / "engine", ENGINE__DATABASE__URL=url, ENGINE__REDIS__URL=redis_url, **environment)
         engine.plan(point)
