@@ -16,7 +16,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     ``tag`` names a ticket at the broker, ``freeze`` is the largest order of a place and ``lot`` its lot;
     ``protection`` is the account's policy in percent (-1: automatic). ``share`` is a strategy's own signed units at
     a place. ``shut`` says why nothing can be sent to an exchange now for a demand. ``doubts`` are orders of unknown
-    outcome that are not tickets: place and strategy.
+    outcome, tickets that the books have not settled yet among them: place and strategy.
     """
 
     account_id: UUID
