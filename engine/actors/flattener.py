@@ -34,6 +34,7 @@ _WATCH_S = 5.0
 _CANCELS_FIRST_S = 10.0
 _CANCELS_A_SECOND = 8
 _CANCELS_FIRST_MOST_S = 60.0
+_PLACES_AT_ONCE = 10
 
 StillWanted = Callable[[], str | None]
 """Asked right before the first byte: None, or why the ticket must not go any more."""
@@ -227,6 +228,8 @@ class Flattener:
             return  # the calls of the budget go to the cancels first
         by_place: dict[Place, list[Ticket]] = {}
         for ticket in step.tickets:
+            if len(by_place) >= _PLACES_AT_ONCE and ticket.place not in by_place:
+                break  # they would wait for the calls of the others until the look is too old for them
             by_place.setdefault(ticket.place, []).append(ticket)
             # all of a place from now on: until the last slice has gone nobody else may close what it is for
             planner.begin_ticket(ticket, now)
@@ -249,7 +252,7 @@ class Flattener:
                 case Unknown(reason=stop):
                     planner.ticket_unknown(ticket, now)
                 case Refused(message=stop):
-                    planner.ticket_unsent(ticket, stop, now, rest=True)
+                    planner.ticket_refused(ticket, stop, now)
                 case NotSent(reason=stop, gated=gated):
                     # one that its gate held back is made anew from the next look
                     planner.ticket_unsent(ticket, stop, now, rest=not gated)

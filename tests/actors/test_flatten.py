@@ -241,6 +241,23 @@ async def test_many_cancels_go_before_what_closes(clock: object) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_many_positions_are_closed_at_the_pace_of_the_budget_and_no_wider_for_waiting(clock: object) -> None:
+    world = World(orders_per_second=10)
+    async with running(world), trio.open_nursery() as nursery:
+        nursery.start_soon(fill_exits, world)
+        for number in range(40):
+            world.broker.fill(world.broker.by_hand(f"S{number}", 5))
+        world.block()
+        wanted = demand(world)
+        begun = trio.current_time()
+        world.executor.square_off.want(wanted)
+        await until_done(world, wanted)
+        assert trio.current_time() - begun < 40 / 8 + 10
+        assert [order.quantity for order in exits(world)] == [5] * 40
+        assert {order.market_protection for order in exits(world)} == {Decimal(-1)}
+        nursery.cancel_scope.cancel()
+
+
 async def test_refused_position_is_told_and_tried_again(clock: object) -> None:
     world = World()
     async with running(world), trio.open_nursery() as nursery:

@@ -44,6 +44,7 @@ class Trip(msgspec.Struct, kw_only=True):
     flat_s: float
     cancels: int
     tickets: int
+    protections: tuple[str, ...]
     is_flat: bool
     load: float
 
@@ -92,6 +93,7 @@ def trip_once(desk: Desk, orders: int, positions: int, random: Random) -> Trip:
         flat_s=round(content["timeToFlatS"], 2),
         cancels=len(cancels),
         tickets=len(tickets),
+        protections=tuple(sorted({event.params["market_protection"] for event in calls if event.action == "place"})),
         is_flat=is_flat,
         load=round(os.getloadavg()[0], 1),
     )

@@ -34,6 +34,7 @@ POINTS = (
 # points that are passed once for each order, position or look
 _OFTEN = {"K3.before_cancel": 3, "K3.cancelled": 3, "K4.positions_read": 3, "K4.placed": 2, "K5.looked": 3}
 _SYMBOLS = {"SBIN": 800.0, "INFY": 1400.0, "TCS": 3890.0}
+_SLOW_S = 40.0
 _CLOCK = SystemClock()
 
 
@@ -79,6 +80,10 @@ def die_once(desk: Desk, point: str, hit: int, random: Random, following: tuple[
     scope = desk.flat()
     death.flat_after_s = round(time.monotonic() - began, 1)
     death.findings += judge(desk, scope, held, asked_at, death)
+    if death.flat_after_s > _SLOW_S:
+        words = ("flatten.", "position", "order.unknown", "unreadable", "kill.")
+        told = [line for line in [*desk.engine.lines, *desk.engine.errors] if any(word in line for word in words)]
+        print(f"slow: {vars(death)}", json.dumps(scope), *told[-60:], sep="\n", file=sys.stderr)
     desk.release()
     return death
 
