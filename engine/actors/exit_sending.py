@@ -55,7 +55,7 @@ class ExitSender:
             return NotSent(reason="FENCED: another engine leads", gated=True)
         order = self.order_of(ticket)
         if not await self._turns.wait_exit(order, until_s=trio.current_time() + TICKET_LIFE_S):
-            return NotSent(reason="ORDER_BUDGET: no order call of the account came free")
+            return NotSent(reason="ORDER_BUDGET: no order call of the account came free", gated=True)
         stop = still_wanted() or self._sender.against_square_off(order)
         if stop is not None:
             self._turns.free(order)

@@ -30,7 +30,11 @@ TICKET_LIFE_S = 2.0
 _CANCELLING_S = 1.0
 _SOON_S = 0.3
 _WATCH_S = 5.0
+# Cancels that the broker does not answer must not keep positions open: orders that close go beside them after that.
 _CANCELS_FIRST_S = 10.0
+_CANCELS_A_SECOND = 8
+_CANCELS_FIRST_MOST_S = 60.0
+_PLACES_AT_ONCE = 10
 
 StillWanted = Callable[[], str | None]
 """Asked right before the first byte: None, or why the ticket must not go any more."""
@@ -89,6 +93,7 @@ class Flattener:
         self._planner: Planner | None = None
         self._cancelling: set[str] = set()
         self._cancels_since = 0.0
+        self._cancels_first_s = 0.0
         self._wake = trio.Event()
 
     # what is wanted
@@ -196,6 +201,8 @@ class Flattener:
                 continue
             if not self._cancelling:
                 self._cancels_since = trio.current_time()
+                self._cancels_first_s = _CANCELS_FIRST_S
+            self._cancels_first_s = min(self._cancels_first_s + 1 / _CANCELS_A_SECOND, _CANCELS_FIRST_MOST_S)
             self._cancelling.add(row.order_id)
             nursery.start_soon(self._cancel, planner, row)
 
@@ -217,10 +224,12 @@ class Flattener:
 
     def _start_tickets(self, planner: Planner, step: Step, looked_at: float, nursery: trio.Nursery) -> None:
         now = trio.current_time()
-        if self._cancelling and now - self._cancels_since < _CANCELS_FIRST_S:
+        if self._cancelling and now - self._cancels_since < self._cancels_first_s:
             return  # the calls of the budget go to the cancels first
         by_place: dict[Place, list[Ticket]] = {}
         for ticket in step.tickets:
+            if len(by_place) >= _PLACES_AT_ONCE and ticket.place not in by_place:
+                break  # they would wait for the calls of the others until the look is too old for them
             by_place.setdefault(ticket.place, []).append(ticket)
             # all of a place from now on: until the last slice has gone nobody else may close what it is for
             planner.begin_ticket(ticket, now)
@@ -243,7 +252,7 @@ class Flattener:
                 case Unknown(reason=stop):
                     planner.ticket_unknown(ticket, now)
                 case Refused(message=stop):
-                    planner.ticket_unsent(ticket, stop, now, rest=True)
+                    planner.ticket_refused(ticket, stop, now)
                 case NotSent(reason=stop, gated=gated):
                     # one that its gate held back is made anew from the next look
                     planner.ticket_unsent(ticket, stop, now, rest=not gated)

@@ -35,6 +35,9 @@ _LOOK_S = 1.0
 _REST_S = 0.25
 _SOON_LOOKS = 3
 _LONG_REST_S = 5.0
+# The rest after a read, in lengths of the read; what flattens waits for little else and gets more of the time.
+_RESTS = 20
+_URGENT_RESTS = 4
 _UNPLACED_LOOK_S = 30.0
 _DEAD_LOOK_S = (2.0, 5.0, 15.0, 60.0)
 _READ_TIMEOUT_S = 30.0
@@ -85,7 +88,7 @@ class OrderWatch:
         self._wanted = trio.Event()
         self._looked = trio.Event()
         self._reading = trio.Lock()
-        self._rested_at = -inf
+        self._rested_at = self._urgent_at = -inf
         self._looks = 0
         # the first and the latest of the reads in a row that failed, on trio's clock
         self._failed: tuple[float, float] | None = None
@@ -213,19 +216,22 @@ class OrderWatch:
             or self._desk.has_unplaced_orders
         )
 
-    async def look(self, *, full: bool = False) -> Look | None:
+    async def look(self, *, full: bool = False, urgent: bool = False) -> Look | None:
         """Read the order book and fold it in, the trades of new fills first; None when it cannot be read.
 
-        One read at a time, each after the rest that the last one earned the broker. *full* reads the trades
-        in any case and tells whether the book is whole.
+        One read at a time, each after the rest that the last one earned the broker, a shorter one when *urgent*.
+        *full* reads the trades in any case and tells whether the book is whole.
         """
         async with self._reading:
-            await trio.sleep(max(0.0, self._rested_at - trio.current_time()))
+            rested_at = self._urgent_at if urgent else self._rested_at
+            await trio.sleep(max(0.0, rested_at - trio.current_time()))
             started = trio.current_time()
             taken = await self._look(full=full)
+            ended = trio.current_time()
             # a large book costs more to read than it tells, and a broker in trouble is left alone for a while
-            rest = min(max(_REST_S, 20 * (trio.current_time() - started)), _LONG_REST_S)
-            self._rested_at = trio.current_time() + (rest if taken is not None else max(rest, _LOOK_S))
+            least = _REST_S if taken is not None else _LOOK_S
+            self._rested_at = ended + max(least, min(_RESTS * (ended - started), _LONG_REST_S))
+            self._urgent_at = ended + max(least, min(_URGENT_RESTS * (ended - started), _LONG_REST_S))
             return taken
 
     async def _look(self, *, full: bool) -> Look | None:

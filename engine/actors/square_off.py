@@ -168,7 +168,7 @@ class SquareOff:
         found = [
             (_place_of(order), order.strategy_id)
             for order in self._desk.orders.values()
-            if order.status.is_unresolved and not order.is_square_off and order.trading_day >= today
+            if order.status.is_unresolved and order.trading_day >= today
         ]
         return found + [(_place_of(gtt), gtt.strategy_id) for gtt in self._gtts() if gtt.status.is_live]
 
@@ -189,7 +189,7 @@ class SquareOff:
 
     async def orders(self) -> Sequence[BookRow]:
         """Return the order book, folded into the account's books on the way. Raises BrokerUnavailable."""
-        look = await self._watch.look(full=True)
+        look = await self._watch.look(full=True, urgent=True)
         if look is None:
             raise BrokerUnavailable("the order book cannot be read")
         if not look.is_whole:

@@ -17,6 +17,9 @@ from engine.errors import EngineError
 from engine.security.keys import load_or_create
 from engine.security.kill_seal import KillSeal
 
+# Blocking must not wait for an engine: after that it goes into the file, and what was asked for holds as well.
+_BLOCK_WITHIN_S = 3.0
+
 app = typer.Typer(no_args_is_help=True, help="Block trading at once, or let it go on.")
 
 # the engine waits for a flattening to end, then compares accounts with their brokers
@@ -46,9 +49,9 @@ def on(
     scope, folder = _scope(scope), data_dir_of(data_dir)
     request = {"command": "killswitch-on", "scope": scope, "reason": reason, "mode": mode.value}
     try:
-        told = _ask(folder, request)
+        told = _ask(folder, request, timeout_s=_BLOCK_WITHIN_S)
     except trio.TooSlowError:
-        # an engine that hangs reads the file when it wakes, or at its next start
+        # an engine that hangs, or is on its way up or down, reads the file when it wakes, or at its next start
         told = None
     if told is not None:
         say(f"{scope}: {told['record']['state']}")
@@ -85,7 +88,7 @@ def off(
     scope, folder = _scope(scope), data_dir_of(data_dir)
     try:
         told = _ask(
-            folder, {"command": "killswitch-off", "scope": scope, "reason": reason, "force": force}, within_s=_OFF_S
+            folder, {"command": "killswitch-off", "scope": scope, "reason": reason, "force": force}, timeout_s=_OFF_S
         )
     except trio.TooSlowError as slow:
         raise EngineError("the engine does not answer: the switch stays on; look into its log, or stop it") from slow
@@ -158,9 +161,9 @@ def _scope(text: str) -> str:
         raise typer.BadParameter(str(error), param_hint="--scope") from error
 
 
-def _ask(folder: Path, request: dict[str, Any], *, within_s: float = 20.0) -> dict[str, Any] | None:
+def _ask(folder: Path, request: dict[str, Any], *, timeout_s: float = 20.0) -> dict[str, Any] | None:
     async def work() -> dict[str, Any] | None:
-        return await call(folder, request, timeout_s=within_s)
+        return await call(folder, request, timeout_s=timeout_s)
 
     answer: dict[str, Any] | None = trio.run(work)
     if answer is not None and "error" in answer:

@@ -212,11 +212,11 @@ def ticket_id(demand: str, version: int, account_id: UUID, place: Place, round_:
     return uuid5(_SPACE, "\x00".join((demand, str(version), str(account_id), *place, str(round_), str(slice_))))
 
 
-def protection_of(round_: int, policy: Decimal) -> Decimal:
-    """Return the percent of the *round_*-th try: the account's *policy* (-1: the broker's table), then wider."""
-    if round_ <= 1:
+def protection_of(try_: int, policy: Decimal) -> Decimal:
+    """Return the percent of the *try_*-th try: the account's *policy* (-1: the broker's table), then wider."""
+    if try_ <= 1:
         return policy
-    return max(policy, _WIDER[min(round_ - 2, len(_WIDER) - 1)])
+    return max(policy, _WIDER[min(try_ - 2, len(_WIDER) - 1)])
 
 
 def cut(quantity: int, freeze: int | None, lot: int) -> tuple[int, ...]:

@@ -57,6 +57,7 @@ class Planner:
         self._world = world
         self.reads = reads
         self._used = set(used)
+        self._used_before = frozenset(self._used)
         self._begun: dict[tuple[str, int], float] = {}
         self._flat: dict[tuple[str, int], tuple[float, Proof]] = {}
         self._done: dict[tuple[str, int], Standing] = {}
@@ -65,7 +66,8 @@ class Planner:
         # what orders of others have moved at each place, as the last book shows it
         self._others: dict[Place, int] = {}
         self.sent: dict[UUID, Sent] = {}
-        self._rounds: dict[tuple[str, int, Place], int] = {}
+        # rounds of which something went to the broker: only those make the next one wider
+        self._tried: dict[tuple[str, int, Place], set[int]] = {}
         self._refused: dict[Place, tuple[int, float, str]] = {}
         # the side that was closed last at a place: a net on the other side after that is one of ours too many
         self._closed: dict[Place, TransactionType] = {}
@@ -133,8 +135,14 @@ class Planner:
     def ticket_accepted(self, ticket: Ticket, broker_id: str, now_s: float) -> None:
         """The broker took it."""
         self.reads.must_show(broker_id, now_s)
+        self._note_try(ticket)
         if (sent := self._on_its_way(ticket)) is not None:
             sent.state, sent.broker_id, sent.at_s = TicketState.ACCEPTED, broker_id, now_s
+
+    def ticket_refused(self, ticket: Ticket, why: str, now_s: float) -> None:
+        """The broker refused it; its place waits a while before the next."""
+        self._note_try(ticket)
+        self.ticket_unsent(ticket, why, now_s, rest=True)
 
     def ticket_unsent(self, ticket: Ticket, why: str, now_s: float, *, rest: bool) -> None:
         """Nothing of it is at the broker; with *rest* its place waits a while before the next."""
@@ -145,8 +153,12 @@ class Planner:
 
     def ticket_unknown(self, ticket: Ticket, now_s: float) -> None:
         """Bytes may have left, until *now_s*."""
+        self._note_try(ticket)
         if (sent := self._on_its_way(ticket)) is not None:
             sent.state, sent.at_s = TicketState.UNKNOWN, now_s
+
+    def _note_try(self, ticket: Ticket) -> None:
+        self._tried.setdefault((ticket.demand, ticket.version, ticket.place), set()).add(ticket.round)
 
     def _on_its_way(self, ticket: Ticket) -> Sent | None:
         """Return what is known of a ticket, unless the order book has overtaken the answer."""
@@ -301,10 +313,11 @@ class Planner:
         def id_of(round_: int, slice_: int) -> UUID:
             return ticket_id(demand.name, demand.version, world.account_id, place, round_, slice_)
 
-        round_ = self._rounds.get(key, 0) + 1
+        round_, tries = 1, len(self._tried.get(key, ()))
         while id_of(round_, 1) in self._used:
+            # what earlier lives wrote ahead may have been tried
+            tries += id_of(round_, 1) in self._used_before
             round_ += 1
-        self._rounds[key] = round_
         sizes = cut(self._units(demand, place, net), world.freeze(place), world.lot(place))
         return [
             Ticket(
@@ -313,7 +326,7 @@ class Planner:
                 place=place,
                 side=closing_side(net),
                 quantity=quantity,
-                protection=protection_of(round_, world.protection()),
+                protection=protection_of(tries + 1, world.protection()),
                 round=round_,
                 slice=number,
                 demand=demand.name,

@@ -17,9 +17,9 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     ``tag`` names a ticket at the broker, ``freeze`` is the largest order of a place and ``lot`` its lot;
     ``protection`` is the account's policy in percent (-1: automatic). ``share`` is a strategy's own signed units at
     a place. ``shut`` says why nothing can be sent to an exchange now for a demand. ``doubts`` are orders of unknown
-    outcome that are not tickets: place and strategy. ``awaited`` are those of them that may still turn up any
-    moment, with their side. ``behind`` tells that something has filled in an instrument of which the strategies'
-    shares do not know yet.
+    outcome, tickets that the books have not settled yet among them: place and strategy. ``awaited`` are those of
+    them that may still turn up any moment, with their side. ``behind`` tells that something has filled in an
+    instrument of which the strategies' shares do not know yet.
     """
 
     account_id: UUID

@@ -209,6 +209,7 @@ async def test_order_written_ahead_by_a_life_that_died_is_given_up_only_when_it_
         world.executor.square_off.want(wanted)
         await world.until(lambda: not world.broker.answers)
         begun = trio.current_time()
+        await trio.sleep(10)
         await run.restart_executor()
         await world.until(lambda: world.held() == 0)
         assert 20 <= trio.current_time() - begun < 60
@@ -218,6 +219,42 @@ async def test_order_written_ahead_by_a_life_that_died_is_given_up_only_when_it_
         await until_done(world, wanted)
         assert trio.current_time() - begun >= 180
         assert [order.quantity for order in exits(world)] == [10]
+        # flat is said of the books too: what is still in doubt there would stand against letting go
+        assert not [order for order in world.executor.desk.orders.values() if order.status.is_unresolved]
+        nursery.cancel_scope.cancel()
+
+
+async def test_many_cancels_go_before_what_closes(clock: object) -> None:
+    world = World(orders_per_second=10)
+    async with running(world), trio.open_nursery() as nursery:
+        nursery.start_soon(fill_exits, world)
+        await hold(world)
+        for _ in range(120):
+            world.broker.by_hand("TCS", 5)
+        world.block()
+        wanted = demand(world)
+        world.executor.square_off.want(wanted)
+        await world.until(lambda: bool(exits(world)))
+        assert len(world.broker.cancels) == 120
+        await until_done(world, wanted)
+        assert world.held() == 0
+        nursery.cancel_scope.cancel()
+
+
+async def test_many_positions_are_closed_at_the_pace_of_the_budget_and_no_wider_for_waiting(clock: object) -> None:
+    world = World(orders_per_second=10)
+    async with running(world), trio.open_nursery() as nursery:
+        nursery.start_soon(fill_exits, world)
+        for number in range(40):
+            world.broker.fill(world.broker.by_hand(f"S{number}", 5))
+        world.block()
+        wanted = demand(world)
+        begun = trio.current_time()
+        world.executor.square_off.want(wanted)
+        await until_done(world, wanted)
+        assert trio.current_time() - begun < 40 / 8 + 10
+        assert [order.quantity for order in exits(world)] == [5] * 40
+        assert {order.market_protection for order in exits(world)} == {Decimal(-1)}
         nursery.cancel_scope.cancel()
 
 

@@ -169,6 +169,22 @@ def test_ticket_in_doubt_holds_its_place_for_twenty_seconds_and_flat_for_three_m
     assert table.now - begun >= 180
 
 
+def test_only_what_went_to_the_broker_makes_the_next_try_wider() -> None:
+    table = Table(INFY=10)
+    for _ in range(3):
+        # one that waits for cancels is made and never begun; one that comes too late is begun and never sent
+        table.look([], [held(10)])
+        (ticket,) = table.look([], [held(10)]).tickets
+        assert ticket.protection == -1
+        table.planner.begin_ticket(ticket, table.now)
+        table.planner.ticket_unsent(ticket, "LATE", table.now, rest=False)
+    (ticket,) = table.look([], [held(10)]).tickets
+    table.planner.begin_ticket(ticket, table.now)
+    table.planner.ticket_refused(ticket, "no", table.now)
+    (again,) = table.look([], [held(10)]).tickets
+    assert (again.protection, again.id != ticket.id) == (5, True)
+
+
 def test_flip_stops_everything_there_until_a_person_has_looked() -> None:
     table = Table(INFY=10)
     (ticket,) = table.look([], [held(10)]).tickets
