@@ -40,7 +40,7 @@ FOUND: dict[str, int] = {
     "exits_are_placed_again_after_a_restart": 19,
     "entries_are_forgotten_by_a_restart": 37,
     "other_exit_stays_when_one_has_filled": 6,
-    "stop_is_not_made_smaller": 110,
+    "stop_is_not_made_smaller": 37,
     "exits_are_not_limited_by_what_is_held": 37,
     "exits_are_as_large_as_the_entry": 3,
     "exit_that_a_person_cancelled_comes_back": 3,
