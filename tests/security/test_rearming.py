@@ -268,7 +268,7 @@ def test_sec_092_records_replayed_stale_or_forged_in_the_file_let_nothing_go(
 
 
 def test_sec_092_stale_copies_of_a_release_let_nothing_go_at_the_next_start(
-    engine: EngineProcess, servers: TestServers, database_name: str, first: Person
+    engine: EngineProcess, servers: TestServers, database_name: str, first: Person, second: Person
 ) -> None:
     trip(first)
     path = kill_file(engine)
@@ -284,6 +284,8 @@ def test_sec_092_stale_copies_of_a_release_let_nothing_go_at_the_next_start(
         database_name,
     )
     engine.start()
-    back = Person(engine.base_url, first.email, first.password)
-    assert is_on(back)
-    back.close()
+    back = [Person(engine.base_url, person.email, person.password) for person in (first, second)]
+    assert is_on(back[0])
+    assert [disable(person, force=True).status_code for person in back] == [409, 200]
+    for person in back:
+        person.close()

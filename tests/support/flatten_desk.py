@@ -94,6 +94,7 @@ class Desk:
 
     def release(self) -> None:
         body = {"scope": "global", "reason": "over"}
+        self.engine._token = ""  # the sign-in must be a fresh one
         answer = self.engine.request("POST", "/risk/killswitch/disable", json=body)
         assert answer.status_code == 200, answer.text
 
@@ -119,6 +120,7 @@ def flatten_desk(
     """Run an engine and an exchange with *options*; the first life ends at *point*, once that is armed."""
     name = f"flatten_{uuid4().hex[:8]}"
     url, redis_url = servers.create_database(name), f"{servers.redis_url}?db=0"
+    servers.flush(redis_url)
     (folder / "engine").mkdir(parents=True)
     with ExchangeProcess(folder / "exchange", *options) as exchange:
         environment = kite_environment(exchange.base_url, orders_per_second=orders_per_second)
