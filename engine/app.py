@@ -3,9 +3,10 @@
     engine
     ├── infrastructure   postgres, valkey (embedded only), exchange (paper only)
     ├── stores           ledger, lease, journal
-    ├── oversight        killswitch-guardian, clock, watchdog
+    ├── oversight        killswitch-guardian, kill-sequence, kill-triggers, kill-by-hand, clock, watchdog
     ├── trading          risk (an actor per user), execution and feeds (one per account), crew, feed-keeper,
-    │                    instruments, prices, clock-watch, broker-logins, session-keeper
+    │                    instruments, prices, clock-watch, broker-logins, session-keeper, creds-keeper,
+    │                    square-off-clock, drills
     └── edge             people, ingest, control, telegram-replies, http
 
 Start is recovery: servers, lease, state of the ledger, journal past the ledger's cursor, and only
@@ -24,8 +25,10 @@ import trio
 from engine import boot, first_run
 from engine.actors.audit_writer import AuditWriter
 from engine.actors.clock import ClockActor
+from engine.actors.flatten_file import FlattenFile
+from engine.actors.kill_by_hand import KillFileWatch, KillSignal
 from engine.actors.killswitch_file import KillFile, KillFileDamaged
-from engine.actors.killswitch_guardian import blocked_for_want_of_a_record
+from engine.actors.killswitch_guardian import KillSwitchGuardian
 from engine.actors.lease_keeper import LeaseKeeper
 from engine.actors.ledger_entry import LedgerEntry
 from engine.actors.ledger_reader import LedgerReader
@@ -34,13 +37,15 @@ from engine.clock import Clock, SystemClock
 from engine.config import Config
 from engine.domain.audit import AuditDraft
 from engine.domain.directory import Directory
-from engine.domain.killswitch import KillSwitches
+from engine.domain.enums import KillMode, KillState
+from engine.domain.killswitch import KillRecord, KillSwitches, merge, next_version, settle, unreadable
 from engine.edge import Edge
+from engine.errors import JournalUnavailable
 from engine.infrastructure import Infrastructure
 from engine.journal.address import parse as parse_address
 from engine.journal.store import JournalStore
 from engine.journal.writer import JournalWriter
-from engine.recovery import Recovery
+from engine.recovery import Recovery, record_flattened
 from engine.runtime.asyncio_bridge import open_aio
 from engine.runtime.child import ChildSpec
 from engine.runtime.crashpoint import crashpoint
@@ -49,6 +54,7 @@ from engine.runtime.supervisor import Strategy, Supervisor
 from engine.runtime.watchdog import Watchdog
 from engine.security.envelope import KeyRing
 from engine.security.keys import Keys, load_or_create
+from engine.security.kill_seal import KillSeal
 from engine.security.sessions import UserDirectory
 from engine.standby import Standby
 from engine.store import directory as directory_store
@@ -90,6 +96,9 @@ class Engine:
         self._standby = Standby(config.server, self.data_dir, clock=self.clock, announce=announce)
         self._kill_path = self.data_dir / "state" / "kill.wal"
         self._kill_file = KillFile(self._kill_path)
+        self._guardian: KillSwitchGuardian | None = None
+        self._early_trips: list[tuple[str, str, str, KillMode]] = []
+        self._flatten_file = FlattenFile(self.data_dir / "state" / "flatten.wal")
 
     async def run(self) -> None:
         """Run until SIGTERM, SIGINT or a failure that supervision cannot mend.
@@ -108,6 +117,8 @@ class Engine:
     async def _run(self, nursery: trio.Nursery) -> None:
         watcher = SignalWatcher(nursery.cancel_scope)
         await nursery.start(watcher.run)
+        # from the first moment on: unhandled, the signal would end the process
+        await nursery.start(KillSignal(self._trip_by_hand).run)
         started = trio.Event()
 
         async def drain_early() -> None:
@@ -123,6 +134,27 @@ class Engine:
         started.set()
         await watcher.draining.wait()
         await self._stop()
+
+    def _trip_by_hand(self, scope: str, reason: str, actor: str, mode: KillMode) -> None:
+        if self._guardian is not None:
+            self._guardian.block_nowait(scope, reason=reason, actor=actor, mode=mode)
+        else:
+            # this engine starts or stands by: it counts as soon as there is somebody to count it, and is kept
+            self._early_trips.append((scope, reason, actor, mode))
+            now = self.clock.now()
+            record = KillRecord(
+                scope=scope,
+                version=next_version(None, now),
+                state=KillState.BLOCKED,
+                reason=reason,
+                actor=actor,
+                at=now,
+                mode=mode,
+            )
+            try:
+                self._kill_file.append(record)
+            except OSError as error:
+                _log.error("killswitch.file_unwritable", error=str(error))
 
     # start
 
@@ -156,7 +188,7 @@ class Engine:
         await self._standby.follow_into_directory(led.former)
         await servers.start_exchange()
         self._reader = LedgerReader(self._database)
-        await self._load(vault)
+        await self._load(vault, KillSeal(keys.master))
         crashpoint("R3.ledger_loaded")
         place = await boot.journal_place(self._database, self._journal_store, clock=self.clock, lease_epoch=epoch)
         crashpoint("R3.journal_placed")
@@ -183,16 +215,22 @@ class Engine:
             directory=self.directory,
             kill=self.kill,
             kill_file=self._kill_file,
+            flatten_file=self._flatten_file,
             ledger=self.ledger,
             journal=self._journal,
             lease=self._lease,
             reader=self._reader,
             infrastructure=servers,
+            kill_journal=self._journal_store.put_kill,
+            creds_path=self.data_dir / "state" / "creds.enc",
         )
+        self._guardian = self._trading.guardian
+        for trip in self._early_trips:
+            self._trip_by_hand(*trip)
         if place.was_reset:
             self._trading.alert("journal", "the journal was wiped, foreign or older than the ledger: it begins anew")
         self._trading.freeze.restore(await self._reader.freeze_quantities())
-        self._trading.guardian.record_missing(self._stored_kills)
+        self._trading.guardian.record_missing(self._kill_copies)
         await self._add("oversight", self._oversight_specs(place))
         await self._add("trading", self._trading.specs())
         await self._recover(keys, place)
@@ -230,20 +268,31 @@ class Engine:
         await self.root.add_child(supervisor.child_spec())
         return supervisor
 
-    async def _load(self, vault: Vault) -> None:
+    async def _load(self, vault: Vault, seal: KillSeal) -> None:
         async def unit(connection: Any) -> tuple[Any, Any]:
             await directory_store.load(connection, vault, self.directory)
             return await user_store.list_users(connection), await kill_records(connection)
 
         people, flags = await self._database.run(unit, timeout_s=30)
         self.users.load(people)
+        self._kill_file = KillFile(self._kill_path, believes=seal.believes)
+        now = self.clock.now()
         try:
             on_file = list(self._kill_file.read().values())
-        except (KillFileDamaged, OSError) as error:
+        except KillFileDamaged as error:
             _log.error("killswitch.file_damaged", error=str(error))
-            on_file = [blocked_for_want_of_a_record(self.clock.now())]
-        self.kill = KillSwitches([*flags, *on_file])
-        self._stored_kills = flags
+            # a block that only this file has must outlive the switch that its damage turns on
+            on_file = [unreadable(now), *self._kill_file.read_undamaged().values()]
+        except OSError as error:
+            _log.error("killswitch.file_unreadable", error=str(error))
+            on_file = [unreadable(now)]
+        copies: dict[str, list[KillRecord]] = {"file": on_file, "ledger": flags}
+        try:
+            copies["journal"] = await self._journal_store.kill_records()
+        except JournalUnavailable as error:
+            _log.error("killswitch.journal_unreadable", error=str(error))
+        self._kill_copies = {name: [r for r in found if seal.believes(r)] for name, found in copies.items()}
+        self.kill = KillSwitches(settle([merge(found) for found in self._kill_copies.values()], now).values())
 
     def _note(self, action: str, subject: str, content: dict[str, Any]) -> None:
         self.ledger.record(
@@ -278,15 +327,19 @@ class Engine:
             kill_path=self._kill_path,
             crew=trading.crew,
         )
-        self._watchdog = Watchdog()
+        self._watchdog = Watchdog(on_stall=trading.triggers.stalled)
         return [
-            ChildSpec(name="killswitch-guardian", start=trading.guardian.run, mailbox=trading.guardian.mailbox),
+            ChildSpec(name="killswitch-guardian", start=trading.guardian.run),
+            ChildSpec(name="kill-by-hand", start=KillFileWatch(self.data_dir, self._trip_by_hand).run),
+            ChildSpec(name="kill-sequence", start=trading.kill_sequence.run),
             ChildSpec(name="clock", start=self._clock_actor.run),
             ChildSpec(name="watchdog", start=self._watchdog.run),
+            ChildSpec(name="kill-triggers", start=trading.triggers.run),
         ]
 
     async def _recover(self, keys: Keys, place: boot.JournalPlace) -> None:
         """Wake what has something going on, then take in what the journal holds and the ledger does not."""
+        await record_flattened(self._flatten_file, ledger=self.ledger, reader=self._reader, clock=self.clock)
         crew, now = self._trading.crew, self.clock.now()
         users, accounts = await self._reader.busy()
         eager = list(self.directory.accounts.values())[:_EAGER]

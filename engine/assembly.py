@@ -1,7 +1,10 @@
 """The trading side, built and wired: who is told what by whom, and with which settings."""
 
 import random
+from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from uuid import UUID
 
 import structlog
@@ -9,35 +12,46 @@ import structlog
 from engine.actors.account_readiness import ReadinessCheck
 from engine.actors.audit_writer import AuditWriter
 from engine.actors.broker_logins import BrokerLogins
+from engine.actors.capital_keeper import CapitalKeeper
 from engine.actors.clock_watch import ClockKeeper
+from engine.actors.creds_keeper import CredsKeeper
 from engine.actors.crew import Crew
 from engine.actors.dead_letters import DeadLetters
 from engine.actors.decision import Rules
+from engine.actors.drill_keeper import DrillKeeper
+from engine.actors.drill_process import run_drill
 from engine.actors.executor import Executor, ExecutorContext
 from engine.actors.feeds import Feeds
+from engine.actors.flatten_file import FlattenFile
 from engine.actors.freeze_keeper import FreezeKeeper
 from engine.actors.ingest import EarlierDeliveries, Ingest
 from engine.actors.instrument_master import InstrumentMaster
 from engine.actors.intake import Passage
+from engine.actors.kill_lanes import Write
+from engine.actors.kill_sequence import KillSequence
+from engine.actors.kill_triggers import TriggerKeeper
 from engine.actors.killswitch_file import KillFile
 from engine.actors.killswitch_guardian import KillSwitchGuardian
 from engine.actors.lease_keeper import LeaseKeeper
 from engine.actors.ledger_reader import LedgerReader
 from engine.actors.market_data import MarketData
 from engine.actors.prices import Prices
+from engine.actors.rearming import Rearming
 from engine.actors.registrar import Registrar
 from engine.actors.risk import RiskActor, RiskContext
 from engine.actors.session_keeper import SessionKeeper
 from engine.actors.sessions import Sessions
+from engine.actors.square_off_clock import SquareOffClock
 from engine.broker.base import Broker, BrokerAuthError
 from engine.broker.standing import login_reason
 from engine.clock import Clock, trading_day
 from engine.config import Config
 from engine.domain.audit import AuditDraft
 from engine.domain.broker_session import may_vanish
-from engine.domain.calendar import is_trading_day
+from engine.domain.calendar import is_open, is_trading_day
 from engine.domain.directory import Account, Directory
 from engine.domain.enums import AccountStatus, Exchange
+from engine.domain.intent import Intent
 from engine.domain.killswitch import KillSwitches
 from engine.domain.signal import Signal
 from engine.domain.symbols import resolve
@@ -47,7 +61,10 @@ from engine.infrastructure import Infrastructure
 from engine.journal.writer import JournalWriter
 from engine.market_calendar import build_calendar
 from engine.runtime.child import ChildSpec
-from engine.security.keys import Keys
+from engine.security.creds_file import CredsFile
+from engine.security.envelope import KeyRing
+from engine.security.keys import Keys, derive
+from engine.security.kill_seal import KillSeal
 from engine.store.directory import Vault
 
 _log = structlog.get_logger(__name__)
@@ -69,22 +86,27 @@ class Trading:
         directory: Directory,
         kill: KillSwitches,
         kill_file: KillFile,
+        flatten_file: FlattenFile | None = None,
         ledger: AuditWriter,
         journal: JournalWriter,
         lease: LeaseKeeper,
         reader: LedgerReader,
         infrastructure: Infrastructure,
+        kill_journal: Write | None = None,
+        creds_path: Path | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
         self._keys = keys
         self._directory = directory
         self._kill = kill
+        self._flatten_file = flatten_file
         self._ledger = ledger
+        self._journal = journal
         self._lease = lease
         self._reader = reader
         self._infrastructure = infrastructure
-        self._deployment = _deployment(keys)
+        self._deployment = deployment_of(keys)
         self.calendar = build_calendar(config.market, today=trading_day(clock.now()))
         # accounts whose orders the broker refused, and why, until a person or a login has seen to it
         self._blocked: dict[UUID, str | None] = {}
@@ -113,6 +135,8 @@ class Trading:
             any_broker=self.sessions.any,
             changed=lambda key, price: market.changed(key, price),
             refused=self._prices_denied,
+            clock=clock,
+            bounds_of=lambda broker, keys: broker.price_bounds(keys),
         )
         self.crew = Crew(make_risk=self._make_risk, make_executor=self._make_executor, trip=self._trip)
         market = MarketData(
@@ -133,7 +157,20 @@ class Trading:
             file=kill_file,
             ledger=ledger,
             clock=clock,
-            on_change=self.crew.wake,
+            on_change=self._kill_changed,
+            seal=KillSeal(keys.master),
+            journal=kill_journal,
+        )
+        self.kill_sequence = KillSequence(
+            guardian=self.guardian,
+            crew=self.crew,
+            directory=directory,
+            ledger=ledger,
+            clock=clock,
+            key=derive(keys.master, "kill certificate"),
+            delivery=config.market.square_off_delivery,
+            load=lambda: reader.newest_certificates(),
+            alert=lambda subject, text: self.alert(subject, text),
         )
         self.ingest = Ingest(
             directory=directory,
@@ -157,6 +194,8 @@ class Trading:
             take_in=self.ingest.accept,
             find=reader.dead_letter,
         )
+        self.ask_person: Callable[[Intent], None] = lambda _intent: None
+        """Asks a person about an intent that waits for approval; known once the edge is built."""
         self.login_page = ""
         """Where a person logs accounts in; known once the API listens."""
         self.logins = BrokerLogins(
@@ -166,6 +205,37 @@ class Trading:
             root_url=config.broker.kite.root_url,
             timeout_s=config.broker.kite.timeout_s,
         )
+        self.rearming = Rearming(
+            crew=self.crew,
+            directory=directory,
+            clock=clock,
+            calendar=self.calendar,
+            enforce_hours=config.enforce_hours,
+            two_admins=config.security.two_admins,
+            parked=reader.waiting_parked,
+            stores_away=self._stores_away,
+            suspect=self.clock_watch.suspect,
+        )
+        self.triggers = TriggerKeeper(
+            config.killswitch.triggers(config.broker.mode),
+            guardian=self.guardian,
+            clock=clock,
+            executors=lambda: list(self.crew.executors.values()),
+            is_open=self._can_trade,
+            suspect=self.clock_watch.suspect,
+            leads=lease.holds,
+            parked=reader.waiting_parked,
+            audit_after=reader.audit_after,
+            alert=lambda subject, text: self.alert(subject, text),
+        )
+        self.creds = None
+        if creds_path is not None:
+            self.creds = CredsKeeper(
+                CredsFile(creds_path, KeyRing([keys.vault]), deployment=self._deployment),
+                directory=directory,
+                root_of=self._root_of,
+                alert=lambda subject, text: self.alert(subject, text),
+            )
         self.readiness = ReadinessCheck(
             directory=directory,
             sessions=self.sessions,
@@ -176,6 +246,34 @@ class Trading:
             session_refused=self.session_refused,
         )
         self.session_keeper = self._for_sessions()
+        self.capital_keeper = CapitalKeeper(
+            directory=directory,
+            sessions=self.sessions,
+            registrar=self.registrar,
+            session_refused=self.session_refused,
+        )
+        self.square_off_clock = SquareOffClock(
+            config.auto_square_off_times,
+            delivery=config.market.square_off_delivery,
+            crew=self.crew,
+            directory=directory,
+            calendar=self.calendar,
+            ledger=ledger,
+            clock=clock,
+            load=lambda: reader.squared_off(),
+            alert=lambda subject, text: self.alert(subject, text),
+            suspect=self.clock_watch.suspect,
+        )
+        self.drills = DrillKeeper(
+            config.drill.times,
+            rehearse=run_drill,
+            ledger=ledger,
+            clock=clock,
+            calendar=self.calendar,
+            load=lambda: reader.drills(),
+            alert=lambda subject, text: self.alert(subject, text),
+            suspect=self.clock_watch.suspect,
+        )
         self._risk_context = self._for_risk()
         self._executor_context = self._for_executors()
         for account in directory.accounts.values():
@@ -212,6 +310,8 @@ class Trading:
                 timezone=config.market.zone,
                 calendar=self.calendar,
                 aliases=config.signals.aliases,
+                price_stale_s=float(config.risk.price_stale_s),
+                square_off_times=config.auto_square_off_times,
             ),
             orders=self.crew,
             prices=self.prices,
@@ -223,6 +323,12 @@ class Trading:
             alert=self.alert,
             clock_suspect=self.clock_watch.suspect,
             load_late=self._reader.ended_short,
+            ask_person=lambda intent: self.ask_person(intent),
+            trip=lambda scope, reason, mode, actor: self.guardian.block_nowait(
+                scope, reason=reason, actor=actor, mode=mode
+            ),
+            rearm=self._rearm,
+            bounds=self.prices.bounds,
         )
 
     def _for_executors(self) -> ExecutorContext:
@@ -258,7 +364,17 @@ class Trading:
             freeze_quantity=self._freeze_quantity,
             live_price=self.prices.live,
             session_window=self._session_window,
+            is_open=self._is_open,
+            flatten_at_open=self._config.market.flatten_at_open,
+            flatten_file=self._flatten_file,
         )
+
+    def _is_open(self, exchange: Exchange, instant: datetime) -> bool:
+        return not self._config.enforce_hours or is_open(exchange, instant, self.calendar)
+
+    def _kill_changed(self) -> None:
+        self.crew.wake()
+        self.kill_sequence.wake()
 
     def _protection(self, account_id: UUID) -> Decimal:
         account = self._directory.accounts.get(account_id)
@@ -326,6 +442,8 @@ class Trading:
     def _journal_wiped(self) -> None:
         """The journal's server was emptied under this engine: what only it held is still in memory."""
         again = self.ingest.journal_wiped()
+        self.guardian.journal_wiped()
+        self.triggers.journal_wiped()
         self._ledger.record(
             AuditDraft(
                 at=self._clock.now(),
@@ -380,14 +498,41 @@ class Trading:
         account = self._directory.accounts.get(account_id)
         return None if account is None else account.status
 
+    def _can_trade(self, executor: Executor) -> bool:
+        """Whether something that the account holds could be traded now."""
+        now = self._clock.now()
+        return not self._config.enforce_hours or any(
+            is_open(position.exchange, now, self.calendar)
+            for position in executor.desk.holdings.positions.values()
+            if position.quantity
+        )
+
+    def _root_of(self, account: Account) -> str:
+        if account.broker != "paper":
+            return self._config.broker.kite.root_url
+        return self._infrastructure.exchange_url or ""
+
+    def _stores_away(self) -> list[str]:
+        held = {"ledger": self._ledger.available, "journal": self._journal.available}
+        return [name for name, is_there in held.items() if not is_there]
+
     def _trip(self, scope: str, why: str) -> None:
         self.guardian.block_nowait(scope, reason=f"ACTOR_FAILED: {why}", actor="system")
+
+    async def _rearm(self, scope: str, version: int, reason: str, actor: str) -> bool:
+        """Lift a block that is still the one of *version*; one that somebody changed since is theirs."""
+        record = self._kill.records.get(scope)
+        if record is None or not record.enabled or record.version != version:
+            return False
+        await self.guardian.release(scope, reason=reason, actor=actor)
+        return True
 
     def _account_changed(self, account: Account) -> None:
         self._infrastructure.open_paper_account(account)
         self._blocked.pop(account.id, None)
         self.sessions.forget(account.id)
         self.master.try_now()
+        self.capital_keeper.look_soon()
         executor = self.crew.executors.get(account.id)
         if executor is not None:
             executor.reset_session()
@@ -414,6 +559,7 @@ class Trading:
     def specs(self) -> list[ChildSpec]:
         """Return the children of the supervisor ``trading``."""
         return [
+            ChildSpec(name="square-off-clock", start=self.square_off_clock.run),
             self.crew.users.child_spec(),
             self.crew.accounts.child_spec(),
             self.feeds.supervisor.child_spec(),
@@ -424,10 +570,13 @@ class Trading:
             ChildSpec(name="clock-watch", start=self.clock_watch.run),
             ChildSpec(name="broker-logins", start=self.logins.run),
             ChildSpec(name="session-keeper", start=self.session_keeper.run),
+            ChildSpec(name="capital-keeper", start=self.capital_keeper.run),
+            ChildSpec(name="drills", start=self.drills.run),
+            *([] if self.creds is None else [ChildSpec(name="creds-keeper", start=self.creds.run)]),
         ]
 
 
-def _deployment(keys: Keys) -> str:
+def deployment_of(keys: Keys) -> str:
     """Return the two characters that tell this deployment's tags from another's on the same account."""
     number = int.from_bytes(keys.tag[:4], "big") % (len(_LETTERS) ** 2)
     return _LETTERS[number // len(_LETTERS)] + _LETTERS[number % len(_LETTERS)]

@@ -19,10 +19,11 @@ from engine.assembly import Trading
 from engine.clock import Clock, trading_day
 from engine.config import Config
 from engine.domain.directory import Directory
-from engine.domain.enums import KillMode
+from engine.domain.enums import KillMode, KillState
 from engine.domain.freeze import freeze_list
-from engine.domain.killswitch import KillSwitches, parse_scope
-from engine.http import login_commands
+from engine.domain.killswitch import KillRecord, KillSwitches, parse_scope
+from engine.errors import EngineError
+from engine.http import login_commands, telegram_approvals
 from engine.http.app import create_app
 from engine.http.login_links import CONSOLE_PATH
 from engine.http.ratelimit import RateLimits
@@ -33,7 +34,7 @@ from engine.http.sign_in import reload_auth
 from engine.journal.writer import JournalWriter
 from engine.runtime.child import ChildSpec, ChildState
 from engine.runtime.watchdog import Watchdog
-from engine.security.keys import Keys
+from engine.security.keys import Keys, derive
 from engine.security.login_states import LoginStates
 from engine.security.passwords import PasswordHasher
 from engine.security.sessions import SessionRegistry, UserDirectory
@@ -41,6 +42,10 @@ from engine.security.tokens import RefreshTokens, TokenIssuer
 from engine.store import users as user_store
 from engine.store.database import Database
 from engine.store.directory import Vault
+
+_FLATTENED_WITHIN_S = 15.0
+_FLATTENED_LOOK_S = 0.1
+_AT_WORK = frozenset({KillState.CANCELLING, KillState.FLATTENING})
 
 
 class Edge:
@@ -76,6 +81,7 @@ class Edge:
         self._kill = kill
         self._trading = trading
         self._replies = TelegramReplies(config.telegram.api_url, config.telegram.bot_token)
+        approval_key = derive(keys.tag, "approval")
         self._services = Services(
             config=config,
             clock=clock,
@@ -116,7 +122,19 @@ class Edge:
                 "broker_logins": trading.logins,
                 "readiness": trading.readiness,
                 "session_refused": trading.session_refused,
+                "approval_key": approval_key,
+                "answer_press": self._replies.answer_press,
+                "rearming": trading.rearming,
+                "kill_sequence": trading.kill_sequence,
+                "drills": trading.drills,
             },
+        )
+        trading.ask_person = lambda intent: telegram_approvals.ask(
+            intent,
+            directory=directory,
+            admin_user_ids=config.telegram.admin_user_ids,
+            key=approval_key,
+            tell=self._replies.tell,
         )
 
     async def specs(self, *, demo: bool, listener: trio.socket.SocketType | None = None) -> list[ChildSpec]:
@@ -160,11 +178,11 @@ class Edge:
         reason = str(request.get("reason") or "by hand")
         match request.get("command"):
             case "killswitch-on":
-                record = await guardian.block(scope, reason=reason, actor="cli", mode=KillMode.SQUARE_OFF)
+                mode = KillMode(str(request.get("mode") or KillMode.SQUARE_OFF))
+                record = await guardian.block(scope, reason=reason, actor="cli", mode=mode)
                 return {"record": msgspec.to_builtins(record)}
             case "killswitch-off":
-                record = await guardian.release(scope, reason=reason, actor="cli")
-                return {"record": msgspec.to_builtins(record)}
+                return {"record": msgspec.to_builtins(await self._release(scope, reason, request))}
             case "killswitch-status":
                 return {"records": msgspec.to_builtins(list(self._kill.records.values()))}
             case "users-changed":
@@ -184,3 +202,27 @@ class Edge:
                 return told_letter(await self._trading.dead_letters.discard(letter_id_of(request), actor="cli"))
             case other:
                 return {"error": f"unknown command {other!r}"}
+
+    async def _flattened(self, scope: str) -> None:
+        """Wait until what the kill switch of *scope* does is over, or as long as an operator's command can."""
+        begins = () if scope.startswith("source:") else (KillState.BLOCKED,)
+        with trio.move_on_after(_FLATTENED_WITHIN_S):
+            while (held := self._trading.guardian.switches.records.get(scope)) is not None and (  # noqa: ASYNC110 -- bounded
+                held.state in _AT_WORK or (held.square_off and held.state in begins)
+            ):
+                await trio.sleep(_FLATTENED_LOOK_S)
+
+    async def _release(self, scope: str, reason: str, request: dict[str, Any]) -> KillRecord:
+        guardian = self._trading.guardian
+        if request.get("force") is not True:
+            await self._flattened(scope)
+        held = guardian.switches.records.get(scope)
+        if held is not None and not held.enabled:
+            return held  # turned off once more it would end what waits, as if it had been on
+        if held is not None and request.get("force") is not True:
+            against = [obstacle.text for obstacle in await self._trading.rearming.against(held)]
+            if self._config.security.two_admins:
+                against.append("two administrators must ask for it through the API")
+            if against:
+                raise EngineError(f"the kill switch stays on: {'; '.join(against)}; mend it, or give --force")
+        return await guardian.release(scope, reason=reason, actor="cli")

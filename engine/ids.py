@@ -27,3 +27,13 @@ def intent_id(source_id: UUID, dedupe_key: str, index: int) -> UUID:
 def order_id(intent: UUID, account_id: UUID, leg: int = 0) -> UUID:
     """Return the id of the order that *intent* causes on an account; *leg* counts slices and exits."""
     return uuid.uuid5(intent, f"{account_id}\x00{leg}")
+
+
+def retry_id(order: UUID) -> UUID:
+    """Return the id of the order that is *order* tried again: one, however often that is decided."""
+    return uuid.uuid5(order, "retry")
+
+
+def unwind_id(intent: UUID) -> UUID:
+    """Return the id of the intent that closes what *intent* filled: one, however often that is decided."""
+    return uuid.uuid5(intent, "unwind")

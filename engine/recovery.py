@@ -10,15 +10,21 @@ from uuid import UUID, uuid5
 
 import msgspec
 import structlog
+import trio
 
 from engine.actors.audit_writer import AuditWriter
 from engine.actors.dead_letters import DeadLetters
+from engine.actors.flatten_file import FlattenFile
 from engine.actors.ingest import Ingest
 from engine.actors.journal_progress import Mark
 from engine.actors.ledger_entry import LedgerEntry
+from engine.actors.ledger_reader import LedgerReader
+from engine.clock import Clock
 from engine.domain.audit import AuditDraft
 from engine.domain.dead_letter import DeadLetter, LetterKind, LetterQueue
 from engine.domain.delivery import Delivery
+from engine.domain.enums import OrderStatus
+from engine.domain.order import OrderEvent
 from engine.errors import ApiError, ConflictError, Unavailable
 from engine.journal.entry import EntryDamaged, decode
 from engine.journal.store import JournalStore
@@ -186,3 +192,39 @@ def _key(delivery: Delivery) -> tuple[UUID, str]:
 
 def _record(letter: DeadLetter, action: str, now: datetime, **content: str) -> AuditDraft:
     return AuditDraft(at=now, actor="system", action=action, subject=f"dead_letter:{letter.id}", content=content)
+
+
+async def record_flattened(file: FlattenFile, *, ledger: AuditWriter, reader: LedgerReader, clock: Clock) -> int:
+    """Put orders into the ledger that flattened while it was away, before any account is opened; return how many.
+
+    Each may be at the broker: it is looked for like every order of unknown outcome. The file is let go once the
+    ledger has all of it. Raises StoreUnavailable.
+    """
+    try:
+        orders = await trio.to_thread.run_sync(file.read)
+    except OSError as error:
+        _log.error("flatten_file.unreadable", error=str(error))
+        return 0
+    missing = await reader.unrecorded_orders(orders) if orders else []
+    for order in missing:
+        now = clock.now()
+        event = OrderEvent(
+            order_id=order.id,
+            at=now,
+            from_status=OrderStatus.PENDING,
+            to_status=order.status,
+            filled_quantity=0,
+            detail=f"written ahead in state/flatten.wal while the ledger was away; attempt 1, tag {order.tag}",
+        )
+        content = {"accountId": order.account_id, "tag": order.tag, "quantity": order.quantity, "symbol": order.symbol}
+        draft = AuditDraft(
+            at=now, actor="system", action="SQUARE_OFF_RECORDED", subject=f"order:{order.id}", content=content
+        )
+        entry = LedgerEntry(new_orders=(order,), order_events=(event,), audit=(draft,))
+        await ledger.write(entry, timeout_s=_WRITE_TIMEOUT_S)
+    if orders:
+        try:
+            await trio.to_thread.run_sync(file.clear)
+        except OSError as error:
+            _log.error("flatten_file.not_cleared", error=str(error))
+    return len(missing)

@@ -3,7 +3,7 @@
 Owned by the account's executor: it hears of every change of an order, and works as one of the executor's tasks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import trio
@@ -67,7 +67,7 @@ class AttachedExits:
         self._gtts = GttKeeper(
             context, desk, session, turns=turns, spawn=spawn, against=self._against, adopt_soon=reconciler.ask
         )
-        desk.on_order = self._order_changed
+        desk.strategy_of_external = self._gtts.strategy_of
 
     def restore(self, history: AccountHistory) -> None:
         """Hold what the ledger knows of entries with exits, and of those exits."""
@@ -100,7 +100,12 @@ class AttachedExits:
         """End every trigger, those in doubt as soon as they are found; return them as they are then."""
         return await self._gtts.ending.cancel_all(by=by)
 
-    def _order_changed(self, order: Order) -> None:
+    def end_gtts(self, wanted: Callable[[Gtt], bool], by: str) -> None:
+        """Have every live trigger that *wanted* picks ended for *by*; none of them is placed again."""
+        self._gtts.ending.doom(wanted, by=by)
+
+    def order_changed(self, order: Order) -> None:
+        """An order of the account stands as given."""
         self._orders.order_changed(order)
         self._gtts.order_changed(order)
 

@@ -83,6 +83,14 @@ class AuditWriter:
         return self._mailbox
 
     @property
+    def has_room_for_entries(self) -> bool:
+        """Whether new orders may be decided about: the last tenth of the mailbox is kept for those that are.
+
+        What fills, is cancelled or flattens has to be recorded however many signals wait for the store.
+        """
+        return self._mailbox.depth < self._mailbox.capacity - self._mailbox.capacity // 10
+
+    @property
     def in_flight(self) -> int:
         """Entries of the transaction under way."""
         return len(self._in_hand)

@@ -10,10 +10,10 @@ from engine.actors.order_desk import OrderDesk
 from engine.domain.enums import OrderStatus
 from engine.domain.gtt import Gtt
 from engine.domain.order import Order
-from engine.errors import ConflictError, NotFoundError, OrderExecutionError, UnavailableError
+from engine.errors import ConflictError, MailboxFull, NotFoundError, OrderExecutionError, UnavailableError
 from engine.runtime.mailbox import Reply
 
-_REFUSALS = (ConflictError, NotFoundError, OrderExecutionError, UnavailableError)
+_REFUSALS = (ConflictError, MailboxFull, NotFoundError, OrderExecutionError, UnavailableError)
 
 
 class CancelledOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,23 +56,31 @@ class CancelAll:
         self._triggers = triggers
         self._end = end
 
-    async def run(self, by: str, symbol: str | None, strategy_id: UUID | None, reply: Reply[Ended]) -> None:
-        """End all, or those of one symbol or strategy (which has no triggers of its own), and say what became."""
+    async def run(
+        self, by: str, symbol: str | None, strategy_id: UUID | None, intent_id: UUID | None, reply: Reply[Ended]
+    ) -> None:
+        """End all, or those of one symbol, strategy or intent, and say what became.
+
+        A strategy has no triggers of its own; of an intent the exits attached to what has filled stay.
+        """
         ended = Ended(orders=[], gtts=[])
         try:
-            await self._orders(by, symbol, strategy_id, ended)
-            if strategy_id is None:
+            await self._orders(by, symbol, strategy_id, intent_id, ended)
+            if strategy_id is None and intent_id is None:
                 await self._gtts(by, symbol, ended)
         finally:
             reply.answer(ended)
 
-    async def _orders(self, by: str, symbol: str | None, strategy_id: UUID | None, ended: Ended) -> None:
+    async def _orders(
+        self, by: str, symbol: str | None, strategy_id: UUID | None, intent_id: UUID | None, ended: Ended
+    ) -> None:
         wanted = [
             order
             for order in self._desk.orders.values()
             if not order.status.is_terminal
             and symbol in (None, order.symbol)
             and strategy_id in (None, order.strategy_id)
+            and (intent_id is None or (intent_id == order.intent_id and not order.is_attached))
         ]
         # what waits goes first: none of it may leave while the others are cancelled
         wanted.sort(key=lambda order: order.status is not OrderStatus.PENDING)

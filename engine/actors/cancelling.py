@@ -19,7 +19,7 @@ from engine.broker.base import Accepted, Broker, BrokerAuthError, Gate, NotSent,
 from engine.broker.values import BrokerOrder
 from engine.domain.enums import Variety
 from engine.domain.order import Order
-from engine.errors import BrokerUnavailable, ConflictError, OrderExecutionError, UnavailableError
+from engine.errors import BrokerUnavailable, ConflictError, MailboxFull, OrderExecutionError, UnavailableError
 from engine.runtime.crashpoint import crashpoint
 from engine.runtime.mailbox import Reply
 
@@ -60,7 +60,11 @@ class Canceller:
         broker_order_id = self._desk.index.wire_id(order)
         if broker_order_id is None:
             raise ConflictError("the broker has not confirmed the order yet; try again", code="ORDER_IN_FLIGHT")
-        self._desk.note(order, f"cancel requested by {by}")
+        try:
+            self._desk.note(order, f"cancel requested by {by}")
+        except MailboxFull as error:
+            # a ledger that takes no more must not keep an order at the broker
+            _log.error("cancel.not_noted", order=str(order.id), error=str(error))
         reply: Reply[None] = Reply()
         nursery.start_soon(self._answer, broker_order_id, order.variety, reply)
         with trio.move_on_after(_ANSWER_TIMEOUT_S) as scope:

@@ -12,13 +12,15 @@ from uuid import UUID
 import structlog
 import trio
 
+from engine.actors.cancel_all import Ended
 from engine.actors.caretaker import Rests, tend_executor, tend_risk
 from engine.actors.executor import Executor
 from engine.actors.intake import Passage
 from engine.actors.risk import Decide, Message, RiskActor
+from engine.domain.directory import Directory
 from engine.domain.order import Order
 from engine.runtime.child import ChildSpec, Escalation, OnEscalate, SupervisorNotRunning
-from engine.runtime.mailbox import Mailbox, Overflow
+from engine.runtime.mailbox import Mailbox, Overflow, Reply
 from engine.runtime.supervisor import Strategy, Supervisor
 
 _log = structlog.get_logger(__name__)
@@ -178,10 +180,16 @@ class Crew:
         for order in orders:
             self.executor(order.account_id).withdraw(order)
 
+    def cancel_intent(self, account_id: UUID, intent_id: UUID, *, by: str) -> Reply[Ended]:
+        """Begin to cancel what an account still has of an intent's own orders; the reply says what became of each."""
+        return self.executor(account_id).start_cancel_all(by=by, intent_id=intent_id)
+
     def wake(self) -> None:
-        """Let every executor look at its queue again."""
+        """Let every executor look at its queue again, and every risk actor at what waits for a person."""
         for executor in self.executors.values():
             executor.wake()
+        for actor in self.risk_actors.values():
+            actor.approvals.look()
 
     @property
     def waiting_orders(self) -> int:
@@ -207,3 +215,21 @@ class Crew:
             while self.in_flight:  # noqa: ASYNC110 -- one look in 20 ms, once, at the stop
                 await trio.sleep(0.02)
         return not scope.cancelled_caught
+
+
+def accounts_of_strategy(strategy_id: UUID, directory: Directory, crew: Crew) -> list[UUID]:
+    """Return the accounts on which a strategy may have orders or positions: its own, and its owner's with business."""
+    strategy = directory.strategies.get(strategy_id)
+    named = set() if strategy is None else {target.account_id for target in strategy.targets}
+    # one that is no longer among its targets may hold positions of it all the same, and so may all when it was
+    # deleted; of books that are still read nobody knows
+    return [
+        account.id
+        for account in directory.accounts.values()
+        if account.id in named
+        or (
+            (strategy is None or account.user_id == strategy.user_id)
+            and account.id in crew.executors
+            and (crew.executors[account.id].has_business or not crew.executors[account.id].is_ready)
+        )
+    ]

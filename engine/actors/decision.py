@@ -1,62 +1,85 @@
 """What becomes of an intent: the orders it causes and the reasons against those it does not.
 
-A pure function of the directory, the risk state, the prices and now; the risk actor acts on it.
+Made of the directory, the risk state, the prices and now; what is approved is reserved in the same step, so that the
+next account is judged with it. The risk actor acts on it.
 """
 
-from collections.abc import Mapping
-from datetime import datetime, tzinfo
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, time, tzinfo
 from decimal import Decimal
 from uuid import UUID
 
 import msgspec
 
+from engine.actors.limit_scopes import Capitals, Limited, limited
 from engine.clock import IST
+from engine.domain.approval import killed_text
 from engine.domain.attached import check_exits
 from engine.domain.calendar import Calendar, is_open
 from engine.domain.contracts import HINT, is_like_contract
 from engine.domain.denial import Denial
 from engine.domain.directory import Account, Directory, Strategy, Target
-from engine.domain.enums import AccountStatus, OrderType, Variety
-from engine.domain.instruments import SLICED, Instrument, InstrumentBook, check_order, iceberg_quantity, slices
+from engine.domain.entry_times import after_own_square_off, after_square_off, outside_window
+from engine.domain.enums import AccountStatus, Exchange, OrderType, Variety
+from engine.domain.instruments import SLICED, Instrument, InstrumentBook, check_order, iceberg_quantity
 from engine.domain.intent import Intent
 from engine.domain.killswitch import KillSwitches
 from engine.domain.limits import OrderRequest, RiskLimits
 from engine.domain.order import Order
-from engine.domain.risk import check, check_change, is_reducing
-from engine.domain.risk_state import RiskState
+from engine.domain.risk import is_reducing
+from engine.domain.risk_inputs import RiskInputs, inputs_of
+from engine.domain.risk_rules import RuleResult, evaluate
+from engine.domain.risk_rules import is_reducing as only_reduces
+from engine.domain.risk_state import AnyScope, RiskState
 from engine.domain.signal import Signal
-from engine.domain.sizing import Sized, size
+from engine.domain.strategy_book import book_of
+from engine.domain.verdict import AccountVerdict, IntentVerdict, judge
+from engine.domain.wanted import cut, wanted_of
+from engine.ids import order_id
 
 # What a clock may be set back before the age of a signal is not believed.
 _AHEAD_S = 2.0
+
+_ORDER = "order"
+_KILL_SWITCH_OFF = RuleResult("KILL_SWITCH", _ORDER, None, "off", ok=True)
+_ACTIVE = RuleResult("LOGIN_REQUIRED", _ORDER, None, AccountStatus.ACTIVE.value, ok=True)
 
 
 class Approved(msgspec.Struct, frozen=True, kw_only=True):
     """What every rule lets pass on one account; ``slices`` are the quantities of its orders, mostly one.
 
-    ``iceberg_quantity`` is units of the first leg of an iceberg order, 0 for others.
+    ``iceberg_quantity`` is units of the first leg of an iceberg order, 0 for others. ``note`` is what a person shall
+    know of the quantity. With ``attaches`` the signal's stop loss and target go with the order. ``verdict`` is every
+    rule, and ``limits`` are those of then by scope.
     """
 
     account: Account
     request: OrderRequest
     slices: tuple[int, ...]
     iceberg_quantity: int = 0
+    note: str | None = None
+    attaches: bool = True
+    verdict: AccountVerdict
+    limits: dict[str, RiskLimits] = {}
 
 
 class Denied(msgspec.Struct, frozen=True, kw_only=True):
-    """Every reason against the order of one account."""
+    """Every reason against the order of one account; ``verdict`` is every rule, ``limits`` those of then by scope."""
 
     account_id: UUID
     label: str
     denials: tuple[Denial, ...]
+    verdict: AccountVerdict
+    limits: dict[str, RiskLimits] = {}
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """The verdict on an intent; ``against`` speaks of the intent as a whole."""
+    """The verdict on an intent; ``against`` speaks of the intent as a whole, ``verdict`` is what is stored of it."""
 
     approved: tuple[Approved, ...] = ()
     denied: tuple[Denied, ...] = ()
     against: tuple[Denial, ...] = ()
+    verdict: IntentVerdict | None = None
 
     @property
     def reason(self) -> str | None:
@@ -69,22 +92,19 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What stays the same from one decision to the next; ``aliases`` are other names of symbols."""
+    """What stays the same from one decision to the next; ``aliases`` are other names of symbols.
+
+    ``price_stale_s`` is after how many seconds without a price an open position's figures are called stale.
+    ``square_off_times`` (IST) are when intraday positions are squared off, empty when they are not.
+    """
 
     enforce_hours: bool
     max_age_s: float
     timezone: tzinfo = IST
     calendar: Calendar = Calendar()
     aliases: Mapping[str, str] = {}
-
-
-def limits_for(
-    directory: Directory, defaults: RiskLimits, user_id: UUID, account_id: UUID
-) -> tuple[RiskLimits, RiskLimits | None]:
-    """Return the limits of the user (the defaults when never set) and those of the account, if any."""
-    user = directory.limits.get((user_id, None))
-    account = directory.limits.get((user_id, account_id))
-    return (defaults if user is None else user.limits), (None if account is None else account.limits)
+    price_stale_s: float = 15.0
+    square_off_times: Mapping[Exchange, time] = {}
 
 
 def decide(
@@ -98,54 +118,123 @@ def decide(
     rules: Rules,
     now: datetime,
     suspect: str | None = None,
+    only: frozenset[UUID] | None = None,
+    reserve: bool = True,
 ) -> Decision:
-    """Decide about *intent* for every account of its strategy; reserves nothing.
+    """Decide about *intent* for every account of its strategy, and reserve what is approved.
 
-    *suspect* is why the wall clock cannot be trusted: then only orders that reduce a position are approved.
+    *suspect* is why the wall clock cannot be trusted: then only orders that reduce a position are approved. *only*
+    are the accounts that are asked about, where it is not all of them.
 
-    Each account is judged against the state as it stands: the caller reserves what is approved before
-    it decides about anything else.
+    Each account is judged with what the ones before it were approved for, so that they cannot together pass what
+    only one may. Nothing stays reserved when it raises; *reserve* False leaves the state alone altogether.
     """
     signal = intent.signal
     strategy = directory.strategies.get(intent.strategy_id)
     instrument = instruments.get(signal.exchange, signal.symbol)
+    targets = [] if strategy is None else targets_of(strategy, signal, directory.accounts)
+    if reserve:
+        _count(state, intent, () if isinstance(targets, Denial) else targets, now)
     against = _against(intent, strategy, instrument, instruments, rules, now)
     if against or strategy is None or instrument is None:
-        return Decision(against=tuple(against))
-    targets = targets_of(strategy, signal, directory.accounts)
+        return refused(intent, tuple(against), now)
     if isinstance(targets, Denial):
-        return Decision(against=(targets,))
-    approved: list[Approved] = []
-    denied: list[Denied] = []
-    capital = sum((a.capital for a in directory.accounts_of(intent.user_id)), Decimal(0))
-    for target, account in targets:
-        verdict = _account(
-            intent,
-            target,
-            account,
-            instrument,
-            state=state,
-            kill=kill,
-            limits=limits_for(directory, defaults, intent.user_id, account.id),
-            user_capital=capital,
-            rules=rules,
-            now=now,
-            suspect=suspect,
-        )
-        if isinstance(verdict, Approved):
-            approved.append(verdict)
-        else:
-            denied.append(verdict)
-    return Decision(approved=tuple(approved), denied=tuple(denied))
+        return refused(intent, (targets,), now)
+    judged: list[Approved | Denied] = []
+    capitals = Capitals(directory, intent.user_id, intent.strategy_id)
+    try:
+        for target, account in targets:
+            if only is not None and account.id not in only:
+                continue
+            verdict = _account(
+                intent,
+                strategy,
+                target,
+                account,
+                instrument,
+                state=state,
+                kill=kill,
+                limits=limited(directory, defaults, intent.user_id, account, intent.strategy_id, capitals),
+                rules=rules,
+                now=now,
+                suspect=suspect,
+            )
+            judged.append(verdict)
+            if reserve and isinstance(verdict, Approved):
+                hold(state, verdict, order_ids(verdict))
+    except BaseException:
+        for done in judged:
+            if isinstance(done, Approved):
+                take_back(state, done)
+        raise
+    return Decision(
+        approved=tuple(each for each in judged if isinstance(each, Approved)),
+        denied=tuple(each for each in judged if isinstance(each, Denied)),
+        verdict=verdict_of(intent, judged, now),
+    )
 
 
-def too_old(intent: Intent, rules: Rules, now: datetime) -> str | None:
+def refused(intent: Intent, against: tuple[Denial, ...], now: datetime) -> Decision:
+    """Return the decision that refuses *intent* as a whole."""
+    verdict = IntentVerdict(intent_id=intent.id, strategy_id=intent.strategy_id, at=now, against=against)
+    return Decision(against=against, verdict=verdict)
+
+
+def _count(state: RiskState, intent: Intent, targets: Iterable[tuple[Target, Account]], now: datetime) -> None:
+    """Count the signal, whatever becomes of it: refusals repeated without end are what a throttle is for."""
+    scopes: list[AnyScope] = [None, intent.strategy_id]
+    for _, account in targets:
+        scopes += (account.id, (account.id, intent.strategy_id))
+    state.count_message(scopes, now)
+
+
+def verdict_of(intent: Intent, accounts: Sequence[Approved | Denied], now: datetime) -> IntentVerdict:
+    """Return what is stored of a decision: the limits once, for most accounts are judged by the same."""
+    places: dict[int, int] = {}
+    limits: list[RiskLimits] = []
+    found = []
+    for account in accounts:
+        at = {}
+        for scope, held in account.limits.items():
+            if id(held) not in places:
+                places[id(held)] = len(limits)
+                limits.append(held)
+            at[scope] = places[id(held)]
+        found.append(msgspec.structs.replace(account.verdict, limits=at))
+    return IntentVerdict(
+        intent_id=intent.id, strategy_id=intent.strategy_id, at=now, limits=tuple(limits), accounts=tuple(found)
+    )
+
+
+def order_ids(approved: Approved) -> list[UUID]:
+    """Return the ids of the orders of an approved account, a slice each."""
+    request = approved.request
+    return [order_id(request.intent_id, request.account_id, leg) for leg in range(len(approved.slices))]
+
+
+def hold(state: RiskState, approved: Approved, ids: Sequence[UUID]) -> None:
+    """Reserve what the order of an account was approved for, under the *ids* of its slices; repeating does nothing."""
+    request, inputs = approved.request, approved.verdict.inputs
+    for new_id, quantity in zip(ids, approved.slices, strict=True):
+        state.reserve(request, new_id, units=quantity)
+    if state.has_half_open and inputs is not None and not only_reduces(inputs):
+        state.begin_trial(request, ids[0])
+
+
+def take_back(state: RiskState, approved: Approved) -> None:
+    """Undo what was reserved for the order of an account: nothing of it was recorded."""
+    for held in order_ids(approved):
+        state.withdraw(held)
+
+
+def too_old(intent: Intent, rules: Rules, now: datetime) -> Denial | None:
     """Return why an intent is too old at its turn, or None; a clock that was set back cannot tell its age."""
     age_s = (now - intent.received_at).total_seconds()
     if age_s > rules.max_age_s:
-        return f"SIGNAL_TOO_OLD: {age_s:.1f} s old, the limit is {rules.max_age_s:g} s"
+        return Denial(code="SIGNAL_TOO_OLD", text=f"{age_s:.1f} s old, the limit is {rules.max_age_s:g} s")
     if age_s < -_AHEAD_S:
-        return f"SIGNAL_TOO_OLD: its age cannot be told, it came {-age_s:.1f} s ahead of the clock"
+        text = f"its age cannot be told, it came {-age_s:.1f} s ahead of the clock"
+        return Denial(code="SIGNAL_TOO_OLD", text=text)
     return None
 
 
@@ -203,51 +292,59 @@ def targets_of(
 
 def _account(
     intent: Intent,
+    strategy: Strategy,
     target: Target,
     account: Account,
     instrument: Instrument,
     *,
     state: RiskState,
     kill: KillSwitches,
-    limits: tuple[RiskLimits, RiskLimits | None],
-    user_capital: Decimal,
+    limits: Limited,
     rules: Rules,
     now: datetime,
     suspect: str | None,
 ) -> Approved | Denied:
+    facts: list[RuleResult] = []
+
     def no(*denials: Denial) -> Denied:
-        return Denied(account_id=account.id, label=account.label, denials=denials)
+        facts.extend(_against_it(denials))
+        verdict = AccountVerdict(account_id=account.id, label=account.label, approved=False, facts=tuple(facts))
+        return Denied(account_id=account.id, label=account.label, denials=denials, verdict=verdict)
 
     signal = intent.signal
-    killed = kill.covering(user_id=intent.user_id, account_id=account.id, strategy_id=intent.strategy_id)
+    killed = kill.barring(
+        intent.began_at,
+        user_id=intent.user_id,
+        account_id=account.id,
+        strategy_id=intent.strategy_id,
+        source_id=intent.source_id,
+    )
     if killed is not None:
-        return no(Denial(code="KILL_SWITCH", text=f"{killed.scope} is blocked: {killed.reason}"))
+        return no(killed_text(killed))
+    facts.append(_KILL_SWITCH_OFF)
     if account.status is not AccountStatus.ACTIVE:
         text = f"account {account.label}: {account.status_reason or 'log in to the broker first'}"
         return no(Denial(code=account.status.value, text=text))
+    facts.append(_ACTIVE)
     price = reference_price(signal, instrument, state)
-    sized = size(
-        mode=target.mode,
-        value=target.value,
-        signal_quantity=signal.quantity,
-        lot_size=instrument.lot_size,
-        capital=account.capital,
-        price=price,
-        multiplier=instrument.multiplier,
-    )
-    if not isinstance(sized, Sized):
-        return no(sized)
+    book = book_of(state, strategy.id, (account.id, signal.exchange, signal.symbol, signal.product_type))
+    wanted = wanted_of(signal, target, instrument, capital=account.capital, price=price, book=book)
+    if isinstance(wanted, Denial):
+        return no(wanted)
     static = check_order(
         instrument,
-        quantity=sized.quantity,
+        quantity=wanted.quantity,
         price=signal.price,
         trigger_price=signal.trigger_price,
         order_type=signal.order_type,
         product_type=signal.product_type,
         variety=signal.variety,
-        transaction_type=signal.transaction_type,
+        transaction_type=wanted.side,
         may_slice=signal.variety in SLICED,
     )
+    if wanted.is_odd:
+        # what is held is closed to the last unit, whatever the lot size is by now
+        static = tuple(denial for denial in static if denial.code != "LOT_SIZE")
     request = OrderRequest(
         intent_id=intent.id,
         account_id=account.id,
@@ -255,50 +352,103 @@ def _account(
         exchange=signal.exchange,
         symbol=signal.symbol,
         product_type=signal.product_type,
-        transaction_type=signal.transaction_type,
-        quantity=sized.quantity,
+        transaction_type=wanted.side,
+        quantity=wanted.quantity,
         reference_price=price,
         multiplier=instrument.multiplier,
         at=now,
     )
-    user_limits, account_limits = limits
+    # of a position to reach, what only reduces needs no protection
+    attaches = not (wanted.closing and wanted.closing == wanted.quantity)
     exits = check_exits(
         instrument,
-        signal.transaction_type,
-        stop_loss=signal.stop_loss,
-        target=signal.target,
+        wanted.side,
+        stop_loss=signal.stop_loss if attaches else None,
+        target=signal.target if attaches else None,
         price=price,
     )
-    denials = [*static, *exits, *_iceberg(signal, sized.quantity, instrument)]
+    denials = [*static, *exits, *_iceberg(signal, wanted.quantity, instrument)]
+    denials += _not_at_this_hour(strategy, request, state, signal, rules, now)
     if suspect is not None and not is_reducing(request, state):
         denials.append(Denial(code="CLOCK_SUSPECT", text=f"{suspect}; nothing that adds exposure is sent now"))
-    denials += [
-        *check(
-            request,
-            state,
-            user_limits,
-            capital=user_capital,
-            now=now,
-            scope_account=None,
-            timezone=rules.timezone,
-        ),
-    ]
-    if account_limits is not None:
-        denials += check(
-            request,
-            state,
-            account_limits,
-            capital=account.capital,
-            now=now,
-            scope_account=account.id,
-            timezone=rules.timezone,
-        )
     if denials:
-        return no(*dict.fromkeys(denials))
-    cut = slices(sized.quantity, instrument) if signal.variety in SLICED else (sized.quantity,)
+        facts.extend(_against_it(dict.fromkeys(denials)))
+    else:
+        facts.append(RuleResult("LOT_SIZE", _ORDER, instrument.lot_size, wanted.quantity, ok=True))
+        if signal.price is not None:
+            facts.append(RuleResult("TICK_SIZE", _ORDER, instrument.tick_size, signal.price, ok=True))
+    parts = _slices(signal, wanted.quantity, instrument, is_sound=not denials)
+    inputs = inputs_for(request, state, limits, instrument, rules, orders=len(parts))
+    verdict = judge(
+        AccountVerdict(account_id=account.id, label=account.label, approved=False, facts=tuple(facts)),
+        inputs,
+        limits.limits,
+    )
+    if not verdict.approved:
+        return Denied(
+            account_id=account.id,
+            label=account.label,
+            denials=verdict.denials,
+            verdict=verdict,
+            limits=limits.limits,
+        )
     legs = signal.options.iceberg_legs
-    leg = iceberg_quantity(sized.quantity, legs, instrument) if signal.variety is Variety.ICEBERG else 0
-    return Approved(account=account, request=request, slices=cut, iceberg_quantity=leg)
+    leg = iceberg_quantity(wanted.quantity, legs, instrument) if signal.variety is Variety.ICEBERG else 0
+    return Approved(
+        account=account,
+        request=request,
+        slices=parts,
+        iceberg_quantity=leg,
+        note=wanted.note,
+        attaches=attaches,
+        verdict=verdict,
+        limits=limits.limits,
+    )
+
+
+def _against_it(denials: Iterable[Denial]) -> list[RuleResult]:
+    return [RuleResult(each.code, _ORDER, None, None, ok=False, text=each.text) for each in denials]
+
+
+def _slices(signal: Signal, quantity: int, instrument: Instrument, *, is_sound: bool) -> tuple[int, ...]:
+    # of an order that the exchange would refuse nothing needs to be cut
+    return cut(quantity, instrument) if is_sound and signal.variety in SLICED else (quantity,)
+
+
+def inputs_for(
+    request: OrderRequest,
+    state: RiskState,
+    limits: Limited,
+    instrument: Instrument,
+    rules: Rules,
+    *,
+    orders: int = 1,
+    increase: int | None = None,
+) -> RiskInputs:
+    """Return the numbers that the limits of an order are held against."""
+    return inputs_of(
+        request,
+        state,
+        limits.scopes,
+        at=request.at.astimezone(rules.timezone),
+        orders=orders,
+        increase=increase,
+        segment=instrument.segment or instrument.exchange.value,
+    )
+
+
+def _not_at_this_hour(
+    strategy: Strategy, request: OrderRequest, state: RiskState, signal: Signal, rules: Rules, now: datetime
+) -> list[Denial]:
+    found: list[Denial] = []
+    # an after-market order is what waits for the next session
+    if signal.variety is not Variety.AMO:
+        found += after_own_square_off(strategy, request, state, now, rules.calendar)
+    if is_reducing(request, state):
+        return found
+    if signal.variety is not Variety.AMO:
+        found += after_square_off(signal.exchange, signal.product_type, now, rules.calendar, rules.square_off_times)
+    return outside_window(strategy, now, rules.timezone) + found
 
 
 def _iceberg(signal: Signal, quantity: int, instrument: Instrument) -> list[Denial]:
@@ -361,24 +511,11 @@ def judge_change(
         at=now,
     )
     account = directory.accounts.get(order.account_id)
-    user_limits, account_limits = limits_for(directory, defaults, order.user_id, order.account_id)
-    capital = sum((a.capital for a in directory.accounts_of(order.user_id)), Decimal(0))
-    scopes: list[tuple[RiskLimits, Decimal, UUID | None]] = [(user_limits, capital, None)]
-    if account_limits is not None and account is not None:
-        scopes.append((account_limits, account.capital, account.id))
-    denials = [*static]
-    for limits, of, scope in scopes:
-        denials += check_change(
-            request,
-            max(wanted.quantity - order.quantity, 0),
-            state,
-            limits,
-            capital=of,
-            now=now,
-            scope_account=scope,
-            timezone=rules.timezone,
-        )
-    return tuple(dict.fromkeys(denials))
+    found = limited(directory, defaults, order.user_id, account, order.strategy_id)
+    increase = max(wanted.quantity - order.quantity, 0)
+    inputs = inputs_for(request, state, found, instrument, rules, increase=increase)
+    against = (rule.denial for rule in evaluate(inputs, found.limits) if not rule.ok)
+    return tuple(dict.fromkeys((*static, *against)))
 
 
 def reference_price(signal: Signal, instrument: Instrument, state: RiskState) -> Decimal | None:

@@ -127,6 +127,25 @@ class Dispatcher:
         budget.claims.drop(order.id, lane)
         return True
 
+    async def wait_exit(self, order: Order, *, until_s: float) -> bool:
+        """Take a call in the lane of exits for *order*, and hold its instrument.
+
+        False when none came free before *until_s* (monotonic). Entries get none while one waits here.
+        """
+        budget = self._budget
+        try:
+            while not budget.try_take(Lane.EXIT, self.today(), slot=order.id):
+                now = trio.current_time()
+                if now >= until_s:
+                    return False
+                budget.claims.claim(order.id, Lane.EXIT, now)
+                await trio.sleep(min(self._delay(budget, Lane.EXIT, now), until_s - now))
+        finally:
+            budget.claims.drop(order.id, Lane.EXIT)
+        self._freshness.note(order, *self._instant())
+        self.queue.hold(order.key, order.id)
+        return True
+
     def departs(self, order: Order) -> bool:
         """The first byte of *order* leaves now; False when the call that it took has lapsed."""
         return self._departs(order.id)

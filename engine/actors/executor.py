@@ -25,6 +25,7 @@ from engine.actors.cancelling import Canceller
 from engine.actors.comparing import Comparisons
 from engine.actors.dispatching import Dispatcher
 from engine.actors.executor_context import ExecutorContext, Send
+from engine.actors.exit_orders import is_exit
 from engine.actors.modifying import Modifier, Terms
 from engine.actors.order_desk import AccountHistory, OrderDesk
 from engine.actors.order_queue import OrderQueue
@@ -34,6 +35,7 @@ from engine.actors.reconciler import Reconciler
 from engine.actors.sending import Sender
 from engine.actors.slicing import Slicer
 from engine.actors.spawning import Spawner
+from engine.actors.square_off import SquareOff
 from engine.broker.base import BrokerAuthError
 from engine.broker.values import BrokerOrder
 from engine.clock import Clock, trading_day
@@ -86,6 +88,7 @@ class Executor:
             ledger=self._ledger,
             tell=lambda message: context.tell_risk(user_id, message),
             multiplier=context.multiplier,
+            live=context.live_price,
         )
         self._session = AccountSession(account_id, context)
         self._turns = Dispatcher(context, self.desk)
@@ -129,6 +132,20 @@ class Executor:
             modifier=self._modifier,
             spawner=self._spawner,
         )
+        self.square_off = SquareOff(
+            context,
+            self.desk,
+            self._session,
+            user_id=user_id,
+            turns=self._turns,
+            sender=self._sender,
+            watch=self._watch,
+            canceller=self._canceller,
+            give_up=self._modifier.give_up,
+            gtts=lambda: self.gtts,
+            end_gtts=self._exits.end_gtts,
+        )
+        self.desk.on_order = self._order_changed
         self._comparisons = Comparisons(self._reconciler)
         self._cancel_everything = CancelAll(
             self.desk,
@@ -160,6 +177,16 @@ class Executor:
     def in_flight(self) -> int:
         """Orders that are written ahead or on the wire and whose answer is not known yet."""
         return len(self.desk.index.submitting)
+
+    @property
+    def tally(self) -> tuple[int, int]:
+        """How many orders were handed to the broker, and how many it refused, since the process began."""
+        return self._sender.sent, self._sender.refused
+
+    @property
+    def unreachable_s(self) -> float:
+        """For how many seconds every read of the order book failed; 0 when the last one did not."""
+        return self._watch.unreachable_s
 
     @property
     def is_ready(self) -> bool:
@@ -259,7 +286,7 @@ class Executor:
         """Return the instruments that are held or have an order that works at the broker, or may."""
         index = self.desk.index
         found = {self.desk.orders[order_id].key for order_id in index.open | index.open_external}
-        return found | {position.key[1:3] for position in self.desk.holdings.positions.values() if position.quantity}
+        return found | self.desk.holdings.instruments()
 
     def session_refused(self, error: BrokerAuthError) -> None:
         """Somebody who read with the account's session found it dead."""
@@ -301,6 +328,9 @@ class Executor:
         if nursery is None:
             raise UnavailableError("the account's orders are being read; try again", retry_after_s=2)
         self._modifier.give_up(order.id)
+        if order.status is OrderStatus.PENDING and not self._ledger.mailbox.has_room:
+            # it cannot leave either; taken out of the queue without a record it would be back after a restart
+            raise UnavailableError("the ledger takes no more now; try again", retry_after_s=2)
         if order.status is OrderStatus.PENDING and self._turns.forget(order):
             return self.desk.move(order, OrderStatus.CANCELLED, message=f"cancelled by {by} before it was sent")
         closed = self._watch.close_parked(order, by=by)
@@ -342,8 +372,15 @@ class Executor:
         """
         return await self._exits.cancel_gtts(by)
 
-    def start_cancel_all(self, *, by: str, symbol: str | None = None, strategy_id: UUID | None = None) -> Reply[Ended]:
-        """Begin to end every live order and trigger (GTT) of the account, or those of one symbol or strategy.
+    def start_cancel_all(
+        self,
+        *,
+        by: str,
+        symbol: str | None = None,
+        strategy_id: UUID | None = None,
+        intent_id: UUID | None = None,
+    ) -> Reply[Ended]:
+        """Begin to end every live order and trigger (GTT) of the account, or those of one symbol, strategy or intent.
 
         The reply says of each what became of it.
         """
@@ -351,7 +388,7 @@ class Executor:
         if self._nursery is None:
             reply.answer(Ended(orders=[], gtts=[]))
         else:
-            self._nursery.start_soon(self._cancel_everything.run, by, symbol, strategy_id, reply)
+            self._nursery.start_soon(self._cancel_everything.run, by, symbol, strategy_id, intent_id, reply)
         return reply
 
     def _live(self, order_id: UUID) -> Order:
@@ -384,6 +421,7 @@ class Executor:
                 nursery.start_soon(self._reconciler.run)
                 nursery.start_soon(self._log_in)
                 nursery.start_soon(self._exits.run)
+                nursery.start_soon(self.square_off.run)
                 async for message in self.mailbox:
                     nursery.start_soon(self._sender.send, message)
         finally:
@@ -421,10 +459,15 @@ class Executor:
         self._watch.restore()
         self._reconciler.restore()
         self._exits.restore(history)
+        self.square_off.restore(history)
         for order in self._unready.values():
             if order.id not in self.desk.orders:
                 self.desk.put(order)
                 self._turns.push(order, recorded=order.id not in self._unrecorded)
+
+    def _order_changed(self, order: Order) -> None:
+        self._exits.order_changed(order)
+        self.square_off.order_changed(order)
 
     def _open(self) -> None:
         # those that came since the books were rebuilt are in them
@@ -454,7 +497,9 @@ class Executor:
             committed_ns=self._clock.boottime_ns(),
         )
         try:
-            self.mailbox.tell_nowait(message)
+            # exits have a lane of their own: entries that fill the mailbox stop none
+            tell = self.mailbox.tell_urgent_nowait if is_exit(self.desk, order) else self.mailbox.tell_nowait
+            tell(message)
         except MailboxFull as error:
             if incarnation == self._incarnation:
                 self._sender.end_unsent(order, f"NOT_SENT: {error}")

@@ -1,7 +1,7 @@
 """What every executor works with, and the message by which it tells itself to send."""
 
 from collections.abc import Awaitable, Callable
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from math import inf
 from typing import Any, Protocol
@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from engine.actors.call_budget import CallBudgets
+from engine.actors.flatten_file import FlattenFile
 from engine.actors.order_desk import AccountHistory
 from engine.broker.base import Broker, Refused
 from engine.domain.enums import AccountStatus, Exchange
@@ -67,6 +68,10 @@ def _no_price(_exchange: Exchange, _symbol: str) -> Decimal | None:
 
 def _broker_table(_account_id: UUID) -> Decimal:
     return Decimal(-1)
+
+
+def _always_open(_exchange: Exchange, _instant: datetime) -> bool:
+    return True
 
 
 def _forget_freeze(_exchange: Exchange, _symbol: str, _quantity: int) -> bool:
@@ -148,6 +153,9 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     process; ``freeze_quantity`` is the largest single order of an instrument, None if not known.
     ``live_price`` is the price of ``EXCHANGE:SYMBOL`` as a connected ticker keeps it, None without one.
     ``session_window`` says why only exits of an account may go now because its session may vanish, None otherwise.
+    ``is_open`` tells whether an exchange takes orders at an instant; what flattening was asked for outside its hours
+    is done when it opens only with ``flatten_at_open``. ``flatten_file`` takes write-ahead rows while the ledger is
+    away.
     """
 
     clock: Any
@@ -181,3 +189,6 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     freeze_quantity: Callable[[Exchange, str], int | None] = _any_size
     live_price: Callable[[str], Decimal | None] = _no_live_price
     session_window: Callable[[UUID], str | None] = _steady
+    is_open: Callable[[Exchange, datetime], bool] = _always_open
+    flatten_at_open: bool = False
+    flatten_file: FlattenFile | None = None

@@ -8,9 +8,9 @@ from engine.domain.risk import reduces
 def is_exit(desk: OrderDesk, order: Order) -> bool:
     """Whether an order can only make its position smaller, after what the exits before it leave of that.
 
-    An order that is attached to an entry is one by its nature.
+    An order that is attached to an entry is one by its nature, and so is one that flattens.
     """
-    if order.is_attached:
+    if order.is_attached or order.is_square_off:
         return True
     held = desk.holdings.positions.get((order.account_id, order.exchange, order.symbol, order.product_type))
     quantity = 0 if held is None else held.quantity

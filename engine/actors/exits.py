@@ -13,12 +13,13 @@ from engine.actors.decision import Decision, reference_price, targets_of
 from engine.actors.risk_messages import Parked, RiskContext
 from engine.domain.denial import Denial
 from engine.domain.directory import Account, Directory
-from engine.domain.enums import OrderStatus
+from engine.domain.enums import OrderStatus, TransactionType
 from engine.domain.instruments import MAX_SLICES, InstrumentBook
 from engine.domain.intent import Intent
 from engine.domain.risk import may_be_exit
 from engine.domain.risk_state import RiskState
-from engine.domain.sizing import Sized, size
+from engine.domain.strategy_book import book_of
+from engine.domain.wanted import wanted_of
 from engine.ids import order_id
 from engine.store.ledger import Write
 
@@ -26,7 +27,7 @@ PARKED = "PARKED"
 """How the reason of an intent begins that waits for a person to decide."""
 
 # Somebody stopped it, or it is there already: nothing was dropped.
-_TOLD_OTHERWISE = ("KILL_SWITCH", "DUPLICATE_WINDOW_S")
+_TOLD_OTHERWISE = ("KILL_SWITCH", "DUPLICATE_WINDOW_S", "NOTHING_TO_DO")
 
 
 class Exits:
@@ -79,13 +80,15 @@ class Exits:
         if status in (OrderStatus.COMPLETE, OrderStatus.CANCELLED) or unfilled <= 0:
             return None, []
         account = self._account_of(intent, order, account_id)
+        if account is None:
+            return None, []
         signal = intent.signal
-        if account is None or not may_be_exit(
-            state,
-            (account.id, signal.exchange, signal.symbol, signal.product_type),
-            signal.transaction_type,
-            unfilled,
-        ):
+        key = (account.id, signal.exchange, signal.symbol, signal.product_type)
+        side = signal.transaction_type
+        if signal.position_size is not None:
+            # its side was chosen by what was held: the one that reduces is asked about
+            side = TransactionType.SELL if book_of(state, intent.strategy_id, key).held > 0 else TransactionType.BUY
+        if not may_be_exit(state, key, side, unfilled):
             return None, []
         why = message or status.value
         self._context.alert(f"intent:{intent.id}", _text(intent, [account], why))
@@ -93,6 +96,10 @@ class Exits:
             parked = f"{PARKED}: {why}"
             return parked, self._park(intent, account, parked)
         return None, []
+
+    def accounts_of(self, intent: Intent, state: RiskState) -> tuple[Account, ...]:
+        """Return the accounts on which *intent* would only reduce what is or may be held."""
+        return self._accounts(intent, state)
 
     def _account_of(self, intent: Intent, order: UUID, account_id: UUID | None) -> Account | None:
         """Return the account that an order of an intent is on, its first slice most likely."""
@@ -138,24 +145,23 @@ def exit_accounts(
         return ()
     found: list[Account] = []
     for target, account in targets:
-        quantity = signal.quantity
+        quantity, side = signal.quantity, signal.transaction_type
+        key = (account.id, signal.exchange, signal.symbol, signal.product_type)
         if instrument is not None:
-            sized = size(
-                mode=target.mode,
-                value=target.value,
-                signal_quantity=signal.quantity,
-                lot_size=instrument.lot_size,
+            wanted = wanted_of(
+                signal,
+                target,
+                instrument,
                 capital=account.capital,
                 price=reference_price(signal, instrument, state),
-                multiplier=instrument.multiplier,
+                book=book_of(state, intent.strategy_id, key),
             )
-            quantity = sized.quantity if isinstance(sized, Sized) else quantity
-        if may_be_exit(
-            state,
-            (account.id, signal.exchange, signal.symbol, signal.product_type),
-            signal.transaction_type,
-            quantity,
-        ):
+            if isinstance(wanted, Denial):
+                if signal.position_size is not None:
+                    continue  # there is no order that could be missing
+            else:
+                quantity, side = wanted.quantity, wanted.side
+        if may_be_exit(state, key, side, quantity):
             found.append(account)
     return tuple(found)
 

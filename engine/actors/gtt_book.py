@@ -15,6 +15,7 @@ from engine.clock import Clock
 from engine.domain.audit import AuditDraft
 from engine.domain.enums import Exchange
 from engine.domain.gtt import LIVE, Gtt, GttStatus, move
+from engine.domain.order import Order
 from engine.store.gtts import insert, save
 from engine.store.ledger import Write
 
@@ -58,6 +59,24 @@ class GttBook:
     def owned(self) -> frozenset[str]:
         """The broker's ids of those that have one."""
         return frozenset(gtt.trigger_id for gtt in self.gtts.values() if gtt.trigger_id is not None)
+
+    def strategy_of(self, order: Order) -> UUID | None:
+        """Return the strategy whose trigger the broker placed *order* for, None for an order that is of no trigger.
+
+        Until the broker has named it, it is told by being just what the trigger asks for.
+        """
+        for gtt in self.gtts.values():
+            if gtt.broker_order_id is not None:
+                if gtt.broker_order_id == order.broker_order_id:
+                    return gtt.strategy_id
+            elif (
+                gtt.status in (GttStatus.ACTIVE, GttStatus.TRIGGERED)
+                and (gtt.key, gtt.transaction_type, gtt.product_type, gtt.quantity)
+                == (order.key, order.transaction_type, order.product_type, order.quantity)
+                and order.price in (gtt.stop_price, gtt.target_price)
+            ):
+                return gtt.strategy_id
+        return None
 
     def is_in_doubt(self, key: tuple[Exchange, str]) -> bool:
         """Whether a trigger on the instrument *key* is on its way, or of unknown outcome."""

@@ -1,5 +1,6 @@
 """Ending and shrinking triggers (GTT): for a person, for what is held, and where one stands too many."""
 
+from collections.abc import Callable
 from math import inf
 from uuid import UUID
 
@@ -95,6 +96,12 @@ class GttEnder:
             while any(gtt.id in ids and gtt.status is GttStatus.ACTIVE for gtt in self._book.live):
                 await self._watch.wait_looked()
         return tuple(self._book.gtts.get(gtt.id, gtt) for gtt in wanted)
+
+    def doom(self, wanted: Callable[[Gtt], bool], *, by: str) -> None:
+        """Have every live trigger that *wanted* picks ended for *by*, those in doubt as soon as they are found."""
+        self._doomed |= {gtt.id: by for gtt in self._book.live if wanted(gtt)}
+        if self.nursery is not None:
+            self.end_doomed(self.nursery)
 
     def end_doomed(self, nursery: trio.Nursery) -> None:
         """Ask for the end of what was to be ended, as far as it stands by now."""

@@ -158,6 +158,10 @@ class GttKeeper:
         """The triggers that stand at the broker, or may."""
         return tuple(self._book.live)
 
+    def strategy_of(self, order: Order) -> UUID | None:
+        """Return the strategy whose trigger the broker placed *order* for, None for an order that is of no trigger."""
+        return self._book.strategy_of(order)
+
     # the actor
 
     async def run(self) -> None:

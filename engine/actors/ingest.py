@@ -313,7 +313,12 @@ class Ingest:
             # a strategy without accounts is still covered by the scopes above it
             targets = [UUID(int=0)]
         records = [
-            self._kill.covering(user_id=delivery.user_id, account_id=account, strategy_id=delivery.strategy_id)
+            self._kill.covering(
+                user_id=delivery.user_id,
+                account_id=account,
+                strategy_id=delivery.strategy_id,
+                source_id=delivery.source_id,
+            )
             for account in targets
         ]
         if all(record is not None for record in records):

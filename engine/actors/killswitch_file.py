@@ -8,8 +8,7 @@ import fcntl
 import os
 import time
 import zlib
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -23,14 +22,6 @@ _LOCK_EVERY_S = 0.02
 
 class KillFileDamaged(EngineError):
     """A whole line of the kill switch file does not fit its check sum."""
-
-
-def next_version(held: KillRecord | None, at: datetime) -> int:
-    """Return the version of a change of *held* at *at*: the instant in milliseconds, or one more than held.
-
-    So a change made while a store was away is newer than what that store holds, wherever it is compared.
-    """
-    return max((held.version if held else 0) + 1, int(at.timestamp() * 1000))
 
 
 def _line(record: KillRecord) -> bytes:
@@ -49,10 +40,14 @@ def _parse(line: bytes) -> KillRecord | None:
 
 
 class KillFile:
-    """Append and read the records of ``state/kill.wal`` in a data directory. All calls block; use a thread."""
+    """Append and read the records of ``state/kill.wal`` in a data directory. All calls block; use a thread.
 
-    def __init__(self, path: Path) -> None:
+    What *believes* says False of is read as if it were not there.
+    """
+
+    def __init__(self, path: Path, *, believes: Callable[[KillRecord], bool] = lambda _record: True) -> None:
         self._path = path
+        self._believes = believes
 
     def append(self, record: KillRecord) -> None:
         """Write one record and return when it is on disk. Raises OSError."""
@@ -118,7 +113,8 @@ class KillFile:
         for number, line in enumerate(content.split(b"\n")[:-1], 1):
             record = _parse(line)
             if record is not None:
-                records.append(record)
+                if self._believes(record):
+                    records.append(record)
             elif line and damaged is None:
                 damaged = number
         return merge(records), damaged

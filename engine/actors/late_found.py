@@ -17,6 +17,7 @@ from engine.actors.ledger_entry import LedgerEntry
 from engine.actors.risk_messages import IntentOrder
 from engine.clock import Clock
 from engine.domain.audit import AuditDraft
+from engine.domain.group_policy import replaced
 from engine.domain.intent import Intent, IntentEvent, outcome
 from engine.errors import StoreUnavailable
 
@@ -77,6 +78,8 @@ class LateFound:
 
 def late_entry(intent: Intent, orders: Sequence[IntentOrder], now: datetime) -> LedgerEntry | None:
     """Return what sets an ended intent right by its orders' fills, or None when it is right."""
+    gone = replaced((oid, filled) for oid, _, _, filled, _ in orders)
+    orders = [order for order in orders if order[0] not in gone]
     status, reason = outcome([(s, quantity, filled, message) for _, s, quantity, filled, message in orders])
     if not status.is_terminal or status is intent.status or not any(filled for _, _, _, filled, _ in orders):
         return None

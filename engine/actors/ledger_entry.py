@@ -9,6 +9,7 @@ from engine.domain.fill import Fill
 from engine.domain.intent import Intent, IntentEvent
 from engine.domain.order import Order, OrderEvent
 from engine.domain.position import Position
+from engine.domain.verdict import VerdictRow
 from engine.store.ledger import Batch, Head, Write
 
 
@@ -43,6 +44,7 @@ class LedgerEntry:
         "order_updates",
         "positions",
         "unwanted",
+        "verdicts",
         "withdrawn",
         "writes",
     )
@@ -56,6 +58,7 @@ class LedgerEntry:
         new_orders: Sequence[Order] = (),
         order_updates: Sequence[Order] = (),
         order_events: Sequence[OrderEvent] = (),
+        verdicts: Sequence[VerdictRow] = (),
         fills: Sequence[Fill] = (),
         positions: Sequence[tuple[Position, date, datetime]] = (),
         writes: Sequence[Write] = (),
@@ -69,6 +72,7 @@ class LedgerEntry:
         self.new_orders = new_orders
         self.order_updates = order_updates
         self.order_events = order_events
+        self.verdicts = verdicts
         self.fills = fills
         self.positions = positions
         self.writes = writes
@@ -110,6 +114,7 @@ def pack(entries: Sequence[LedgerEntry], head: Head) -> tuple[Batch, Head]:
     positions: dict[object, tuple[Position, date, datetime]] = {}
     intent_events: list[IntentEvent] = []
     order_events: list[OrderEvent] = []
+    verdicts: list[VerdictRow] = []
     fills: list[Fill] = []
     writes: list[Write] = []
     audit: list[AuditRecord] = []
@@ -131,6 +136,7 @@ def pack(entries: Sequence[LedgerEntry], head: Head) -> tuple[Batch, Head]:
             positions[position[0].key] = position
         intent_events.extend(entry.intent_events)
         order_events.extend(entry.order_events)
+        verdicts.extend(entry.verdicts)
         fills.extend(entry.fills)
         writes.extend(entry.writes)
         for draft in entry.audit:
@@ -145,6 +151,7 @@ def pack(entries: Sequence[LedgerEntry], head: Head) -> tuple[Batch, Head]:
         new_orders=list(orders.values()),
         order_updates=list(order_updates.values()),
         order_events=order_events,
+        verdicts=verdicts,
         fills=fills,
         positions=list(positions.values()),
         writes=writes,

@@ -9,18 +9,24 @@ from engine.actors.ingest import EarlierDeliveries
 from engine.actors.intake import Receipt
 from engine.actors.order_desk import AccountHistory
 from engine.actors.risk import UserHistory
+from engine.domain.audit import AuditRecord
 from engine.domain.dead_letter import DeadLetter
 from engine.domain.delivery import Delivery
 from engine.domain.enums import IntentStatus
 from engine.domain.freeze import FreezeQuantity
 from engine.domain.intent import Intent
+from engine.domain.kill_sequence import Certificate
+from engine.domain.order import Order
+from engine.store import audit_pages, freeze, history, late, lease
 from engine.store import dead_letters as dead_letter_rows
-from engine.store import freeze, history, late, lease
 from engine.store.database import Database
-from engine.store.flags import rounds
+from engine.store.flags import rounds, squared_off
+from engine.store.kill_certificates import newest_certificates
+from engine.store.kill_drills import DrillMemory, drill_memory
 from engine.store.queries import dead_letters as dead_letter_queries
 
 _TIMEOUT_S = 30.0
+_ON_DEMAND_S = 3.0
 
 
 class LedgerReader:
@@ -90,6 +96,16 @@ class LedgerReader:
         """Return the dead letters that wait to be taken in again. Raises StoreUnavailable."""
         return await self._database.run(dead_letter_queries.requeued, timeout_s=_TIMEOUT_S)
 
+    async def audit_after(self, seq: int) -> list[AuditRecord]:
+        """Return the next audit records after *seq*, the last one alone for a negative. Raises StoreUnavailable."""
+        if seq < 0:
+            return await self._database.run(audit_pages.newest, timeout_s=_TIMEOUT_S)
+        return await self._database.run(lambda c: audit_pages.page(c, after_seq=seq), timeout_s=_TIMEOUT_S)
+
+    async def waiting_parked(self) -> list[tuple[UUID, UUID, UUID]]:
+        """Return (user, strategy, source) of the exits that wait for a person. Raises StoreUnavailable."""
+        return await self._database.run(dead_letter_queries.waiting_parked, timeout_s=_ON_DEMAND_S)
+
     async def freeze_quantities(self) -> list[FreezeQuantity]:
         """Return the freeze quantities that are kept. Raises StoreUnavailable."""
         return await self._database.run(freeze.freeze_quantities, timeout_s=_TIMEOUT_S)
@@ -97,6 +113,24 @@ class LedgerReader:
     async def rounds(self) -> dict[str, str]:
         """Return the IST date of the last of each round over the accounts. Raises StoreUnavailable."""
         return await self._database.run(rounds)
+
+    async def drills(self) -> DrillMemory:
+        """Return what is known of earlier drills of the kill switch. Raises StoreUnavailable."""
+        return await self._database.run(drill_memory)
+
+    async def squared_off(self) -> dict[str, list[str]]:
+        """Return for which accounts each square-off by the clock is done. Raises StoreUnavailable."""
+        return await self._database.run(squared_off)
+
+    async def newest_certificates(self) -> list[Certificate]:
+        """Return the newest kill certificate of every scope. Raises StoreUnavailable."""
+        return await self._database.run(newest_certificates)
+
+    async def unrecorded_orders(self, orders: Sequence[Order]) -> list[Order]:
+        """Return which of *orders* the ledger does not have. Raises StoreUnavailable."""
+        ids = [order.id for order in orders]
+        known = await self._database.run(lambda c: history.known_orders(c, ids), timeout_s=_TIMEOUT_S)
+        return [order for order in orders if order.id not in known]
 
     async def release_lease(self, epoch: int) -> None:
         """Give the lease back."""

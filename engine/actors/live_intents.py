@@ -3,61 +3,96 @@
 Owned by the user's risk actor, which tells it what becomes of orders.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from uuid import UUID
 
 import msgspec
 
 from engine.actors.exits import Exits
+from engine.actors.group_keeper import GroupKeeper
 from engine.actors.late_found import LateFound
 from engine.actors.risk_messages import IntentOrder, RiskContext
 from engine.actors.risk_records import conclusion, parking
 from engine.domain.enums import IntentStatus, OrderStatus
+from engine.domain.group_policy import Leg, replaced
 from engine.domain.intent import RESLICED, Intent, outcome
 from engine.domain.order import Order
 from engine.domain.risk_state import RiskState
+from engine.ids import retry_id
 
 
 class LiveIntents:
-    """Intents in EXECUTING with the state of their orders; *late* looks after those that have ended."""
+    """Intents in EXECUTING with the state of their orders.
 
-    def __init__(self, context: RiskContext, exits: Exits, late: LateFound) -> None:
+    *late* looks after those that have ended, *groups* after those that fill on some accounts and fail on others.
+    """
+
+    def __init__(self, context: RiskContext, exits: Exits, late: LateFound, groups: GroupKeeper) -> None:
         self._context = context
         self._exits = exits
         self._late = late
+        self._groups = groups
+        groups.book = self
         self._intents: dict[UUID, Intent] = {}
         self._orders: dict[UUID, dict[UUID, tuple[OrderStatus, int, int, str | None]]] = {}
+        self._accounts: dict[UUID, UUID] = {}
         # reasons of intents of which an exit came too late
         self._parked: dict[UUID, str] = {}
 
     def __contains__(self, intent_id: UUID) -> bool:
         return intent_id in self._intents
 
-    def restore(self, found: Sequence[tuple[Intent, Sequence[IntentOrder]]], state: RiskState) -> None:
+    def restore(
+        self,
+        found: Sequence[tuple[Intent, Sequence[IntentOrder]]],
+        state: RiskState,
+        accounts: Mapping[UUID, UUID],
+    ) -> None:
         """Hold the intents that the ledger has as live, and end those whose orders have ended meanwhile."""
         self._intents.clear()
         self._orders.clear()
         self._parked.clear()
+        self._accounts = dict(accounts)
+        self._groups.restart()
         for intent, orders in found:
             if intent.status is not IntentStatus.EXECUTING:
                 continue
             self._intents[intent.id] = intent
-            self._orders[intent.id] = {oid: (status, q, f, m) for oid, status, q, f, m in orders}
+            gone = replaced((oid, filled) for oid, _, _, filled, _ in orders)
+            self._orders[intent.id] = {oid: (status, q, f, m) for oid, status, q, f, m in orders if oid not in gone}
             for oid, status, quantity, filled, message in orders:
-                if status.is_terminal:
+                if oid not in gone and status.is_terminal:
                     self._order_ended(intent, oid, status, quantity - filled, message, state)
             self._conclude(intent.id)
 
     def add(self, intent: Intent, orders: Iterable[Order]) -> None:
-        """Follow a new intent, if it is live."""
-        if not intent.status.is_terminal:
+        """Follow a new intent, if its orders go."""
+        if intent.status is IntentStatus.EXECUTING:
             self._intents[intent.id] = intent
-            self._orders[intent.id] = {order.id: (order.status, order.quantity, 0, None) for order in orders}
+            self._orders[intent.id] = {}
+            self._take(intent.id, orders)
+
+    def _take(self, intent_id: UUID, orders: Iterable[Order]) -> None:
+        for order in orders:
+            self._orders[intent_id][order.id] = (order.status, order.quantity, 0, None)
+            self._accounts[order.id] = order.account_id
+
+    def look(self, intent_id: UUID) -> None:
+        """Look again at an intent of which something was put off."""
+        if intent_id in self._intents:
+            self._conclude(intent_id)
+
+    def stop(self, intent_id: UUID) -> None:
+        """Nothing of the intent is tried again or undone: a person has cancelled it."""
+        # also of one that a life of the actor that begins now is still to read
+        self._groups.stop(intent_id)
+        self.look(intent_id)
 
     def forget(self, intent_id: UUID) -> None:
-        """Drop an intent that never came into the ledger."""
+        """Drop an intent whose orders never came into the ledger."""
         self._intents.pop(intent_id, None)
-        self._orders.pop(intent_id, None)
+        for order_id in self._orders.pop(intent_id, {}):
+            self._accounts.pop(order_id, None)
 
     def order_changed(self, order: Order, state: RiskState) -> None:
         """An order stands as given, and *state* has it."""
@@ -71,6 +106,9 @@ class LiveIntents:
             return
         orders = self._orders.setdefault(intent.id, {})
         before = orders.get(order.id)
+        if before is None and not order.filled_quantity and retry_id(order.id) in orders:
+            return  # it was tried again, and counts no more
+        self._accounts[order.id] = order.account_id
         orders[order.id] = (order.status, order.quantity, order.filled_quantity, order.status_message)
         if order.status.is_terminal and (before is None or not before[0].is_terminal):
             unfilled = order.quantity - order.filled_quantity
@@ -97,7 +135,11 @@ class LiveIntents:
             self._context.ledger.append(parking(intent, reason, letters, self._context.clock.now()))
 
     def _conclude(self, intent_id: UUID) -> None:
-        """End an intent whose orders can change no more."""
+        """End an intent whose orders can change no more, and of which nothing is tried again."""
+        if self._has_short(intent_id) and self._groups.step(
+            self._intents[intent_id], lambda: self._legs(intent_id), self._context.clock.now()
+        ):
+            return
         status, reason = outcome(list(self._orders[intent_id].values()))
         if not status.is_terminal:
             return
@@ -106,5 +148,36 @@ class LiveIntents:
         now = self._context.clock.now()
         reason = self._parked.pop(intent_id, reason) or None
         ended = msgspec.structs.replace(self._intents.pop(intent_id), status=status, reason=reason, updated_at=now)
-        del self._orders[intent_id]
-        self._context.ledger.append(conclusion(ended, now))
+        legs = self._legs(intent_id) if self._has_short(intent_id) else []
+        self.forget(intent_id)
+        for intent, orders in self._groups.conclude(ended, legs, conclusion(ended, now), now):
+            self.add(intent, orders)
+
+    def _has_short(self, intent_id: UUID) -> bool:
+        """Whether an order has ended and not filled in full: before that no policy has anything to do."""
+        return any(
+            status.is_terminal and filled < quantity for status, quantity, filled, _ in self._orders[intent_id].values()
+        )
+
+    def _legs(self, intent_id: UUID) -> list[Leg]:
+        return [
+            Leg(order_id=oid, account_id=account, status=status, quantity=quantity, filled=filled, message=message)
+            for oid, (status, quantity, filled, message) in self._orders[intent_id].items()
+            if (account := self._accounts.get(oid)) is not None
+        ]
+
+    def replace(self, intent_id: UUID, of: Sequence[UUID], orders: Sequence[Order]) -> Callable[[], None]:
+        """Let *orders* count in the place of those that they are tried again for; return what undoes it."""
+        held = {oid: self._orders[intent_id].pop(oid) for oid in of}
+        accounts = {oid: self._accounts.pop(oid) for oid in of}
+        self._take(intent_id, orders)
+
+        def undo() -> None:
+            found = self._orders.get(intent_id)
+            if found is not None:
+                for order in orders:
+                    found.pop(order.id, None)
+                found.update(held)
+                self._accounts.update(accounts)
+
+        return undo

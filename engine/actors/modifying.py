@@ -105,6 +105,11 @@ class Modifier:
         is made in *nursery*, for whoever asks may go away while it is on the wire. Raises ConflictError,
         OrderExecutionError, UnavailableError.
         """
+        if order.is_square_off:
+            # it is of what is held and no more, and the engine makes another when it does not fill
+            raise ConflictError(
+                "the order closes a position for the engine; cancel it instead", code="SQUARE_OFF_ORDER"
+            )
         is_after_market = order.variety is Variety.AMO and order.status is OrderStatus.SUBMITTED
         if order.broker_order_id is None or not (order.status in _CHANGEABLE or is_after_market):
             raise ConflictError(
@@ -157,7 +162,10 @@ class Modifier:
         if not self._context.holds_lease():
             return "FENCED: the lease is not held"
         killed = self._context.kill.covering(
-            user_id=order.user_id, account_id=order.account_id, strategy_id=order.strategy_id
+            user_id=order.user_id,
+            account_id=order.account_id,
+            strategy_id=order.strategy_id,
+            source_id=order.source_id,
         )
         return None if killed is None else f"KILL_SWITCH: {killed.scope} is blocked: {killed.reason}"
 

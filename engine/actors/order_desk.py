@@ -7,6 +7,7 @@ as far as its fills are in the books, so that its units never count nowhere.
 
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from engine.actors.risk import OrderChanged
 from engine.broker.values import BrokerTrade
 from engine.clock import Clock, trading_day
 from engine.domain.audit import AuditDraft
+from engine.domain.books import Book
 from engine.domain.enums import Exchange, OrderStatus
 from engine.domain.fill import Fill
 from engine.domain.gtt import Gtt
@@ -42,7 +44,9 @@ class AccountHistory(msgspec.Struct, frozen=True, kw_only=True):
     ``earlier`` are the broker's ids and the tags of the orders of the last week, however they ended;
     ``attached`` its entries with exits, and those exits, in whatever state; ``gtts`` the triggers of those entries,
     and every other that stands at the broker. ``sent_today`` counts the order calls of the day (every attempt,
-    cancels and modifications too), and ``recent_calls`` are when (UTC) the latest of them were made.
+    cancels and modifications too), and ``recent_calls`` are when (UTC) the latest of them were made. ``books`` are
+    the strategy books, each with the IST day that it is of. ``square_off_ids`` are its orders of the last week that
+    were made to flatten.
     """
 
     live_orders: Sequence[Order]
@@ -54,6 +58,8 @@ class AccountHistory(msgspec.Struct, frozen=True, kw_only=True):
     attached: Sequence[Order] = ()
     gtts: Sequence[Gtt] = ()
     recent_calls: Sequence[datetime] = ()
+    books: Sequence[tuple[Book, date]] = ()
+    square_off_ids: frozenset[UUID] = frozenset()
 
 
 class OrderDesk:
@@ -67,13 +73,21 @@ class OrderDesk:
         ledger: AuditWriter,
         tell: Callable[[Any], None],
         multiplier: Callable[[Exchange, str], Any],
+        live: Callable[[str], Decimal | None] = lambda _key: None,
     ) -> None:
         self.account_id = account_id
         self._clock = clock
         self._ledger = ledger
         self._tell_risk = tell
         self.holdings = PositionDesk(
-            account_id, clock=clock, ledger=ledger, tell=self._tell, multiplier=multiplier, stir=self._stir
+            account_id,
+            clock=clock,
+            ledger=ledger,
+            tell=self._tell,
+            multiplier=multiplier,
+            stir=self._stir,
+            owner_of=self._strategy_of,
+            live=live,
         )
         self.index = OrderIndex()
         self.closed = ClosedOrders()
@@ -85,6 +99,8 @@ class OrderDesk:
         self.trades_today = 0
         # told of every change of an order
         self.on_order: Callable[[Order], None] = _ignore
+        # says of an order of the broker's own making which strategy's it is, None for nobody's
+        self.strategy_of_external: Callable[[Order], UUID | None] = _nobodys
         # terms that the broker was asked for and whose change its book has not shown yet
         self._expected: dict[UUID, tuple[dict[str, Any], int]] = {}
 
@@ -98,7 +114,7 @@ class OrderDesk:
         self._expected.clear()
         self.known_broker_ids = set(history.broker_ids_today)
         self.closed.restore(history.earlier, self.day)
-        self.holdings.restore(history.fills, history.positions, self.day)
+        self.holdings.restore(history.fills, history.positions, self.day, history.books)
 
     def roll_day(self, day: date) -> None:
         """Begin the IST *day*: a new order book at the broker, positions become overnight."""
@@ -111,6 +127,12 @@ class OrderDesk:
         for order in [o for o in self.orders.values() if o.status.is_terminal]:
             self._drop(order.id)
         self.holdings.roll_day(day)
+
+    def _strategy_of(self, order_id: UUID) -> UUID | None:
+        order = self.orders.get(order_id)
+        if order is None:
+            return None
+        return order.strategy_id or (self.strategy_of_external(order) if order.is_external else None)
 
     # what stirs
 
@@ -347,6 +369,10 @@ class OrderDesk:
 
 
 def _ignore(_order: Order) -> None:
+    return None
+
+
+def _nobodys(_order: Order) -> UUID | None:
     return None
 
 

@@ -35,6 +35,9 @@ _LOOK_S = 1.0
 _REST_S = 0.25
 _SOON_LOOKS = 3
 _LONG_REST_S = 5.0
+# The rest after a read, in lengths of the read; what flattens waits for little else and gets more of the time.
+_RESTS = 20
+_URGENT_RESTS = 4
 _UNPLACED_LOOK_S = 30.0
 _DEAD_LOOK_S = (2.0, 5.0, 15.0, 60.0)
 _READ_TIMEOUT_S = 30.0
@@ -85,10 +88,20 @@ class OrderWatch:
         self._wanted = trio.Event()
         self._looked = trio.Event()
         self._reading = trio.Lock()
-        self._rested_at = -inf
+        self._rested_at = self._urgent_at = -inf
         self._looks = 0
+        # the first and the latest of the reads in a row that failed, on trio's clock
+        self._failed: tuple[float, float] | None = None
 
     # doubt
+
+    @property
+    def unreachable_s(self) -> float:
+        """For how many seconds every read of the order book failed, by the reads that were made; 0 when one was good.
+
+        A broker that answers that somebody must log in can be reached.
+        """
+        return 0.0 if self._failed is None else self._failed[1] - self._failed[0]
 
     def restore(self) -> None:
         """Take over, after a restart, what was on the wire or in doubt."""
@@ -203,19 +216,22 @@ class OrderWatch:
             or self._desk.has_unplaced_orders
         )
 
-    async def look(self, *, full: bool = False) -> Look | None:
+    async def look(self, *, full: bool = False, urgent: bool = False) -> Look | None:
         """Read the order book and fold it in, the trades of new fills first; None when it cannot be read.
 
-        One read at a time, each after the rest that the last one earned the broker. *full* reads the trades
-        in any case and tells whether the book is whole.
+        One read at a time, each after the rest that the last one earned the broker, a shorter one when *urgent*.
+        *full* reads the trades in any case and tells whether the book is whole.
         """
         async with self._reading:
-            await trio.sleep(max(0.0, self._rested_at - trio.current_time()))
+            rested_at = self._urgent_at if urgent else self._rested_at
+            await trio.sleep(max(0.0, rested_at - trio.current_time()))
             started = trio.current_time()
             taken = await self._look(full=full)
+            ended = trio.current_time()
             # a large book costs more to read than it tells, and a broker in trouble is left alone for a while
-            rest = min(max(_REST_S, 20 * (trio.current_time() - started)), _LONG_REST_S)
-            self._rested_at = trio.current_time() + (rest if taken is not None else max(rest, _LOOK_S))
+            least = _REST_S if taken is not None else _LOOK_S
+            self._rested_at = ended + max(least, min(_RESTS * (ended - started), _LONG_REST_S))
+            self._urgent_at = ended + max(least, min(_URGENT_RESTS * (ended - started), _LONG_REST_S))
             return taken
 
     async def _look(self, *, full: bool) -> Look | None:
@@ -226,6 +242,7 @@ class OrderWatch:
         known = frozenset(self._desk.known_broker_ids) if self._proofs or full else frozenset()
         broker: Broker | None = None
         trades: Sequence[BrokerTrade] | None = None
+        asked_s = trio.current_time()
         try:
             with trio.fail_after(_READ_TIMEOUT_S):
                 broker = await self._session.broker()
@@ -233,14 +250,17 @@ class OrderWatch:
                 if full or self._reader.shows_new_fills(book):
                     trades = await self._trades(broker)
         except BrokerAuthError as error:
+            self._failed = None  # it answers
             if broker is not None:
                 self._session.died(broker, str(error), error.code)
             self._judge(began, known, None)
         except (BrokerUnavailable, trio.TooSlowError) as error:
+            self._failed = (asked_s if self._failed is None else self._failed[0], trio.current_time())
             _log.warning("book.unreadable", account=str(self._desk.account_id), error=str(error) or "too slow")
             self._judge(began, known, None)
         else:
             crashpoint("S10.book_read")
+            self._failed = None
             self._session.alive()
             self._desk.take_trades(trades or ())
             news = self._reader.take(book)

@@ -14,6 +14,7 @@ import structlog
 from engine.actors.executor_context import ExecutorContext
 from engine.actors.order_desk import OrderDesk
 from engine.actors.order_watch import Look
+from engine.actors.position_desk import DELIVERED
 from engine.actors.reconcile_report import Found
 from engine.broker.values import BrokerHolding, BrokerPositions, BrokerTrade, member
 from engine.clock import trading_day
@@ -218,7 +219,7 @@ class PositionCheck:
                     continue
                 told.append(self._adopt(difference, action="POSITION_ADOPTED"))
             elif difference.kind is DifferenceKind.DELIVERED:
-                self._adopt(difference, action="POSITION_DELIVERED")
+                self._adopt(difference, action=DELIVERED)
             else:
                 told.append(self._adopt(difference, action="POSITION_ADOPTED"))
             self.found[place] = Found(difference=difference, is_adopted=True)

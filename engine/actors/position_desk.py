@@ -15,19 +15,25 @@ import msgspec
 import structlog
 
 from engine.actors.audit_writer import AuditWriter
+from engine.actors.book_desk import BookDesk
 from engine.actors.ledger_entry import LedgerEntry
 from engine.actors.risk import PositionsChanged, PriceChanged
 from engine.broker.values import BrokerPositions, BrokerTrade
 from engine.clock import Clock, trading_day
 from engine.domain.audit import AuditDraft
-from engine.domain.enums import Exchange, ProductType, TransactionType
+from engine.domain.books import Book
+from engine.domain.enums import Exchange, ProductType
 from engine.domain.fill import Fill, incremental_price
 from engine.domain.order import Order
-from engine.domain.position import Position, PositionKey, apply_fill, roll_day, with_last_price
+from engine.domain.position import Position, PositionKey, apply_fill, roll_day, undo_fill, with_last_price
 from engine.errors import BrokerUnavailable, MailboxFull
+from engine.store.books import write_books, write_trips
 from engine.store.ledger import Write
 
 _log = structlog.get_logger(__name__)
+
+DELIVERED = "POSITION_DELIVERED"
+"""The action of taking over a row whose overnight part is in the demat account now."""
 
 _DROP_SYNTHETIC = "DELETE FROM fills WHERE order_id = $1 AND trade_id = $2 AND synthetic"
 
@@ -65,6 +71,8 @@ class PositionDesk:
         tell: Callable[[Any], None],
         multiplier: Callable[[Exchange, str], Decimal],
         stir: Callable[[tuple[Exchange, str]], None],
+        owner_of: Callable[[UUID], UUID | None] = lambda _order_id: None,
+        live: Callable[[str], Decimal | None] = lambda _key: None,
     ) -> None:
         self.account_id = account_id
         self._clock = clock
@@ -72,12 +80,20 @@ class PositionDesk:
         self._tell = tell
         self._multiplier = multiplier
         self._stir = stir
+        self._live = live
+        self.book_desk = BookDesk(owner_of=owner_of)
         self.positions: dict[PositionKey, Position] = {}
         self._booked: dict[str, _Booked] = {}
         self._unreadable: set[tuple[str, str]] = set()
         self._day: date | None = None
 
-    def restore(self, fills: Iterable[Fill], positions: Iterable[tuple[Position, date]], day: date) -> None:
+    def restore(
+        self,
+        fills: Sequence[Fill],
+        positions: Iterable[tuple[Position, date]],
+        day: date,
+        books: Iterable[tuple[Book, date]] = (),
+    ) -> None:
         """Take over what the ledger holds; *day* is the IST date of now."""
         self._day = day
         self._booked = {}
@@ -87,6 +103,8 @@ class PositionDesk:
         for position, of in positions:
             current = position if of == day else roll_day(position, position.last_price)
             self.positions[current.key] = current
+        mended = self.book_desk.restore(books, fills, self.positions.values(), day)
+        self._save([self.positions[book.key] for book in mended], mended)
 
     def roll_day(self, day: date) -> None:
         """Begin the IST *day*: positions become overnight, flat ones go."""
@@ -94,7 +112,12 @@ class PositionDesk:
         self._unreadable.clear()
         rolled = [roll_day(position, position.last_price) for position in self.positions.values()]
         self.positions = {position.key: position for position in rolled if position.quantity}
-        self._save(rolled)
+        self._save(rolled, self.book_desk.roll_day(day))
+
+    def instruments(self) -> set[tuple[Exchange, str]]:
+        """Return what something is held of, by the account or in one of its books."""
+        books = (book.position for book in self.book_desk.books.all())
+        return {held.key[1:3] for held in (*self.positions.values(), *books) if held.quantity}
 
     @property
     def has_open(self) -> bool:
@@ -116,6 +139,7 @@ class PositionDesk:
     def forget(self, broker_order_id: str) -> None:
         """Drop the fills of an order that is over; its position stays."""
         self._booked.pop(broker_order_id, None)
+        self.book_desk.forget(broker_order_id)
 
     # trades
 
@@ -196,15 +220,22 @@ class PositionDesk:
                 product_type=fill.product_type,
                 multiplier=self._multiplier(fill.exchange, fill.symbol),
             )
-            after = apply_fill(before, fill) if sign > 0 else _undo_fill(before, fill)
-            changed[key] = with_last_price(after, fill.price)
+            after = apply_fill(before, fill) if sign > 0 else undo_fill(before, fill)
+            # a trade is read some time after it was made: a ticker knows better by then
+            changed[key] = with_last_price(after, self._live(f"{fill.exchange}:{fill.symbol}") or fill.price)
         now = self._clock.now()
+        day = trading_day(now)
+        booking = self.book_desk.work_out(fills, dropped, changed)
         # first the ledger: an entry that finds no room leaves the books as they were
         self._ledger.append(
             LedgerEntry(
                 fills=fills,
-                positions=[(position, trading_day(now), now) for position in changed.values()],
-                writes=[Write(sql=_DROP_SYNTHETIC, args=(fill.order_id, fill.trade_id)) for fill in dropped],
+                positions=[(position, day, now) for position in changed.values()],
+                writes=[
+                    *(Write(sql=_DROP_SYNTHETIC, args=(fill.order_id, fill.trade_id)) for fill in dropped),
+                    write_books(booking.books, day=day, at=now),
+                    *([write_trips(booking.trips, day=day)] if booking.trips else ()),
+                ],
                 audit=[
                     *(_fill_audit(fill, now, "FILL_REPLACED") for fill in dropped),
                     *(_fill_audit(fill, now, "FILL_SYNTHETIC" if fill.synthetic else "FILL") for fill in fills),
@@ -213,9 +244,10 @@ class PositionDesk:
             )
         )
         self.positions.update(changed)
+        self.book_desk.settle(booking)
         for _, exchange, symbol, _ in changed:
             self._stir((exchange, symbol))
-        self._tell(PositionsChanged(positions=tuple(changed.values())))
+        self._tell(PositionsChanged(positions=tuple(changed.values()), books=booking.books, trips=booking.trips))
 
     # value
 
@@ -232,6 +264,8 @@ class PositionDesk:
                 continue
             held = self.positions.get(key)
             price = live(f"{row.exchange}:{row.symbol}") or row.last_price
+            if price:
+                self.book_desk.mark(key, price)
             if held is None or not price or held.last_price == price:
                 continue
             self.positions[key] = with_last_price(held, price)
@@ -257,18 +291,33 @@ class PositionDesk:
                 "after": _figures(position),
             },
         )
-        entry = LedgerEntry(positions=[(position, trading_day(now), now)], audit=[draft], on_fail=_refused)
+        if action == DELIVERED:
+            books = self.book_desk.delivered(before, position)
+        else:
+            books = self.book_desk.adopted(before, position)
+        entry = LedgerEntry(
+            positions=[(position, trading_day(now), now)],
+            writes=[write_books(books, day=trading_day(now), at=now)],
+            audit=[draft],
+            on_fail=_refused,
+        )
         self._ledger.append(entry)
         self.positions[position.key] = position
+        for book in books:
+            self.book_desk.put(book)
         self._stir((position.exchange, position.symbol))
-        self._tell(PositionsChanged(positions=(position,)))
+        self._tell(PositionsChanged(positions=(position,), books=books))
 
-    def _save(self, positions: Sequence[Position]) -> None:
-        if positions:
+    def _save(self, positions: Sequence[Position], books: Sequence[Book] = ()) -> None:
+        if positions or books:
             now = self._clock.now()
-            entry = LedgerEntry(positions=[(p, trading_day(now), now) for p in positions], on_fail=_refused)
+            entry = LedgerEntry(
+                positions=[(p, trading_day(now), now) for p in positions],
+                writes=[write_books(books, day=trading_day(now), at=now)] if books else (),
+                on_fail=_refused,
+            )
             self._ledger.append(entry)
-            self._tell(PositionsChanged(positions=tuple(positions)))
+            self._tell(PositionsChanged(positions=tuple(positions), books=tuple(books)))
 
 
 def _figures(position: Position) -> dict[str, Any]:
@@ -292,28 +341,6 @@ def _rest(trade: Fill, stand_ins: Sequence[Fill], known: int) -> list[Fill]:
     price = incremental_price(trade.quantity, trade.price, quantity, worth / quantity)
     name = _synthetic_id(known + trade.quantity, known + quantity)
     return [msgspec.structs.replace(stand_ins[0], trade_id=name, quantity=quantity - trade.quantity, price=price)]
-
-
-def _undo_fill(position: Position, fill: Fill) -> Position:
-    """Return *position* as it was before *fill*, which was of the same day."""
-    cash = fill.quantity * fill.price * position.multiplier
-    if fill.transaction_type is TransactionType.BUY:
-        return msgspec.structs.replace(
-            position,
-            quantity=position.quantity - fill.quantity,
-            buy_quantity=position.buy_quantity - fill.quantity,
-            buy_value=position.buy_value - cash,
-            day_buy_quantity=position.day_buy_quantity - fill.quantity,
-            day_buy_value=position.day_buy_value - cash,
-        )
-    return msgspec.structs.replace(
-        position,
-        quantity=position.quantity + fill.quantity,
-        sell_quantity=position.sell_quantity - fill.quantity,
-        sell_value=position.sell_value - cash,
-        day_sell_quantity=position.day_sell_quantity - fill.quantity,
-        day_sell_value=position.day_sell_value - cash,
-    )
 
 
 def _synthetic_id(known: int, filled: int) -> str:

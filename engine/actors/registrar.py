@@ -6,6 +6,7 @@ still waits: a client that went away must not leave memory behind the store. No 
 """
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -16,13 +17,14 @@ from engine.actors.ledger_entry import LedgerEntry
 from engine.clock import Clock
 from engine.domain.audit import AuditDraft
 from engine.domain.directory import Account, BrokerLogin, Directory, Limits, Source, Strategy
-from engine.domain.enums import AccountStatus
+from engine.domain.enums import AccountStatus, CapitalFrom
 from engine.store.account_logins import write_login
 from engine.store.directory import (
     Vault,
     delete,
     write_account,
     write_account_status,
+    write_capital,
     write_limits,
     write_source,
     write_strategy,
@@ -99,6 +101,26 @@ class Registrar:
             )
         )
 
+    def capital_nowait(self, account_id: UUID, capital: Decimal) -> None:
+        """Take over what the broker says the capital of an account is now, in rupees; a change is put on record.
+
+        An account whose capital a person has stated meanwhile keeps that. Raises MailboxFull, nothing changed then.
+        """
+        held = self._directory.accounts.get(account_id)
+        if held is None or held.capital_from is not CapitalFrom.BROKER:
+            return
+        now = self._clock.now()
+        is_news = held.capital != capital or held.capital_read_at is None
+        if is_news:
+            content = {"before": held.capital, "after": capital}
+            self._ledger.append(
+                LedgerEntry(
+                    writes=(write_capital(account_id, capital, at=now),),
+                    audit=(self._draft("system", "CAPITAL_READ", f"account:{account_id}", content),),
+                )
+            )
+        self._directory.put_account(msgspec.structs.replace(held, capital=capital, capital_read_at=now))
+
     async def note_login(self, account_id: UUID, login: BrokerLogin, *, action: str) -> None:
         """Keep what was learned of the session that an account has already; nothing else of it changes."""
 
@@ -126,6 +148,8 @@ class Registrar:
             content={
                 "name": strategy.name,
                 "enabled": strategy.enabled,
+                "approval": strategy.approval,
+                "groupPolicy": strategy.group_policy.value,
                 "accounts": [
                     {"accountId": t.account_id, "mode": t.mode.value, "value": t.value} for t in strategy.targets
                 ],
@@ -150,7 +174,7 @@ class Registrar:
 
     async def put_limits(self, limits: Limits, *, by: str, action: str) -> Limits:
         """Set the limits of a user or of one account."""
-        before = self._directory.limits.get((limits.user_id, limits.account_id))
+        before = self._directory.limits.get(limits.place)
         await self._write(
             (write_limits(limits, at=self._clock.now()),),
             by=by,
@@ -159,6 +183,7 @@ class Registrar:
             content={
                 "userId": limits.user_id,
                 "accountId": limits.account_id,
+                "strategyId": limits.strategy_id,
                 "before": None if before is None else msgspec.to_builtins(before.limits),
                 "after": msgspec.to_builtins(limits.limits),
             },

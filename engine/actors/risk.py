@@ -8,20 +8,24 @@ refused short of a fault. Restart: permanent; state is rebuilt from the ledger.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from uuid import UUID
 
 import msgspec
 import structlog
 import trio
 
+from engine.actors.approvals import Approvals
 from engine.actors.audit_writer import AuditWriter, DuplicateIntent
-from engine.actors.decision import Approved, Decision, decide, judge_change, too_old
+from engine.actors.day_keeper import DayKeeper
+from engine.actors.decision import Decision, judge_change, refused, take_back, too_old
 from engine.actors.exits import Exits
+from engine.actors.group_keeper import GroupKeeper
 from engine.actors.intake import Passage
 from engine.actors.late_found import LateFound
 from engine.actors.ledger_entry import LedgerEntry
 from engine.actors.live_intents import LiveIntents
+from engine.actors.placing import Placer
 from engine.actors.risk_messages import (
     Decide,
     Message,
@@ -33,8 +37,10 @@ from engine.actors.risk_messages import (
     UserHistory,
 )
 from engine.actors.risk_prices import RiskPrices
-from engine.actors.risk_records import Verdicts, audit_of, left_out, order_of, timeline
+from engine.actors.risk_records import Verdicts, audit_of, left_out, notes_of, timeline
+from engine.actors.risk_watch import RiskWatch
 from engine.clock import Clock, trading_day
+from engine.domain.books import RoundTrip
 from engine.domain.denial import Denial
 from engine.domain.directory import Directory
 from engine.domain.enums import IntentStatus
@@ -65,7 +71,6 @@ _BARRIER_S = 30.0
 _REBUILD_RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _MAX_TRIES = 2
 _ROOM_LOOK_S = 0.5
-_TICK = timedelta(microseconds=1)
 
 
 class RiskActor:
@@ -89,9 +94,19 @@ class RiskActor:
         # the delivery being decided about, and how often that was begun
         self._in_hand: Passage | None = None
         self._tries = 0
-        self._last_created = datetime.min.replace(tzinfo=UTC)
         self._is_ready = False
-        self._live = LiveIntents(context, self._exits, self._late)
+        self._restored_trips: frozenset[object] = frozenset()
+        self._day_keeper = DayKeeper(user_id, context, lambda: self.state)
+        self.watch = RiskWatch(user_id, context, lambda: self.state)
+        self._placer = Placer(context, lambda: self.state)
+        self._groups = GroupKeeper(context, self._placer, look=lambda intent_id: self._live.look(intent_id))
+        self._live = LiveIntents(context, self._exits, self._late, self._groups)
+        self.approvals = Approvals(context, self._placer, self._exits, follow=self._live.add, forget=self._live.forget)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the state has been rebuilt from the ledger."""
+        return self._is_ready
 
     def tell(self, message: Message) -> None:
         """Hand the actor a message. Raises MailboxFull."""
@@ -101,10 +116,15 @@ class RiskActor:
         """Rebuild as soon as the ledger can be read, then decide until cancelled."""
         task_status.started()
         self._is_ready = False
+        self.approvals.pause()
         self._restore(*await self._history())
         self._is_ready = True
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._late.run)
+            nursery.start_soon(self._day_keeper.run)
+            nursery.start_soon(self._groups.run)
+            nursery.start_soon(self.approvals.run)
+            nursery.start_soon(self.watch.run)
             if self._in_hand is not None:
                 # it was taken out of the mailbox when the life before this one ended
                 await self._handle(self._in_hand)
@@ -118,10 +138,14 @@ class RiskActor:
         elif not passage.decided:
             await self._prices.know(passage, self.state)
             # what was promised cannot be given up for want of room; its turn comes when the store is back
-            while not self._ledger.mailbox.has_room:  # noqa: ASYNC110 -- ends with the outage or this actor
+            while not self._ledger.has_room_for_entries:  # noqa: ASYNC110 -- ends with the outage or this actor
                 await trio.sleep(_ROOM_LOOK_S)
             self._decide(passage)
         self._in_hand = None
+
+    def cancel_requested(self, intent_id: UUID) -> None:
+        """A person has cancelled an intent: nothing of it is tried again."""
+        self._live.stop(intent_id)
 
     def give_up(self, reason: str) -> None:
         """This actor has failed too often: tell a person, and end the delivery that it had in hand."""
@@ -133,23 +157,32 @@ class RiskActor:
     async def _take_messages(self) -> None:
         async for message in self.mailbox:
             # before anything of the new day is taken in: rolling twice would forget the day's loss
-            if self._context.clock_suspect() is None:
-                self.state.roll_day(trading_day(self._clock.now()))
+            self._day_keeper.roll(self.state)
             match message:
                 case Decide(passage=passage):
                     await self._handle(passage)
                 case OrderChanged(order=order, larger=larger):
-                    if not order.is_attached:
+                    if order.is_attached:
+                        self.state.track_exit(order)
+                    else:
                         # an attached exit only reduces what its entry filled, and must not stand in the way of
                         # others that do
                         counted = order if larger <= order.quantity else msgspec.structs.replace(order, quantity=larger)
                         self.state.track(counted)
                     self._live.order_changed(order, self.state)
-                case PositionsChanged(positions=positions):
-                    for position in positions:
-                        self.state.set_position(position)
+                    self.watch.order_changed(order)
+                    if order.filled_quantity:
+                        self.watch.changed((order.account_id,))
+                case PositionsChanged(positions=positions, books=books, trips=trips):
+                    # what was told to the life before this one, and is in the ledger, must not count twice
+                    new = [trip for trip in trips if _trip_key(trip) not in self._restored_trips]
+                    self.state.take_positions(positions, books, new)
+                    self.watch.changed({position.account_id for position in positions})
                 case PriceChanged(exchange=exchange, symbol=symbol, price=price):
                     self.state.set_price(exchange, symbol, price)
+                    accounts = self.state.accounts_in(exchange, symbol)
+                    if accounts:
+                        self.watch.changed(accounts)
 
     async def _history(self) -> tuple[UserHistory, date]:
         """Read what the ledger knows, once it knows all that this user's actors handed it."""
@@ -169,16 +202,20 @@ class RiskActor:
     def _restore(self, history: UserHistory, today: date) -> None:
         self.state = RiskState(today)
         self._late.look(today)
-        for position in history.positions:
-            self.state.set_position(position)
-        for account, at in history.orders_today:
-            self.state.count_order(account, at)
-            self._last_created = max(self._last_created, at)
+        self._day_keeper.restore(history, self.state)
+        self._restored_trips = frozenset(map(_trip_key, history.trips))
+        for account, at, strategy in history.orders_today:
+            self.state.count_order(account, at, strategy)
+            self._placer.made_until(at)
         for order in history.live_orders:
-            if not order.is_attached:
+            if order.is_attached:
+                self.state.track_exit(order)
+            else:
                 self.state.track(order)
-            self._last_created = max(self._last_created, order.created_at)
-        self._live.restore(history.live_intents, self.state)
+            self._placer.made_until(order.created_at)
+        self._live.restore(history.live_intents, self.state, history.order_accounts)
+        self.approvals.restore(intent for intent, _ in history.live_intents)
+        self.watch.restore()
 
     # deciding
 
@@ -192,6 +229,7 @@ class RiskActor:
         def committed() -> None:
             passage.commit()
             self._orders.committed(made.orders)
+            self.approvals.committed(made.intents)
             for subject, text in made.alerts:
                 self._context.alert(subject, text)
 
@@ -216,11 +254,12 @@ class RiskActor:
 
     def _verdict(self, passage: Passage, now: datetime, made: Verdicts) -> LedgerEntry:
         for written in list(passage.intents.values()):
-            if written.id in self._live:
+            if written.id in self._live or written.id in self.approvals:
                 continue  # the ledger has it, and will say so of the delivery
-            decided, caused, reasons, resolved = self._judge_safely(passage, written, now, made)
+            decided, caused, decision, resolved = self._judge_safely(passage, written, now, made)
             passage.intents[decided.id] = decided
-            made.add(decided, caused, reasons, now, resolved=resolved)
+            notes = notes_of(decision) if caused else ()
+            made.add(decided, caused, left_out(decision), now, resolved=resolved, notes=notes)
             self._live.add(decided, caused)
         return made.entry(list(passage.intents.values()), now)
 
@@ -228,9 +267,8 @@ class RiskActor:
         """Forget a decision that is not in the ledger: the same signal, sent again, is a new one."""
         for intent in intents:
             self._live.forget(intent.id)
-        for order in orders:
-            self.state.withdraw(order.id)
-        self._orders.withdraw(orders)
+            self.approvals.withdraw(intent.id)
+        self._placer.take_back(orders)
 
     def _record_failure(self, passage: Passage, error: Exception) -> None:
         """What could not be recorded as decided is recorded as failed, and nothing of it is sent."""
@@ -262,7 +300,7 @@ class RiskActor:
 
     def _judge_safely(
         self, passage: Passage, intent: Intent, now: datetime, made: Verdicts
-    ) -> tuple[Intent, list[Order], list[str], str]:
+    ) -> tuple[Intent, list[Order], Decision, str]:
         """Judge; a fault of ours in it must end the intent in a named state, not lose the delivery."""
         resolved = ""
         try:
@@ -273,52 +311,49 @@ class RiskActor:
             _log.exception("intent.fault", intent=str(intent.id))
             reason = f"INTERNAL_ERROR: {type(fault).__name__} while deciding; nothing was sent"
             made.tell(intent, reason)
-            return self._ended(intent, IntentStatus.FAILED, reason, now), [], [], resolved
+            return self._ended(intent, IntentStatus.FAILED, reason, now), [], Decision(), resolved
 
     def _judge(
         self, intent: Intent, unresolved: Denial | None, now: datetime, made: Verdicts
-    ) -> tuple[Intent, list[Order], list[str]]:
-        context = self._context
-        reason = too_old(intent, context.rules, now)
-        if reason is not None:
-            reason, text, letters = self._exits.too_old(intent, reason, self.state)
+    ) -> tuple[Intent, list[Order], Decision]:
+        late = too_old(intent, self._context.rules, now)
+        if late is not None:
+            reason, text, letters = self._exits.too_old(intent, str(late), self.state)
             if text is not None:
                 made.tell(intent, text)
                 made.letters += letters
-            return self._ended(intent, IntentStatus.EXPIRED, reason, now), [], []
-        decision = decide(
-            intent,
-            directory=self._directory,
-            state=self.state,
-            instruments=context.instruments(),
-            kill=self.kill,
-            defaults=context.defaults,
-            rules=context.rules,
-            now=now,
-            suspect=context.clock_suspect(),
-        )
-        if unresolved is not None:
-            decision = Decision(against=(unresolved,))
-        reasons = left_out(decision)
+            made.keep(refused(intent, (late,), now).verdict)
+            return self._ended(intent, IntentStatus.EXPIRED, reason, now), [], Decision()
+        # what is approved is reserved with it
+        decision = self._placer.decision(intent, now) if unresolved is None else refused(intent, (unresolved,), now)
+        try:
+            return self._carry_out(intent, decision, now, made)
+        except Exception:
+            for approved in decision.approved:
+                take_back(self.state, approved)
+            raise
+
+    def _carry_out(
+        self, intent: Intent, decision: Decision, now: datetime, made: Verdicts
+    ) -> tuple[Intent, list[Order], Decision]:
+        """Make the orders of a decision and hand them to their executors, or have a person asked."""
         text = self._exits.not_approved(intent, decision, self.state)
         if text is not None:
             made.tell(intent, text)
         if not decision.approved:
-            return self._ended(intent, IntentStatus.REJECTED, decision.reason or "", now), [], reasons
-        new = [
-            (approved, self._make_order(intent, approved, leg, quantity, now))
-            for approved in decision.approved
-            for leg, quantity in enumerate(approved.slices)
-        ]
-        orders: list[Order] = []
-        try:
-            for approved, order in new:
-                self.state.reserve(approved.request, order.id, units=order.quantity)
-                orders.append(self._orders.admit(order))
-        except Exception:
-            self._take_back((), [order for _, order in new])
-            raise
-        return msgspec.structs.replace(intent, status=IntentStatus.EXECUTING, updated_at=now), orders, reasons
+            made.keep(decision.verdict)
+            return self._ended(intent, IntentStatus.REJECTED, decision.reason or "", now), [], decision
+        waiting = self.approvals.hold(intent, now)
+        if waiting is not None:
+            made.keep(decision.verdict)
+            # it is judged anew when a person approves it
+            for approved in decision.approved:
+                take_back(self.state, approved)
+            return waiting, [], Decision()
+        made.keep(decision.verdict)
+        # last, for what raised after it would leave orders with the executors that never come on disk
+        orders = self._placer.place(intent, decision.approved, now)
+        return msgspec.structs.replace(intent, status=IntentStatus.EXECUTING, updated_at=now), orders, decision
 
     def _ended(self, intent: Intent, status: IntentStatus, reason: str | None, now: datetime) -> Intent:
         return msgspec.structs.replace(intent, status=status, reason=reason, updated_at=now)
@@ -344,19 +379,7 @@ class RiskActor:
             self.state.track(wanted)
         return denials
 
-    def _make_order(self, intent: Intent, approved: Approved, leg: int, quantity: int, now: datetime) -> Order:
-        context = self._context
-        # no two at one instant: by this the ledger knows which was accepted first
-        self._last_created = max(now, self._last_created + _TICK)
-        return order_of(
-            intent,
-            approved.request,
-            tag=context.tag,
-            epoch=context.epoch,
-            max_age_s=context.rules.max_age_s,
-            at=self._last_created,
-            quantity=quantity,
-            leg=leg,
-            iceberg_quantity=approved.iceberg_quantity,
-            protection=approved.account.market_protection,
-        )
+
+def _trip_key(trip: RoundTrip) -> object:
+    where = (trip.account_id, trip.strategy_id, trip.exchange, trip.symbol, trip.product_type)
+    return (*where, trip.ended_at, round(trip.result, 2))

@@ -1,6 +1,6 @@
 """What a risk actor is told, what it starts from, and what it works with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Protocol
@@ -9,10 +9,14 @@ from uuid import UUID
 import msgspec
 
 from engine.actors.decision import Rules
-from engine.domain.enums import Exchange, OrderStatus
+from engine.domain.books import Book, RoundTrip
+from engine.domain.day_pnl import Part
+from engine.domain.enums import Exchange, KillMode, OrderStatus
 from engine.domain.instruments import InstrumentBook
 from engine.domain.intent import Intent
+from engine.domain.killswitch import KillRecord
 from engine.domain.limits import RiskLimits
+from engine.domain.live_units import NO_BOUNDS, Bounds
 from engine.domain.order import Order
 from engine.domain.position import Position
 from engine.store.ledger import Write
@@ -38,9 +42,14 @@ class OrderChanged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PositionsChanged(msgspec.Struct, frozen=True, kw_only=True):
-    """Positions of one of the user's accounts stand as given."""
+    """Positions of one of the user's accounts stand as given, and so do the strategy books that they are made of.
+
+    ``trips`` are the round trips that ended with it.
+    """
 
     positions: tuple[Position, ...]
+    books: tuple[Book, ...] = ()
+    trips: tuple[RoundTrip, ...] = ()
 
 
 class PriceChanged(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,12 +68,20 @@ IntentOrder = tuple[UUID, OrderStatus, int, int, str | None]
 
 
 class UserHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """What the ledger knows of a user: the start of the risk state."""
+    """What the ledger knows of a user: the start of the risk state.
+
+    ``trips`` are the round trips of the day in order, ``peaks`` the highest profit (rupees) that parts of it had.
+    ``order_accounts`` are the accounts of the orders of ``live_intents``.
+    """
 
     positions: Sequence[Position]
     live_orders: Sequence[Order]
-    orders_today: Sequence[tuple[UUID, datetime]]
+    orders_today: Sequence[tuple[UUID, datetime, UUID | None]]
     live_intents: Sequence[tuple[Intent, Sequence[IntentOrder]]]
+    books: Sequence[Book] = ()
+    trips: Sequence[RoundTrip] = ()
+    peaks: Sequence[tuple[Part, Decimal]] = ()
+    order_accounts: Mapping[UUID, UUID] = {}
 
 
 class Orders(Protocol):
@@ -78,6 +95,9 @@ class Orders(Protocol):
 
     def withdraw(self, orders: Sequence[Order]) -> None:
         """The ledger never will have these orders: forget them."""
+
+    def cancel_intent(self, account_id: UUID, intent_id: UUID, *, by: str) -> Any:
+        """Begin to cancel what an account still has of an intent's own orders; return the reply to come."""
 
 
 class Parked(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +121,10 @@ def _given_up(passage: Any, error: Exception) -> None:
     passage.fail(error)
 
 
+def _nobody(_intent: Intent) -> None:
+    return None
+
+
 def _no_alert(_subject: str, _text: str) -> None:
     return None
 
@@ -113,13 +137,29 @@ async def _none_late(_user_id: UUID, _day: date) -> Sequence[Any]:
     return ()
 
 
+def _no_trip(_scope: str, _reason: str, _mode: KillMode, _actor: str) -> None:
+    return None
+
+
+async def _no_rearm(_scope: str, _version: int, _reason: str, _actor: str) -> bool:
+    return False
+
+
+def _no_bounds(_key: str) -> Bounds:
+    return NO_BOUNDS
+
+
 class RiskContext(msgspec.Struct, frozen=True, kw_only=True):
     """What every risk actor works with.
 
     ``park`` returns the writes by which an exit becomes a dead letter; ``alert`` takes a subject and a text
     for a person; ``unrecorded`` ends a passage of which the store took not even the failure;
     ``clock_suspect`` says why the wall clock cannot be trusted, None while it can; ``load_late`` returns a
-    user's intents that ended short though something of them filled on a day.
+    user's intents that ended short though something of them filled on a day; ``ask_person`` is told of an intent
+    that waits for approval, and never waits itself. ``trip`` blocks a scope at once, for a
+    reason, in a mode, as an actor; ``rearm`` lifts a block that is still of the version given, and says whether it
+    did (raises EngineError when it cannot be recorded); ``bounds`` returns between which prices the exchange takes
+    orders in ``EXCHANGE:SYMBOL``.
     """
 
     clock: Any
@@ -139,3 +179,7 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True):
     unrecorded: Callable[[Any, Exception], None] = _given_up
     clock_suspect: Callable[[], str | None] = _trusted
     load_late: Callable[[UUID, date], Any] = _none_late
+    ask_person: Callable[[Intent], None] = _nobody
+    trip: Callable[[str, str, KillMode, str], KillRecord | None] = _no_trip
+    rearm: Callable[[str, int, str, str], Awaitable[bool]] = _no_rearm
+    bounds: Callable[[str], Bounds] = _no_bounds

@@ -7,8 +7,8 @@ import msgspec
 import structlog
 import trio
 
-from engine.actors.decision import limits_for
 from engine.actors.intake import Passage
+from engine.actors.limit_scopes import limits_for
 from engine.actors.prices import Prices
 from engine.actors.risk_messages import RiskContext
 from engine.clock import Clock
@@ -99,6 +99,7 @@ class RiskPrices:
             instrument = self._context.instruments().get(signal.exchange, signal.symbol)
             if instrument is None:
                 continue
+            state.set_bounds(signal.exchange, signal.symbol, self._context.bounds(instrument.key))
             price = self._prices.get(instrument.key)
             if price is None:
                 self._prices.watch(instrument.key)
@@ -114,7 +115,9 @@ class RiskPrices:
     def _is_needed(self, signal: Signal) -> bool:
         """Whether the verdict on a signal can depend on the last price: it carries none, or a band is set."""
         return not signal.order_type.needs_price or any(
-            limits is not None and limits.price_band_pct is not None
-            for account in self._directory.accounts_of(self._user_id)
-            for limits in limits_for(self._directory, self._context.defaults, self._user_id, account.id)
+            limits.price_band_pct is not None
+            for limits in (
+                *limits_for(self._directory, self._context.defaults, self._user_id).values(),
+                *(held.limits for held in self._directory.limits_of(self._user_id).values()),
+            )
         )

@@ -16,7 +16,8 @@ from engine.domain.intent import Intent, IntentEvent
 from engine.domain.limits import OrderRequest
 from engine.domain.options import OrderOptions
 from engine.domain.order import Order, OrderEvent
-from engine.ids import order_id
+from engine.domain.verdict import IntentVerdict, VerdictRow, row_of
+from engine.ids import order_id, retry_id
 from engine.store.ledger import Write
 
 _AUTO_PROTECTION = Decimal(-1)
@@ -30,20 +31,34 @@ class Verdicts:
         self.orders: list[Order] = []
         self.alerts: list[tuple[str, str]] = []
         self.letters: list[Write] = []
+        self._verdicts: list[VerdictRow] = []
         self._events: list[IntentEvent] = []
         self._audit: list[AuditDraft] = []
 
     def add(
-        self, intent: Intent, orders: list[Order], reasons: list[str], now: datetime, *, resolved: str = ""
+        self,
+        intent: Intent,
+        orders: list[Order],
+        reasons: list[str],
+        now: datetime,
+        *,
+        resolved: str = "",
+        notes: Sequence[str] = (),
     ) -> None:
         """Take in the verdict on one intent; *reasons* are those against accounts left out.
 
-        *resolved* says how the symbol was chosen, where it was not the exchange's own.
+        *resolved* says how the symbol was chosen, where it was not the exchange's own; *notes* what a person shall
+        know of the quantities.
         """
         self.intents.append(intent)
         self.orders += orders
-        self._events += timeline(intent, orders, reasons, now, resolved=resolved)
+        self._events += timeline(intent, orders, reasons, now, resolved=resolved, notes=notes)
         self._audit += audit_of(intent, orders, now, resolved=resolved)
+
+    def keep(self, verdict: IntentVerdict | None) -> None:
+        """Take in the verdict itself, every rule with its numbers: encoded here, and nowhere again."""
+        if verdict is not None:
+            self._verdicts.append(row_of(verdict))
 
     def tell(self, intent: Intent, text: str) -> None:
         """Have a person told, once it is on disk."""
@@ -56,6 +71,7 @@ class Verdicts:
             intent_events=self._events,
             new_orders=self.orders,
             order_events=[created(order, now) for order in self.orders],
+            verdicts=self._verdicts,
             writes=self.letters,
             audit=self._audit,
         )
@@ -73,13 +89,18 @@ def order_of(
     leg: int = 0,
     iceberg_quantity: int = 0,
     protection: Decimal = _AUTO_PROTECTION,
+    attaches: bool = True,
+    of: UUID | None = None,
 ) -> Order:
     """Return the order that an approved request becomes, in PENDING: slice *leg* of it, of *quantity* units.
+
+    With *of*, the id of an order that ended with nothing filled, it is that one tried again. Without *attaches* the
+    signal's stop loss and target are not its.
 
     *protection* is the market protection of the account, in percent or -1; the signal's own goes before it.
     """
     signal = intent.signal
-    new_id = order_id(intent.id, request.account_id, leg)
+    new_id = order_id(intent.id, request.account_id, leg) if of is None else retry_id(of)
     is_market = signal.order_type in (OrderType.MARKET, OrderType.SL_M)
     return Order(
         id=new_id,
@@ -89,7 +110,7 @@ def order_of(
         strategy_id=intent.strategy_id,
         exchange=signal.exchange,
         symbol=signal.symbol,
-        transaction_type=signal.transaction_type,
+        transaction_type=request.transaction_type,
         quantity=quantity,
         order_type=signal.order_type,
         product_type=signal.product_type,
@@ -103,12 +124,14 @@ def order_of(
         attempt=1,
         epoch=epoch,
         trading_day=trading_day(at),
-        deadline=intent.received_at + timedelta(seconds=max_age_s),
+        deadline=intent.began_at + timedelta(seconds=max_age_s),
         created_at=at,
         updated_at=at,
-        stop_loss=signal.stop_loss,
-        target=signal.target,
+        parent_id=of,
+        stop_loss=signal.stop_loss if attaches else None,
+        target=signal.target if attaches else None,
         options=_with_leg(signal.options, iceberg_quantity),
+        source_id=intent.source_id,
     )
 
 
@@ -117,7 +140,13 @@ def _with_leg(options: OrderOptions, iceberg_quantity: int) -> OrderOptions:
 
 
 def timeline(
-    intent: Intent, orders: list[Order], reasons: list[str], now: datetime, *, resolved: str = ""
+    intent: Intent,
+    orders: list[Order],
+    reasons: list[str],
+    now: datetime,
+    *,
+    resolved: str = "",
+    notes: Sequence[str] = (),
 ) -> list[IntentEvent]:
     """Return the timeline of an intent up to its decision; *reasons* are those against accounts left out."""
 
@@ -129,8 +158,12 @@ def timeline(
         events.append(event("RESOLVED", resolved))
     if orders:
         events.append(event("APPROVED", f"{len(orders)} order(s)" if len(orders) > 1 else ""))
+    if orders or len(reasons) > 1:
+        # of a single account the reason of the intent says it all
         events += [event("ACCOUNT_LEFT_OUT", reason) for reason in reasons]
-    events.append(event(intent.status.value, intent.reason or ""))
+    events += [event("ACCOUNT_NOTE", note) for note in notes]
+    until = "" if intent.expires_at is None else f"until {intent.expires_at:%Y-%m-%dT%H:%M:%SZ}"
+    events.append(event(intent.status.value, intent.reason or until))
     return events
 
 
@@ -159,14 +192,19 @@ def audit_of(intent: Intent, orders: list[Order], now: datetime, *, resolved: st
             },
         )
     ]
-    drafts += [
+    return drafts + order_drafts(orders, now)
+
+
+def order_drafts(orders: Sequence[Order], now: datetime) -> list[AuditDraft]:
+    """Return the audit records of new orders."""
+    return [
         AuditDraft(
             at=now,
             actor="system",
             action=f"ORDER_{order.status}",
             subject=f"order:{order.id}",
             content={
-                "intentId": intent.id,
+                "intentId": order.intent_id,
                 "accountId": order.account_id,
                 "quantity": order.quantity,
                 "tag": order.tag,
@@ -174,7 +212,11 @@ def audit_of(intent: Intent, orders: list[Order], now: datetime, *, resolved: st
         )
         for order in orders
     ]
-    return drafts
+
+
+def notes_of(decision: Decision) -> list[str]:
+    """Return what a person shall know of the quantities that were approved, ``label: note`` each."""
+    return [f"{each.account.label}: {each.note}" for each in decision.approved if each.note is not None]
 
 
 def left_out(decision: Decision) -> list[str]:

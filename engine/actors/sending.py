@@ -69,11 +69,24 @@ class Sender:
         self._handed: dict[UUID, int] = {}
         self._incarnation = 0
         self.is_draining = False
+        self.sent = 0
+        """Orders handed to the broker since this object was made."""
+        self.refused = 0
+        """Those of them that the broker refused."""
+        # the orders that flatten, each by who asked for it and may still take it back: nothing else passes a kill
+        self.permits: dict[UUID, Callable[[], str | None]] = {}
+        # says why an order must wait for a position that is being squared off
+        self.hold_back: Callable[[Order], str | None] = _free_to_go
 
     def restart(self, incarnation: int) -> None:
         """Begin a new life: nothing that an earlier one wrote ahead may go any more."""
         self._incarnation = incarnation
         self._handed.clear()
+
+    @property
+    def incarnation(self) -> int:
+        """Number of the executor's present life."""
+        return self._incarnation
 
     @property
     def on_wire(self) -> int:
@@ -82,17 +95,49 @@ class Sender:
 
     def against(self, order: Order) -> str | None:
         """Return why an order must not go to the wire now, or None."""
-        return self._stopped(order) or self._turns.stale(order) or self._refused(order)
+        return self._stopped(order) or self._outlived(order) or self._turns.stale(order) or self._refused(order)
 
     def against_now(self, order: Order) -> str | None:
         """Return why an order made at this instant must not go to the wire, or None."""
         return self._stopped(order) or self._refused(order)
 
+    def against_square_off(self, order: Order) -> str | None:
+        """Return why an order that flattens and is about to be written ahead must not go, or None."""
+        return "STOPPING: the engine stops" if self.is_draining else self._refused(order)
+
     def _stopped(self, order: Order) -> str | None:
+        if order.is_square_off:
+            # it only reduces what is at risk: a kill switch lets it pass, and PostgreSQL may be away
+            permit = self.permits.get(order.id)
+            if permit is None or self.is_draining:
+                return "NOT_WANTED: no flattening is under way for it"
+            return permit()
         if not self._context.holds_lease():
             return "FENCED: the lease is not held"
-        killed = self._kill.covering(user_id=order.user_id, account_id=order.account_id, strategy_id=order.strategy_id)
-        return None if killed is None else f"KILL_SWITCH: {killed.scope} is blocked: {killed.reason}"
+        killed = self._kill.covering(
+            user_id=order.user_id,
+            account_id=order.account_id,
+            strategy_id=order.strategy_id,
+            source_id=order.source_id,
+        )
+        if killed is not None:
+            return f"KILL_SWITCH: {killed.scope} is blocked: {killed.reason}"
+        return self.hold_back(order)
+
+    def _outlived(self, order: Order) -> str | None:
+        """Return the kill switch that was on while *order* waited, or None: what it found is not made up for."""
+        if order.is_square_off:
+            return None
+        record = self._kill.barring(
+            order.created_at,
+            user_id=order.user_id,
+            account_id=order.account_id,
+            strategy_id=order.strategy_id,
+            source_id=order.source_id,
+        )
+        if record is None or record.enabled:
+            return None  # one that is on has been asked about
+        return f"KILL_SWITCH: {record.scope} was blocked while it waited: {record.reason}"
 
     def _refused(self, order: Order) -> str | None:
         if self._session.is_dead:
@@ -109,7 +154,7 @@ class Sender:
 
     def end_unsent(self, order: Order, reason: str) -> None:
         """End an order of which not one byte left, in the state that the reason names."""
-        if reason.startswith("KILL_SWITCH"):
+        if reason.startswith(("KILL_SWITCH", "SQUARE_OFF")):
             status = OrderStatus.CANCELLED
         elif reason.startswith("SIGNAL_TOO_OLD"):
             status = OrderStatus.EXPIRED
@@ -154,16 +199,17 @@ class Sender:
 
     # the wire
 
-    async def send(self, message: Send) -> None:
-        """Send a committed row, if it still is to go, and settle what comes of it."""
+    async def send(self, message: Send) -> PlaceOutcome | None:
+        """Send a committed row, if it still is to go, and settle what comes of it; None when it was not to go."""
         row = message.order
         order = self._desk.orders.get(row.id)
         if message.incarnation != self._incarnation or order is None or not _is_same(order, row):
-            return  # written ahead by an earlier life, taken back, or overtaken
+            return None  # written ahead by an earlier life, taken back, or overtaken
         if row.id in self._handed:
             _log.error("order.send_repeated", order=str(row.id), attempt=row.attempt)
-            return
+            return None
         self._handed[row.id] = row.attempt
+        self.sent += 1
 
         def gate() -> str | None:
             # asked right before the first byte: plain reads of memory and clocks, nothing that waits
@@ -174,7 +220,7 @@ class Sender:
                 stop = "LATE: more than 1 s since the write-ahead"
             if stop is None and now_ns - message.written_ns > _WRITE_WINDOW_NS:
                 stop = "LATE: the ledger took more than 5 s"
-            if stop is None and not self._turns.is_alone(row):
+            if stop is None and not row.is_square_off and not self._turns.is_alone(row):
                 stop = "BUSY: another order of its instrument is not settled"
             if stop is None and not self._turns.departs(row):
                 stop = "LATE: its call of the budget has lapsed"
@@ -188,6 +234,7 @@ class Sender:
             self._turns.landed(row)
         crashpoint("S8.answer_parsed")
         await self._settle(row, outcome)
+        return outcome
 
     async def _place(self, order: Order, gate: Callable[[], str | None]) -> PlaceOutcome:
         try:
@@ -226,6 +273,7 @@ class Sender:
                 if await self._limited(order, outcome):
                     return None
             case Refused():
+                self.refused += 1
                 said = self._reslice(order, outcome) or f"{outcome.code}: {outcome.message}"
                 self._desk.move(order, OrderStatus.REJECTED, message=said)
             case Unknown():
@@ -264,7 +312,7 @@ class Sender:
                 self._doubts.doubt(order, f"{refused.message}, and the order book cannot be read")
                 return True
             stop = self.against(order) or self._turns.short(order)
-            if stop is not None or self.is_draining or order.attempt >= _MAX_ATTEMPTS:
+            if stop is not None or self.is_draining or order.attempt >= _MAX_ATTEMPTS or order.is_square_off:
                 self._end_limited(order, stop, refused)
                 return False
             if trio.current_time() >= not_before and self._turns.take_slot(order):
@@ -287,7 +335,8 @@ class Sender:
     async def _again(self, order: Order, outcome: NotSent) -> bool:
         """Zero bytes left: write a new attempt ahead and return True, or end the order."""
         late = outcome.reason.startswith(("LATE", "FENCED"))
-        if (late or not outcome.gated) and order.attempt < _MAX_ATTEMPTS:
+        # one that flattens is made anew, from what is held then
+        if (late or not outcome.gated) and order.attempt < _MAX_ATTEMPTS and not order.is_square_off:
             if not outcome.reason.startswith("LATE"):
                 await trio.sleep(_RETRY_S[min(order.attempt, len(_RETRY_S)) - 1])
             while self._is_held(order):
@@ -306,6 +355,10 @@ class Sender:
             return False
         self.end_unsent(order, outcome.reason if outcome.gated else f"NOT_SENT: {outcome.reason}")
         return False
+
+
+def _free_to_go(_order: Order) -> None:
+    return None
 
 
 def _is_same(order: Order, row: Order) -> bool:

@@ -42,6 +42,8 @@ class Slicer:
         instrument = self._context.instrument(order.exchange, order.symbol)
         if instrument is None or order.variety not in SLICED or order.is_attached or order.quantity <= freeze:
             return None
+        if order.is_square_off:
+            return None  # the next one is made from what is held then, and is cut to fit
         try:
             cut = slices(order.quantity, msgspec.structs.replace(instrument, freeze_quantity=freeze))
         except ValueError as error:

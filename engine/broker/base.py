@@ -31,6 +31,7 @@ from engine.broker.values import (
 from engine.domain.enums import OrderType, Validity, Variety
 from engine.domain.gtt import BrokerGtt, BrokerGttOrder, Gtt
 from engine.domain.instruments import Instrument
+from engine.domain.live_units import Bounds
 from engine.domain.order import Order
 from engine.errors import BrokerUnavailable, EngineError
 
@@ -161,6 +162,9 @@ class Broker(Protocol):
 
     async def last_prices(self, keys: Sequence[str]) -> dict[str, Decimal]:
         """Return last prices in rupees of *keys* (``EXCHANGE:SYMBOL``); unknown keys are left out."""
+
+    async def price_bounds(self, keys: Sequence[str]) -> dict[str, Bounds]:
+        """Return between which prices the exchange takes orders, of up to 500 *keys*; unknown keys are left out."""
 
     async def margins(self) -> BrokerMargins:
         """Return the funds of the account."""

@@ -15,12 +15,15 @@ from engine.cli import (
     audit,
     dead_letters,
     doctor,
+    drill,
     exchange,
+    flatten,
     init,
     instruments,
     killswitch,
     login,
     migrate,
+    risk,
     run,
     user,
     version,
@@ -51,7 +54,12 @@ app.command("init")(init.init)
 app.command("migrate")(migrate.migrate)
 app.command("doctor")(doctor.doctor)
 app.command("exchange")(exchange.exchange)
+app.command("flatten")(flatten.flatten)
+app.command("drill")(drill.drill)
 app.command("login")(login.login)
+app.command("explain")(risk.explain)
+app.command("replay")(risk.replay)
+app.command("codes")(risk.codes)
 app.command("version")(version.version)
 app.add_typer(user.app, name="user")
 app.add_typer(killswitch.app, name="killswitch")

@@ -16,12 +16,16 @@ from zoneinfo import ZoneInfo
 from engine.config.secret_values import decode_key, is_placeholder
 from engine.config.sections import EMBEDDED, SessionConfig, WindowConfig
 from engine.domain.contracts import parse_contract
+from engine.domain.drill_schedule import DAYS
+from engine.domain.enums import Exchange
+from engine.domain.limits import PAIRS
 from engine.errors import ConfigError
 from engine.secret import Secret
 
 Check = Callable[[Any], str | None]
 
 _CLOCK_TIME = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]")
+_DRILL_TIME = re.compile(rf"(?:(?:{'|'.join(DAYS)}) )?{_CLOCK_TIME.pattern}")
 _HEADER_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _SYMBOL = re.compile(r"[A-Z0-9&_\-.]+(?: [A-Z0-9&_\-.]+)*")
 _VISIBLE = re.compile(r"[!-~]+")
@@ -116,6 +120,10 @@ def _clock_time(text: str) -> str | None:
     return None if _CLOCK_TIME.fullmatch(text) else "a clock time HH:MM from 00:00 to 23:59"
 
 
+def _drill_time(text: str) -> str | None:
+    return None if _DRILL_TIME.fullmatch(text) else 'a time HH:MM, with a day before it for a weekly one: "SAT 10:00"'
+
+
 def _window(window: WindowConfig | None) -> str | None:
     if window is None or (_is_time(window.start) and _is_time(window.end) and window.start < window.end):
         return None
@@ -152,6 +160,11 @@ def _aliases(aliases: dict[str, str]) -> str | None:
 
 def _is_time(text: str) -> bool:
     return _clock_time(text) is None
+
+
+def _clock_times(times: Mapping[Exchange, str]) -> str | None:
+    wrong = next((text for text in times.values() if not _is_time(text)), None)
+    return None if wrong is None else "a clock time HH:MM for each exchange"
 
 
 def _amount(most: int) -> Check:
@@ -213,14 +226,36 @@ CHECKS: Mapping[str, Check] = {
     "risk.max_position_pct": _amount(_PERCENT),
     "risk.max_order_value": _amount(_RUPEES),
     "risk.price_band_pct": _amount(_PERCENT),
+    "risk.profit_target_amount": _amount(_RUPEES),
+    "risk.profit_lock_trigger_amount": _amount(_RUPEES),
+    "risk.profit_lock_giveback_pct": _amount(_PERCENT),
+    "risk.max_drawdown_amount": _amount(_RUPEES),
+    "risk.max_drawdown_pct": _amount(_PERCENT),
     "risk.trading_window": _window,
     "market.timezone": _timezone,
     "market.square_off_at": _clock_time,
+    "market.square_off_by_exchange": _clock_times,
     "market.holidays": _dates,
     "market.special_sessions": _sessions,
     "signals.aliases": _aliases,
     "security.master_key": _key,
     "security.jwt_secret": _key,
     "security.metrics_token": _token,
+    "drill.at": _drill_time,
     "logging.dir": _directory,
 }
+
+
+def half_of_pair(path: str, values: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the key in the section at *path* that does nothing without another, and that other, which is missing.
+
+    Of ``[risk]`` these are limits that are made of two keys; None when each has both or neither.
+    """
+    if path != "risk":
+        return None
+    for pair in PAIRS:
+        given = [name for name in pair if values.get(name) is not None]
+        if len(given) == 1:
+            (missing,) = set(pair) - set(given)
+            return f"{path}.{given[0]}", f"{path}.{missing}"
+    return None

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from engine.config.checks import CHECKS
+from engine.config.checks import CHECKS, half_of_pair
 from engine.config.reading import expected, from_environment, from_toml, is_secret
 from engine.config.secret_values import resolve_text
 from engine.config.sections import Config, Section
@@ -24,6 +24,7 @@ PREFIX = "ENGINE__"
 # Addresses of stores hold passwords, so they too may stand in a file or a variable.
 _RESOLVED_URLS = frozenset({"database.url", "redis.url"})
 
+_DRILL = ("drill.at", "drill.schedule")
 _EGRESS = ("broker.kite.local_address", "broker.kite.ipv4_only")
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -44,6 +45,11 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     if config.broker.kite.ipv4_only and ":" in config.broker.kite.local_address:
         where = next((name for name in map(_variable, _EGRESS) if name in environ), file)
         raise _error(where, "broker.kite.local_address: is an IPv6 address while broker.kite.ipv4_only is true")
+    try:
+        _ = config.drill.times
+    except ValueError as error:
+        where = next((name for name in map(_variable, _DRILL) if name in environ), file)
+        raise _error(where, f"drill.at: {error}") from None
     return config
 
 
@@ -105,6 +111,11 @@ class _Loader:
                 values[field.name] = self.section(field.type, below, inner)
             else:
                 self._leaf(field, table, ".".join(inner), values)
+        half = half_of_pair(".".join(path), values)
+        if half is not None:
+            given, missing = half
+            where = _variable(given) if _variable(given) in self._environ else self._file
+            raise _error(where, f"{given}: does nothing without {missing}; set both or neither")
         return kind(**values)
 
     def _leaf(

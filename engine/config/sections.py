@@ -12,8 +12,10 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from engine.domain.enums import Exchange, ProductType
-from engine.domain.risk import RiskLimits, TradingWindow
+from engine.domain.drill_schedule import DrillTimes, Every, read_times
+from engine.domain.enums import Exchange, ProductType, Segment
+from engine.domain.kill_triggers import Reaction, Trigger, TriggerSettings
+from engine.domain.limits import RiskLimits, TradingWindow
 from engine.secret import Secret
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -112,12 +114,13 @@ class BrokerConfig(Section, frozen=True, kw_only=True):
 
 
 class TelegramConfig(Section, frozen=True, kw_only=True):
-    """``[telegram]``: the one bot of the engine."""
+    """``[telegram]``: the one bot of the engine; ``admin_user_ids`` are Telegram's ids of people who may answer it."""
 
     api_url: str = "https://api.telegram.org"
     bot_token: Secret = Secret("")
     secret_token: Secret = Secret("")
     mode: Literal["webhook", "polling", "off"] = "webhook"
+    admin_user_ids: tuple[int, ...] = ()
 
 
 class SignalsConfig(Section, frozen=True, kw_only=True):
@@ -137,7 +140,7 @@ class WindowConfig(Section, frozen=True, kw_only=True):
 
 
 class RiskConfig(Section, frozen=True, kw_only=True):
-    """``[risk]``: the limits of users who have none of their own; None means no limit."""
+    """``[risk]``: the limits of users who have none of their own, None means no limit; and when prices are stale."""
 
     max_daily_loss_pct: Decimal | None = Decimal(5)
     max_daily_loss_amount: Decimal | None = None
@@ -154,13 +157,73 @@ class RiskConfig(Section, frozen=True, kw_only=True):
     allowed_exchanges: tuple[Exchange, ...] | None = None
     allowed_products: tuple[ProductType, ...] | None = None
     trading_window: WindowConfig | None = None
+    price_stale_s: Annotated[int, msgspec.Meta(ge=5, le=3600)] = 15
+    allowed_segments: tuple[Segment, ...] | None = None
+    profit_target_amount: Decimal | None = None
+    profit_lock_trigger_amount: Decimal | None = None
+    profit_lock_giveback_pct: Decimal | None = None
+    max_drawdown_amount: Decimal | None = None
+    max_drawdown_pct: Decimal | None = None
+    cooldown_after_losses: Count | None = None
+    cooldown_s: Seconds | None = None
+    max_trades_per_day: Count | None = None
+    max_messages_per_minute: Count | None = None
+    self_trade_guard: bool | None = None
 
     def limits(self) -> RiskLimits:
         """Return these defaults as the limits that risk judges by."""
         window = self.trading_window
         values = msgspec.structs.asdict(self)
+        del values["price_stale_s"]
         values["trading_window"] = window and TradingWindow(start=window.start, end=window.end)
         return RiskLimits(**values)
+
+
+Reactions = Literal["off", "alert", "block", "cancel", "square_off"]
+
+
+class KillswitchConfig(Section, frozen=True, kw_only=True):
+    """``[killswitch]``: what each condition does that trips the kill switch by itself, and where it begins."""
+
+    order_rate: Reactions = "alert"
+    order_rate_normal: Count = 60
+    order_rate_factor: Count = 5
+    reject_rate: Reactions = "block"
+    reject_rate_pct: Annotated[int, msgspec.Meta(ge=1, le=99)] = 50
+    reject_rate_orders: Count = 50
+    reconcile_mismatch: Reactions = "alert"
+    reconcile_mismatch_reads: Count = 2
+    unknown_orders: Reactions = "block"
+    unknown_orders_more_than: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 25
+    unknown_orders_for_s: Seconds = 60
+    parked_exits: Reactions = "off"
+    broker_unreachable: Literal["auto", "off", "alert", "block", "cancel", "square_off"] = "auto"
+    broker_unreachable_s: Seconds = 15
+    audit_chain: Reactions = "block"
+    clock_suspect: Reactions = "off"
+    loop_lag: Reactions = "alert"
+    loop_lag_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 2.0
+    lease_lost: Reactions = "off"
+    journal_wiped: Reactions = "off"
+
+    def triggers(self, mode: str) -> TriggerSettings:
+        """Return these as the triggers read them; the broker's *mode* decides what "auto" means."""
+        unreachable = self.broker_unreachable
+        if unreachable == "auto":
+            unreachable = "block" if mode == "kite" else "off"
+        values = msgspec.structs.asdict(self) | {"broker_unreachable": unreachable}
+        return TriggerSettings(
+            reactions={trigger: Reaction(values[trigger.value.lower()]) for trigger in Trigger},
+            order_rate_normal=self.order_rate_normal,
+            order_rate_factor=self.order_rate_factor,
+            reject_rate_pct=self.reject_rate_pct,
+            reject_rate_orders=self.reject_rate_orders,
+            mismatch_reads=self.reconcile_mismatch_reads,
+            unknown_orders=self.unknown_orders_more_than,
+            unknown_orders_s=self.unknown_orders_for_s,
+            broker_unreachable_s=self.broker_unreachable_s,
+            loop_lag_s=self.loop_lag_s,
+        )
 
 
 class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -172,12 +235,25 @@ class SessionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     exchange: Exchange | None = None
 
 
+# Ten minutes or so before the close of those that do not close with the shares.
+_SQUARE_OFF_AT = {Exchange.CDS: "16:45", Exchange.BCD: "16:45", Exchange.MCX: "23:25"}
+
+
 class MarketConfig(Section, frozen=True, kw_only=True):
-    """``[market]``: trading hours; ``enforce_hours`` None leaves it to the broker mode."""
+    """``[market]``: trading hours; ``enforce_hours`` None leaves it to the broker mode.
+
+    ``auto_square_off`` None squares intraday positions off by the clock where hours are enforced. Flattening leaves
+    shares held for delivery alone unless ``square_off_delivery``, and does nothing at an opening that was asked for
+    outside the hours of an exchange unless ``flatten_at_open``.
+    """
 
     timezone: str = "Asia/Kolkata"
     enforce_hours: bool | None = None
     square_off_at: str = "15:20"
+    square_off_by_exchange: dict[Exchange, str] = {}
+    auto_square_off: bool | None = None
+    square_off_delivery: bool = False
+    flatten_at_open: bool = False
     holidays: tuple[str, ...] = ()
     special_sessions: tuple[SessionConfig, ...] = ()
 
@@ -187,9 +263,14 @@ class MarketConfig(Section, frozen=True, kw_only=True):
         return ZoneInfo(self.timezone)
 
     @property
-    def square_off_time(self) -> time:
-        """Clock time in `zone` at which intraday positions are squared off."""
-        return time.fromisoformat(self.square_off_at)
+    def square_off_times(self) -> dict[Exchange, time]:
+        """Clock time in `zone` at which intraday positions of each exchange are squared off."""
+        return {
+            exchange: time.fromisoformat(
+                (_SQUARE_OFF_AT | self.square_off_by_exchange).get(exchange, self.square_off_at)
+            )
+            for exchange in Exchange
+        }
 
 
 class SecurityConfig(Section, frozen=True, kw_only=True):
@@ -212,6 +293,18 @@ class LimitsConfig(Section, frozen=True, kw_only=True):
     api_per_minute: Count = 1200
 
 
+class DrillConfig(Section, frozen=True, kw_only=True):
+    """``[drill]``: when the kill switch is rehearsed (`engine.domain.drill_schedule`)."""
+
+    schedule: Every = "off"
+    at: str = "SAT 10:00"
+
+    @property
+    def times(self) -> DrillTimes | None:
+        """When one is due, None for never. Raises ValueError that says what was expected of ``at``."""
+        return read_times(self.schedule, self.at)
+
+
 class LoggingConfig(Section, frozen=True, kw_only=True):
     """``[logging]``: log files by day."""
 
@@ -230,10 +323,23 @@ class Config(Section, frozen=True, kw_only=True):
     telegram: TelegramConfig = TelegramConfig()
     signals: SignalsConfig = SignalsConfig()
     risk: RiskConfig = RiskConfig()
+    killswitch: KillswitchConfig = KillswitchConfig()
     market: MarketConfig = MarketConfig()
     security: SecurityConfig = SecurityConfig()
     limits: LimitsConfig = LimitsConfig()
+    drill: DrillConfig = DrillConfig()
     logging: LoggingConfig = LoggingConfig()
+
+    @property
+    def auto_square_off(self) -> bool:
+        """Whether intraday positions are squared off by the clock: as configured, otherwise where hours count."""
+        stated = self.market.auto_square_off
+        return self.enforce_hours if stated is None else stated
+
+    @property
+    def auto_square_off_times(self) -> dict[Exchange, time]:
+        """When intraday positions of each exchange are squared off by the clock, IST; empty when they are not."""
+        return self.market.square_off_times if self.auto_square_off else {}
 
     @property
     def enforce_hours(self) -> bool:

@@ -145,16 +145,46 @@ def charges_of(
         ValueError: *on* is before 1 July 2020.
     """
     kind = kind_of(instrument, product_type)
-    is_buy = transaction_type is TransactionType.BUY
     turnover = price * quantity * instrument.multiplier
+    return _charges(instrument.exchange, kind, product_type, transaction_type, turnover, on)
+
+
+def charges_of_turnover(
+    exchange: Exchange,
+    symbol: str,
+    product_type: ProductType,
+    transaction_type: TransactionType,
+    turnover: Decimal,
+    on: date,
+) -> Decimal:
+    """Return what one executed order of *turnover* rupees (all its trades, multiplier included) costs in all.
+
+    The contract is told from the symbol, options end in CE or PE, so that the instrument master need not be loaded:
+    the sum is the same at any time. 0 before 1 July 2020, of which no charges are known.
+    """
+    if on < FIRST_DAY or not turnover:
+        return Decimal(0)
+    kind = _kind(exchange, product_type, is_option=symbol.endswith(("CE", "PE")))
+    return _charges(exchange, kind, product_type, transaction_type, turnover, on).total
+
+
+def _charges(
+    exchange: Exchange,
+    kind: Kind,
+    product_type: ProductType,
+    transaction_type: TransactionType,
+    turnover: Decimal,
+    on: date,
+) -> Charges:
+    is_buy = transaction_type is TransactionType.BUY
     purchases, sales = _TAX[kind]
-    exchange_turnover = turnover * _on(_TURNOVER[instrument.exchange, kind], on)
+    exchange_turnover = turnover * _on(_TURNOVER[exchange, kind], on)
     sebi_turnover = turnover * _on(_SEBI, on)
     brokerage = _brokerage(kind, product_type, turnover)
     stamp_duty = turnover * _on(_STAMP[kind], on) if is_buy else Decimal(0)
     return Charges(
         transaction_tax=turnover * _on(purchases if is_buy else sales, on),
-        is_commodity=instrument.exchange is Exchange.MCX,
+        is_commodity=exchange is Exchange.MCX,
         exchange_turnover=exchange_turnover,
         sebi_turnover=sebi_turnover,
         brokerage=brokerage,
@@ -165,8 +195,11 @@ def charges_of(
 
 def kind_of(instrument: Instrument, product_type: ProductType) -> Kind:
     """Return the row of the list of charges that a trade belongs to."""
-    is_option = instrument.instrument_type in ("CE", "PE")
-    match instrument.exchange:
+    return _kind(instrument.exchange, product_type, is_option=instrument.instrument_type in ("CE", "PE"))
+
+
+def _kind(exchange: Exchange, product_type: ProductType, *, is_option: bool) -> Kind:
+    match exchange:
         case Exchange.NSE | Exchange.BSE:
             return "delivery" if product_type in (ProductType.CNC, ProductType.MTF) else "intraday"
         case Exchange.NFO | Exchange.BFO:

@@ -4,7 +4,7 @@ Loaded at start and changed only after the ledger has committed the change. Reco
 change replaces the record. Secrets are held decrypted here and nowhere else.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -12,8 +12,8 @@ from uuid import UUID
 
 import msgspec
 
-from engine.domain.enums import AccountStatus, SizingMode, SourceType
-from engine.domain.risk import RiskLimits
+from engine.domain.enums import AccountStatus, CapitalFrom, GroupPolicy, SizingMode, SourceType
+from engine.domain.limits import RiskLimits, TradingWindow
 from engine.secret import Secret
 
 
@@ -33,7 +33,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     """A broker account; ``capital`` is rupees, ``access_token`` and ``login`` None until somebody logged in.
 
     ``market_protection`` is how far from the last price a MARKET or SL-M order may fill: percent, or -1 for the
-    broker's own table (Kite Connect v3, orders).
+    broker's own table (Kite Connect v3, orders). With ``capital_from`` BROKER the capital is what its margins said
+    at ``capital_read_at`` (aware UTC; None: not yet, and 0 then).
     """
 
     id: UUID
@@ -49,24 +50,44 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     row_version: int = 1
     market_protection: Decimal = Decimal(-1)
     login: BrokerLogin | None = None
+    capital_from: CapitalFrom = CapitalFrom.STATED
+    capital_read_at: datetime | None = None
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """An account of a strategy and how its quantity is sized."""
+    """An account of a strategy and how its quantity is sized.
+
+    ``max_quantity`` (units) and ``max_value`` (rupees) cap what adds exposure; what reduces it is never capped.
+    """
 
     account_id: UUID
     mode: SizingMode
     value: Decimal
+    max_quantity: int | None = None
+    max_value: Decimal | None = None
 
 
 class Strategy(msgspec.Struct, frozen=True, kw_only=True):
-    """A strategy and the accounts that it trades."""
+    """A strategy and the accounts that it trades.
+
+    ``approval`` other than "auto" holds every signal until a person approves it: at most ``approval_ttl_s`` seconds
+    from its receipt, and only while the price is within ``approval_price_move_pct`` percent of that at receipt.
+    ``group_deadline_s`` (seconds from receipt or approval) bounds what ``group_policy`` does. Outside ``entry_window``
+    (market.timezone) only orders that reduce are sent. At ``square_off_at`` (HH:MM, IST) of every trading day what it
+    holds is closed, and until the next day it opens nothing.
+    """
 
     id: UUID
     user_id: UUID
     name: str
     enabled: bool = True
     approval: str = "auto"
+    approval_ttl_s: int = 300
+    approval_price_move_pct: Decimal = Decimal(1)
+    group_policy: GroupPolicy = GroupPolicy.LEAVE
+    group_deadline_s: int = 30
+    entry_window: TradingWindow | None = None
+    square_off_at: str | None = None
     allowed_symbols: frozenset[str] | None = None
     defaults: dict[str, Any] = {}
     targets: tuple[Target, ...] = ()
@@ -90,12 +111,18 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Risk limits as somebody set them, for a user or one account of the user."""
+    """Risk limits as somebody set them: for a user, one account or one strategy of the user, or both together."""
 
     id: UUID
     user_id: UUID
     account_id: UUID | None
     limits: RiskLimits
+    strategy_id: UUID | None = None
+
+    @property
+    def place(self) -> tuple[UUID, UUID | None, UUID | None]:
+        """User, account and strategy: there is one set of limits for each."""
+        return (self.user_id, self.account_id, self.strategy_id)
 
 
 class Directory:
@@ -105,7 +132,8 @@ class Directory:
         self.accounts: dict[UUID, Account] = {}
         self.strategies: dict[UUID, Strategy] = {}
         self.sources: dict[UUID, Source] = {}
-        self.limits: dict[tuple[UUID, UUID | None], Limits] = {}
+        self.limits: dict[tuple[UUID, UUID | None, UUID | None], Limits] = {}
+        self._limits_of: dict[UUID, dict[tuple[UUID | None, UUID | None], Limits]] = {}
         self._source_by_key: dict[bytes, UUID] = {}
         self._source_by_chat: dict[int, UUID] = {}
 
@@ -142,8 +170,13 @@ class Directory:
         return None if found is None else self.sources[found]
 
     def put_limits(self, limits: Limits) -> None:
-        """Add or replace limits of a user or of one account."""
-        self.limits[limits.user_id, limits.account_id] = limits
+        """Add or replace limits of a user, an account or a strategy."""
+        self.limits[limits.place] = limits
+        self._limits_of.setdefault(limits.user_id, {})[limits.account_id, limits.strategy_id] = limits
+
+    def limits_of(self, user_id: UUID) -> Mapping[tuple[UUID | None, UUID | None], Limits]:
+        """Return the limits that were set for a user, by account and strategy."""
+        return self._limits_of.get(user_id, {})
 
     def remove(self, record_id: UUID) -> None:
         """Forget an account, strategy or source."""

@@ -19,6 +19,23 @@ class Exchange(StrEnum):
     MCX = "MCX"
 
 
+class Segment(StrEnum):
+    """Segment of an exchange, as the instrument dump names it: shares by their exchange alone."""
+
+    NSE = "NSE"
+    BSE = "BSE"
+    NFO_FUT = "NFO-FUT"
+    NFO_OPT = "NFO-OPT"
+    BFO_FUT = "BFO-FUT"
+    BFO_OPT = "BFO-OPT"
+    CDS_FUT = "CDS-FUT"
+    CDS_OPT = "CDS-OPT"
+    BCD_FUT = "BCD-FUT"
+    BCD_OPT = "BCD-OPT"
+    MCX_FUT = "MCX-FUT"
+    MCX_OPT = "MCX-OPT"
+
+
 class TransactionType(StrEnum):
     """Side of an order."""
 
@@ -187,6 +204,15 @@ class SizingMode(StrEnum):
     FIXED = "fixed"
     CAPITAL_PCT = "capital_pct"
     LOTS = "lots"
+    RISK_PCT = "risk_pct"
+
+
+class GroupPolicy(StrEnum):
+    """What is done when a signal has filled on some of its accounts and failed on others (`group_policy`)."""
+
+    LEAVE = "leave"
+    RETRY = "retry"
+    UNWIND = "unwind"
 
 
 class AccountStatus(StrEnum):
@@ -195,6 +221,13 @@ class AccountStatus(StrEnum):
     ACTIVE = "ACTIVE"
     LOGIN_REQUIRED = "LOGIN_REQUIRED"
     ORDERS_BLOCKED = "ORDERS_BLOCKED"
+
+
+class CapitalFrom(StrEnum):
+    """Who says what an account's capital is: a person, or the broker's margins as they are read."""
+
+    STATED = "STATED"
+    BROKER = "BROKER"
 
 
 class KillState(StrEnum):

@@ -1,6 +1,7 @@
 """A trade intent: one accepted signal on its way to the orders of its strategy's accounts."""
 
 from datetime import datetime
+from decimal import Decimal
 from uuid import UUID
 
 import msgspec
@@ -16,7 +17,9 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     replay names the same intent. ``received_at`` and ``signal_at`` are aware UTC; ``signal_at`` is the
     instant the source stated, when it stated one. ``reason`` is ``CODE: text`` once refused or ended
     short of full execution. ``signal`` bears the exchange's symbol once it is decided about;
-    ``written_symbol`` is what the source wrote where that was another name or a contract in words.
+    ``written_symbol`` is what the source wrote where that was another name or a contract in words. An intent that
+    waits for a person is PENDING_APPROVAL until ``expires_at`` (UTC); ``seen_price`` is the instrument's last price
+    (rupees) when it came, ``approved_at`` (UTC) when it was approved: from then on its age counts anew.
     """
 
     id: UUID
@@ -33,6 +36,14 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     request_id: str | None = None
     written_symbol: str | None = None
+    seen_price: Decimal | None = None
+    expires_at: datetime | None = None
+    approved_at: datetime | None = None
+
+    @property
+    def began_at(self) -> datetime:
+        """When its age began: at the approval of one that waited for it, else at its receipt."""
+        return self.approved_at or self.received_at
 
 
 class IntentEvent(msgspec.Struct, frozen=True, kw_only=True):

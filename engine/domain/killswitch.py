@@ -1,12 +1,12 @@
 """The kill switch as a value: scopes, versions, and whether an order is covered.
 
 Scopes nest: ``global`` covers everything, ``user:ID`` the user's accounts and strategies,
-``account:ID`` and ``strategy:ID`` themselves. A scope's version grows with every change; of several
+``account:ID``, ``strategy:ID`` and ``source:ID`` themselves. A scope's version grows with every change; of several
 stores the highest version counts, and where two differ at the same version the switch is on.
 """
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
 from uuid import UUID
 
 import msgspec
@@ -14,12 +14,18 @@ import msgspec
 from engine.domain.enums import KillMode, KillState
 
 GLOBAL = "global"
+_KINDS = ("user", "account", "strategy", "source")
 
 
 class KillRecord(msgspec.Struct, frozen=True, kw_only=True):
     """State of one scope. ``at`` is when it was last changed (UTC); ``reason`` is never empty when on.
 
-    ``mode`` is what is done beyond blocking; it only ever grows while the switch stays on.
+    ``tripped_at`` (UTC) is when it went on; trips that join do not move it.
+    ``mode`` is what is done beyond blocking; it only ever grows while the switch stays on, and so does ``day``:
+    the IST day whose loss tripped it, which is not to be traded any more; of one that was turned off, the day whose
+    loss was let pass. ``alone`` marks what a command wrote
+    while no engine ran: it counts although the other stores do not have it. ``mac`` proves who wrote the record
+    (`engine.security.kill_seal`).
     """
 
     scope: str
@@ -29,6 +35,15 @@ class KillRecord(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     at: datetime
     mode: KillMode = KillMode.BLOCK
+    tripped_at: datetime | None = None
+    day: date | None = None
+    alone: bool = False
+    mac: str = ""
+
+    @property
+    def since(self) -> datetime:
+        """When the scope went on (UTC): later changes of its state do not move it."""
+        return self.tripped_at or self.at
 
     @property
     def square_off(self) -> bool:
@@ -41,31 +56,93 @@ class KillRecord(msgspec.Struct, frozen=True, kw_only=True):
         return self.state is not KillState.ARMED
 
 
+Copy = Mapping[str, KillRecord] | None
+"""The records of one store by scope, None when it cannot be read."""
+
+
 def parse_scope(text: str) -> str:
     """Return the scope in its one spelling. Raises ValueError that names the mend."""
     if text == GLOBAL:
         return GLOBAL
     kind, _, number = text.partition(":")
-    if kind in ("user", "account", "strategy"):
+    if kind in _KINDS:
         try:
             return f"{kind}:{UUID(number)}"
         except ValueError:
             pass
-    raise ValueError("scope must be global, user:ID, account:ID or strategy:ID with a UUID for ID")
+    raise ValueError("scope must be global, user:ID, account:ID, strategy:ID or source:ID with a UUID for ID")
+
+
+def scopes_of(
+    user_id: UUID, account_id: UUID, strategy_id: UUID | None, source_id: UUID | None = None
+) -> tuple[str, ...]:
+    """Return every scope that covers an order of these, the widest first."""
+    narrow = (("strategy", strategy_id), ("source", source_id))
+    return (GLOBAL, f"user:{user_id}", f"account:{account_id}", *(f"{k}:{i}" for k, i in narrow if i is not None))
+
+
+def next_version(held: KillRecord | None, at: datetime) -> int:
+    """Return the version of a change of *held* at *at*: the instant in milliseconds, or one more than held.
+
+    So a change made while a store was away is newer than what that store holds, wherever it is compared.
+    """
+    return max((held.version if held else 0) + 1, int(at.timestamp() * 1000))
+
+
+def tripped_at(held: KillRecord | None, now: datetime) -> datetime:
+    """Return when a scope went on that is on from *now* (UTC) at the latest, *held* being its record so far."""
+    return held.since if held is not None and held.enabled else now
 
 
 def merge(records: Iterable[KillRecord]) -> dict[str, KillRecord]:
-    """Fold the records of several stores: per scope the highest version, on where equals differ."""
+    """Fold records: per scope the highest version, on where equals differ, the stronger mode of two that are on."""
     merged: dict[str, KillRecord] = {}
     for record in records:
         held = merged.get(record.scope)
-        if (
-            held is None
-            or record.version > held.version
-            or (record.version == held.version and record.enabled and not held.enabled)
-        ):
+        if held is None or _counts_more(record, held):
             merged[record.scope] = record
     return merged
+
+
+def _counts_more(record: KillRecord, held: KillRecord) -> bool:
+    return (record.version, record.enabled, record.mode.rank) > (held.version, held.enabled, held.mode.rank)
+
+
+def settle(copies: Sequence[Copy], at: datetime) -> dict[str, KillRecord]:
+    """Return what counts at a start at *at* (UTC) of the copies of all stores; no readable one means blocked.
+
+    The newest version counts, and on where equals differ. A release is written to every store before it holds:
+    one that a single store has, while another has the block before it, was never completed, and the block
+    stays, under a version newer than both. A scope of which a store has no record says nothing of it: an emptied
+    store proves nothing.
+    """
+    readable = [copy for copy in copies if copy is not None]
+    if not readable:
+        return {GLOBAL: unreadable(at)}
+    settled = merge(record for copy in readable for record in copy.values())
+    for scope, newest in settled.items():
+        if newest.enabled or newest.alone:
+            continue
+        held = [copy[scope] for copy in readable if scope in copy]
+        if sum(record.version == newest.version for record in held) > 1:
+            continue
+        blocks = [record for record in held if record.enabled]
+        if blocks:
+            last = max(blocks, key=lambda record: record.version)
+            settled[scope] = msgspec.structs.replace(last, version=next_version(newest, at), mac="")
+    return settled
+
+
+def unreadable(at: datetime) -> KillRecord:
+    """Return the record that stands when a copy of the kill state cannot be read: newer than any other copy."""
+    return KillRecord(
+        scope=GLOBAL,
+        version=next_version(None, at),
+        state=KillState.BLOCKED,
+        reason="KILL_STATE_UNREADABLE: the kill switch file is damaged; check it, then disable the switch",
+        actor="system",
+        at=at,
+    )
 
 
 class KillSwitches:
@@ -74,6 +151,7 @@ class KillSwitches:
     def __init__(self, records: Iterable[KillRecord] = ()) -> None:
         self.records: dict[str, KillRecord] = merge(records)
         self._on: frozenset[str] = frozenset()
+        self._last_off: datetime | None = None
         self._refresh()
 
     def put(self, record: KillRecord) -> None:
@@ -83,13 +161,44 @@ class KillSwitches:
 
     def _refresh(self) -> None:
         self._on = frozenset(scope for scope, record in self.records.items() if record.enabled)
+        self._last_off = max((record.at for record in self.records.values() if not record.enabled), default=None)
 
-    def covering(self, *, user_id: UUID, account_id: UUID, strategy_id: UUID | None) -> KillRecord | None:
-        """Return the widest record that blocks this account and strategy, or None."""
+    def covering(
+        self, *, user_id: UUID, account_id: UUID, strategy_id: UUID | None, source_id: UUID | None = None
+    ) -> KillRecord | None:
+        """Return the widest record that blocks this account, strategy and source, or None."""
         on = self._on
         if not on:
             return None
-        for scope in (GLOBAL, f"user:{user_id}", f"account:{account_id}", f"strategy:{strategy_id}"):
+        for scope in scopes_of(user_id, account_id, strategy_id, source_id):
             if scope in on:
                 return self.records[scope]
         return None
+
+    def barring(
+        self,
+        since: datetime,
+        *,
+        user_id: UUID,
+        account_id: UUID,
+        strategy_id: UUID | None,
+        source_id: UUID | None = None,
+    ) -> KillRecord | None:
+        """Return the widest record that blocks these, or was turned off after *since* (UTC); None for neither.
+
+        What was on its way when a switch was on is not executed once it is off.
+        """
+        if not self._on and (self._last_off is None or self._last_off <= since):
+            return None
+        for scope in scopes_of(user_id, account_id, strategy_id, source_id):
+            record = self.records.get(scope)
+            if record is not None and (record.enabled or record.at > since):
+                return record
+        return None
+
+    def strongest(
+        self, *, user_id: UUID, account_id: UUID, strategy_id: UUID | None, source_id: UUID | None = None
+    ) -> KillMode | None:
+        """Return the most restrictive mode of all that blocks this account, strategy and source; None for nothing."""
+        on = [self.records[s] for s in scopes_of(user_id, account_id, strategy_id, source_id) if s in self._on]
+        return max((record.mode for record in on), key=lambda mode: mode.rank, default=None)

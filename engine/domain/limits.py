@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from engine.domain.enums import Exchange, ProductType, TransactionType
+from engine.domain.enums import Exchange, ProductType, Segment, TransactionType
 from engine.domain.position import PositionKey
 
 
@@ -22,10 +22,14 @@ class TradingWindow(msgspec.Struct, frozen=True, kw_only=True):
     end: str
 
 
-class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Limits of one user, or of one of the user's accounts; None means no limit (contract section 6).
+class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """Limits of one user, or of one of the user's accounts or strategies; None means no limit (contract section 6).
 
-    Amounts are rupees, percentages are of the account's capital, seconds are wall-clock.
+    Amounts are rupees, percentages are of the scope's capital, seconds are wall-clock. The profit lock is armed
+    once the day's net profit has been ``profit_lock_trigger_amount``, and acts when
+    ``profit_lock_giveback_pct`` percent of the day's highest is lost again. ``cooldown_s`` is how long no position
+    is opened after ``cooldown_after_losses`` losing trades in a row. ``allowed_segments`` are the broker's
+    (``NSE``, ``NFO-OPT``, ``MCX-FUT``).
     """
 
     max_daily_loss_pct: Decimal | None = None
@@ -43,9 +47,42 @@ class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     allowed_exchanges: tuple[Exchange, ...] | None = None
     allowed_products: tuple[ProductType, ...] | None = None
     trading_window: TradingWindow | None = None
+    allowed_segments: tuple[Segment, ...] | None = None
+    profit_target_amount: Decimal | None = None
+    profit_lock_trigger_amount: Decimal | None = None
+    profit_lock_giveback_pct: Decimal | None = None
+    max_drawdown_amount: Decimal | None = None
+    max_drawdown_pct: Decimal | None = None
+    cooldown_after_losses: int | None = None
+    cooldown_s: int | None = None
+    max_trades_per_day: int | None = None
+    max_messages_per_minute: int | None = None
+    self_trade_guard: bool | None = None
 
 
-class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
+OF_FIGURES = frozenset(
+    {
+        "max_daily_loss_pct",
+        "max_daily_loss_amount",
+        "profit_target_amount",
+        "profit_lock_trigger_amount",
+        "profit_lock_giveback_pct",
+        "max_drawdown_amount",
+        "max_drawdown_pct",
+        "cooldown_after_losses",
+        "cooldown_s",
+        "max_trades_per_day",
+    }
+)
+"""Limits that are held against the day's profit and loss, which is known of a user, an account or a strategy."""
+
+_OF_ONE_SCOPE = OF_FIGURES | {"circuit_breaker_failures", "circuit_breaker_cooldown_s"}
+
+PAIRS = (("profit_lock_trigger_amount", "profit_lock_giveback_pct"), ("cooldown_after_losses", "cooldown_s"))
+"""Limits that mean something together only."""
+
+
+class OrderRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     """What risk judges: one sized order for one account, not yet an order.
 
     ``reference_price`` is the limit price, or for MARKET the last known price, in rupees; None when
@@ -81,6 +118,13 @@ def loosened(old: RiskLimits, new: RiskLimits) -> tuple[str, ...]:
     return tuple(name for name in RiskLimits.__struct_fields__ if _comparable(new, name) != _comparable(both, name))
 
 
+def not_of_both(limits: RiskLimits) -> tuple[str, ...]:
+    """Return the names of limits that are set and cannot be held against a strategy on one account."""
+    return tuple(
+        name for name in RiskLimits.__struct_fields__ if name in _OF_ONE_SCOPE and getattr(limits, name) is not None
+    )
+
+
 def _tightest(name: str, limits: tuple[RiskLimits, ...]) -> Any:
     values = [value for each in limits if (value := getattr(each, name)) is not None]
     if not values:
@@ -103,9 +147,15 @@ _TIGHTEN: dict[str, Callable[[Any], Any]] = {
     "allowed_exchanges": _intersection,
     "allowed_products": _intersection,
     "trading_window": _overlap,
+    "allowed_segments": _intersection,
+    "cooldown_s": max,
+    "self_trade_guard": any,
 }
 
 
 def _comparable(limits: RiskLimits, name: str) -> Any:
     value = getattr(limits, name)
-    return frozenset(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return frozenset(value)
+    # a guard that is off is none
+    return None if value is False else value

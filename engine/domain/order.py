@@ -36,10 +36,15 @@ CHANGE_NOTES = ("cancel requested", "modify requested", "LATE_FOUND: cancelling"
 
 
 class OrderOrigin(StrEnum):
-    """Who made an order: this engine, or somebody else on the same account (by hand, the broker, another program)."""
+    """Who made an order.
+
+    This engine for a signal, somebody else on the same account (by hand, the broker, another program), or this
+    engine to flatten a position.
+    """
 
     ENGINE = "ENGINE"
     EXTERNAL = "EXTERNAL"
+    SQUARE_OFF = "SQUARE_OFF"
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,10 +55,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     found at the broker. ``deadline`` (UTC) is when the order may no longer be sent; ``submitting_at``
     (UTC) is when the write-ahead row was made, the start of the wait for proof of absence.
     ``trading_day`` is the IST date of the broker's book that holds the order. An order of ``origin``
-    EXTERNAL was found in the book: it has no intent, and the engine neither sends nor cancels it by itself.
+    EXTERNAL was found in the book: it has no intent, and the engine neither sends nor cancels it by itself; one of
+    SQUARE_OFF closes a position and nothing else, and passes a kill switch for that.
     ``role`` other than ENTRY is an exit attached to the entry ``parent_id``; ``stop_loss`` and ``target``
     (rupees) of an entry are the exits to attach to what of it fills. ``modifications`` counts the changes that
     the broker took (25 at most, kite.md 4.1). An order that replaces another has it as ``parent_id``.
+    ``source_id`` is the source of its intent, None where there is none.
     """
 
     id: UUID
@@ -92,6 +99,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     target: Decimal | None = None
     options: OrderOptions = NO_OPTIONS
     modifications: int = 0
+    source_id: UUID | None = None
 
     @property
     def is_attached(self) -> bool:
@@ -102,6 +110,11 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     def is_external(self) -> bool:
         """Whether somebody else than this engine made the order."""
         return self.origin is OrderOrigin.EXTERNAL
+
+    @property
+    def is_square_off(self) -> bool:
+        """Whether the order was made to flatten a position."""
+        return self.origin is OrderOrigin.SQUARE_OFF
 
     @property
     def key(self) -> tuple[Exchange, str]:

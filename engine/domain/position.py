@@ -82,6 +82,28 @@ def apply_fill(position: Position, fill: Fill) -> Position:
     )
 
 
+def undo_fill(position: Position, fill: Fill) -> Position:
+    """Return *position* as it was before *fill*, which was of the same day."""
+    cash = fill.quantity * fill.price * position.multiplier
+    if fill.transaction_type is TransactionType.BUY:
+        return msgspec.structs.replace(
+            position,
+            quantity=position.quantity - fill.quantity,
+            buy_quantity=position.buy_quantity - fill.quantity,
+            buy_value=position.buy_value - cash,
+            day_buy_quantity=position.day_buy_quantity - fill.quantity,
+            day_buy_value=position.day_buy_value - cash,
+        )
+    return msgspec.structs.replace(
+        position,
+        quantity=position.quantity + fill.quantity,
+        sell_quantity=position.sell_quantity - fill.quantity,
+        sell_value=position.sell_value - cash,
+        day_sell_quantity=position.day_sell_quantity - fill.quantity,
+        day_sell_value=position.day_sell_value - cash,
+    )
+
+
 def with_last_price(position: Position, price: Decimal) -> Position:
     """Return *position* marked at *price* (rupees)."""
     return msgspec.structs.replace(position, last_price=price)
@@ -95,11 +117,11 @@ def value(position: Position) -> Decimal:
 def average_price(position: Position) -> Decimal:
     """Return the average price in rupees: of all buys when long, of all sells when short, 0 when flat.
 
-    Not rounded; round at the edge.
+    Not rounded; round at the edge. 0 too for a row that holds what it says was never traded.
     """
-    if position.quantity > 0:
+    if position.quantity > 0 and position.buy_quantity:
         return position.buy_value / (position.buy_quantity * position.multiplier)
-    if position.quantity < 0:
+    if position.quantity < 0 and position.sell_quantity:
         return position.sell_value / (position.sell_quantity * position.multiplier)
     return Decimal(0)
 
@@ -132,6 +154,24 @@ def realised(position: Position) -> Decimal:
     if not position.quantity:
         return value(position)
     return value(position) + position.quantity * average_price(position) * position.multiplier
+
+
+def at_close(position: Position) -> Position:
+    """Return *position* as if its overnight part had been opened today, at the close that the day's mark begins from.
+
+    What `realised` and `unrealised` of it add up to is `m2m`.
+    """
+    if not position.overnight_quantity or not position.close_price:
+        return position
+    worth = abs(position.overnight_quantity) * position.close_price * position.multiplier
+    long, short = max(position.overnight_quantity, 0), max(-position.overnight_quantity, 0)
+    return msgspec.structs.replace(
+        position,
+        buy_quantity=position.day_buy_quantity + long,
+        buy_value=position.day_buy_value + (worth if long else 0),
+        sell_quantity=position.day_sell_quantity + short,
+        sell_value=position.day_sell_value + (worth if short else 0),
+    )
 
 
 def roll_day(position: Position, close_price: Decimal) -> Position:

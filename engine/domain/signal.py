@@ -19,7 +19,9 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     (`engine.domain.contracts`); ``quantity`` is positive; ``price`` is set
     exactly for LIMIT and SL, ``trigger_price`` exactly for SL and SL-M, both in rupees. ``stop_loss`` and
     ``target`` (rupees) are exits to attach to what fills. ``account`` is the label of one account when the
-    source named it, else None for all of the strategy.
+    source named it, else None for all of the strategy. ``position_size`` (signed units) asks for a position instead
+    of an order: the order is what is missing to it (`engine.domain.wanted`), ``quantity`` is then its size or 1, and
+    ``transaction_type`` its side.
     """
 
     symbol: str
@@ -35,6 +37,7 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     stop_loss: Decimal | None = None
     target: Decimal | None = None
     account: str | None = None
+    position_size: int | None = None
     options: OrderOptions = NO_OPTIONS
 
 

@@ -1,4 +1,4 @@
-"""The page on which a person logs kite accounts in, and the page that tells how a login ended.
+"""The page on which a person logs kite accounts in and approves signals, and the one that tells how a login ended.
 
 Plain HTML with one style sheet and one script, all from this host: the policy lets nothing else in. The
 access token lives in the script's memory only, so closing the page signs out of it.
@@ -57,6 +57,9 @@ Never type your Zerodha password or code here: they belong on Zerodha's own page
 </form>
 <p id="message" role="status"></p>
 <table id="accounts" hidden><thead><tr><th>Account</th><th>State</th><th></th></tr></thead><tbody></tbody></table>
+<section id="waiting" hidden><h2>Signals that wait for you</h2>
+<table aria-label="Signals that wait for you"><thead><tr><th>Signal</th><th>Until</th><th></th></tr></thead>
+<tbody></tbody></table></section>
 </body></html>
 """
 
@@ -67,8 +70,10 @@ let token = null;
 let timer = null;
 let awaited = null;
 let shown = "";
+let asked = "";
 const message = document.getElementById("message");
 const table = document.getElementById("accounts");
+const waiting = document.getElementById("waiting");
 const form = document.getElementById("sign-in");
 
 function say(text, kind) {
@@ -96,6 +101,7 @@ function signedOut(text) {
   token = null;
   clearTimeout(timer);
   table.hidden = true;
+  waiting.hidden = true;
   form.hidden = false;
   say(text, "bad");
 }
@@ -140,6 +146,45 @@ function button(text, act) {
   return made;
 }
 
+function signalRow(intent) {
+  const line = document.createElement("tr");
+  const what = document.createElement("td");
+  const side = intent.positionSize === null
+    ? intent.transactionType + " " + intent.quantity : "to " + intent.positionSize;
+  what.textContent = side + " " + intent.exchange + ":" + intent.symbol + " " + intent.orderType + " " +
+    intent.productType + (intent.price === null ? "" : " @ " + intent.price);
+  const seen = document.createElement("p");
+  if (intent.seenPrice !== null) seen.textContent = "the price was " + intent.seenPrice + " when it came";
+  what.append(seen);
+  const until = document.createElement("td");
+  until.textContent = intent.expiresAt === null ? "" :
+    new Date(intent.expiresAt).toLocaleTimeString("en-IN", { timeZone: "Asia/Kolkata" }) + " IST";
+  const action = document.createElement("td");
+  action.append(button("Approve", () => answer(intent, "approve")), button("Reject", () => answer(intent, "reject")));
+  line.append(what, until, action);
+  return line;
+}
+
+async function answer(intent, word) {
+  try {
+    const came = (await call("POST", "/signals/intents/" + encodeURIComponent(intent.id) + "/" + word)).data;
+    const why = came.reason ? ": " + came.reason : ".";
+    say(intent.symbol + " is " + came.status + why, came.status.startsWith("EXECUT") ? "good" : "");
+  } catch (error) {
+    if (error.status === 401) return signedOut("Signed out: sign in again.");
+    say(error.message, "bad");
+  }
+  await show();
+}
+
+async function showWaiting() {
+  const intents = (await call("GET", "/signals/intents?status=PENDING_APPROVAL&limit=50")).data;
+  const wanted = JSON.stringify(intents);
+  if (wanted !== asked) waiting.querySelector("tbody").replaceChildren(...intents.map(signalRow));
+  asked = wanted;
+  waiting.hidden = intents.length === 0;
+}
+
 async function unblock(account) {
   try {
     await call("POST", "/accounts/" + encodeURIComponent(account.id) + "/unblock");
@@ -159,12 +204,15 @@ async function show() {
     if (wanted !== shown) table.tBodies[0].replaceChildren(...accounts.map(row));
     shown = wanted;
     table.hidden = accounts.length === 0;
+    await showWaiting();
     const came = awaited && accounts.find((a) => a.id === awaited.id && a.loggedInAt !== awaited.loggedInAt);
     if (came) {
       awaited = null;
       say(came.label + " is logged in.", "good");
     }
-    if (accounts.length === 0) say("There is no kite account yet; add one with POST /api/v1/accounts.");
+    if (accounts.length === 0 && waiting.hidden) {
+      say("There is no kite account yet; add one with POST /api/v1/accounts.");
+    }
   } catch (error) {
     if (error.status === 401) signedOut("Signed out: sign in again.");
     else say(error.message, "bad");

@@ -6,6 +6,9 @@ EPOCH = "{journal}:epoch"
 PROBE = "{journal}:probe"
 """Written at every connect: a server that answers but cannot write counts as down."""
 
+KILL = "{journal}:kill"
+"""Holds the kill records, by scope, whatever journal the stream is of."""
+
 _LAST_SEQUENCE = 2**64 - 1
 
 

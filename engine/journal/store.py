@@ -14,6 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from engine.domain.killswitch import KillRecord
 from engine.errors import JournalUnavailable
 from engine.journal import keys
 from engine.journal.address import parse
@@ -36,6 +37,20 @@ if fence and tonumber(fence) > tonumber(ARGV[2]) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1])
 return 1
 """
+
+
+# "version flag record": the flag is 1 where the record blocks, which stays of two with one version
+_PUT_KILL = """
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+if held then
+  local version, blocks = string.match(held, '^(%d+) (%d) ')
+  if tonumber(version) > tonumber(ARGV[2]) then return 0 end
+  if tonumber(version) == tonumber(ARGV[2]) and blocks == '1' and ARGV[3] == '0' then return 0 end
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4])
+return 1
+"""
+_KILL_TIMEOUT_S = 2.0
 
 
 class JournalSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,6 +190,26 @@ class JournalStore:
     async def length(self, epoch: str) -> int:
         """Return how many entries the stream holds."""
         return int(await self._run(lambda client: client.xlen(keys.stream(epoch))))
+
+    async def put_kill(self, record: KillRecord) -> None:
+        """Keep a kill record; an older version never replaces a newer one. Raises JournalUnavailable."""
+        arguments = (record.scope, record.version, int(record.enabled), msgspec.json.encode(record))
+        await self._run(
+            lambda client: client.eval(_PUT_KILL, 1, keys.KILL, *arguments), decode=False, timeout_s=_KILL_TIMEOUT_S
+        )
+
+    async def kill_records(self) -> list[KillRecord]:
+        """Return the kill records; none where the server was emptied. Raises JournalUnavailable.
+
+        One record that cannot be read makes the whole copy unreadable: which scope it was of is not known.
+        """
+        found: dict[bytes, bytes] = await self._run(
+            lambda client: client.hgetall(keys.KILL), decode=False, timeout_s=_KILL_TIMEOUT_S
+        )
+        try:
+            return [msgspec.json.decode(kept.split(b" ", 2)[2], type=KillRecord) for kept in found.values()]
+        except (IndexError, msgspec.MsgspecError) as error:
+            raise JournalUnavailable("a kill record in the journal's server is damaged") from error
 
     async def _run(self, work: Any, *, decode: bool = True, timeout_s: float = 5.0) -> Any:
         @asynccontextmanager

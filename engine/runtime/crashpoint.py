@@ -59,6 +59,16 @@ POINTS = frozenset(
         "K1.recorded",
         "K2.release_asked",
         "K2.released",
+        # what follows a block: requests on the wire drained, cancels, exits written ahead and sent, proof
+        "K2.begun",
+        "K3.before_cancel",
+        "K3.cancelled",
+        "K4.positions_read",
+        "K4.written_ahead",
+        "K4.placed",
+        "K5.looked",
+        "K6.flat",
+        "K6.certified",
         # start, which is recovery
         "R1.servers_up",
         "R1.before_migration",

@@ -22,6 +22,7 @@ MAX_QUANTITY = 999_999_999
 MAX_SIGNALS = 100
 
 _SYMBOL = re.compile(r"[A-Z0-9&_\-. ]{1,40}")
+_POSITION = re.compile(r"0|-?[1-9][0-9]{0,8}")
 _QUANTITY = re.compile(r"[1-9][0-9]{0,8}")
 _PRICE = re.compile(r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,4})?")
 _ACCOUNT = re.compile(r"[ -~]{1,64}")
@@ -49,15 +50,19 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
     auction_number: str
     market_protection: str
     exits: str
+    position_size: str
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """Fields read one by one, before they are judged together."""
+    """Fields read one by one, before they are judged together.
+
+    ``quantity`` and ``transaction_type`` may be None only where there is a ``position_size`` (signed units).
+    """
 
     symbol: str
     exchange: Exchange
-    transaction_type: TransactionType
-    quantity: int
+    transaction_type: TransactionType | None
+    quantity: int | None
     order_type: OrderType
     product_type: ProductType
     price: Decimal | None = None
@@ -73,6 +78,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     auction_number: str = ""
     market_protection: Decimal | None = None
     exits: ExitMode | None = None
+    position_size: int | None = None
 
 
 _OPTIONS = ("disclosed_quantity", "validity_ttl", "iceberg_legs", "auction_number", "market_protection", "exits")
@@ -83,11 +89,27 @@ def build(draft: Draft, names: Names) -> Signal:
 
     Rules: Kite Connect v3, orders (kite.md 5.2).
     """
+    draft = _with_position(draft, names)
     _check_prices(draft, names)
     _check_options(draft, names)
     given = {name: getattr(draft, name) for name in draft.__struct_fields__}
     options = OrderOptions(**{name: given.pop(name) for name in _OPTIONS})
     return Signal(**given, options=options)
+
+
+def _with_position(draft: Draft, names: Names) -> Draft:
+    """Return *draft* with the side and the size of the position that it asks for, where it asks for one."""
+    goal = draft.position_size
+    if goal is None:
+        return draft
+    if draft.quantity is not None:
+        raise Refused(
+            RefusalCode.NOT_ALLOWED,
+            f"{names.position_size} says what to hold, {names.quantity} what to trade: drop one of them",
+            field=names.position_size,
+        )
+    side = TransactionType.SELL if goal < 0 else TransactionType.BUY
+    return msgspec.structs.replace(draft, transaction_type=side, quantity=max(abs(goal), 1))
 
 
 def _check_prices(draft: Draft, names: Names) -> None:
@@ -127,7 +149,7 @@ def _check_options(draft: Draft, names: Names) -> None:
     ):
         if given and not allowed:
             raise Refused(RefusalCode.NOT_ALLOWED, f"{name} goes with {where} only: drop it", field=name)
-    if draft.disclosed_quantity > draft.quantity:
+    if draft.disclosed_quantity > (draft.quantity or 0):
         raise Refused(
             RefusalCode.INVALID_VALUE,
             f"{names.disclosed_quantity} is above {names.quantity}: lower it",
@@ -183,6 +205,17 @@ def quantity(text: str, name: str) -> int:
         raise Refused(
             RefusalCode.INVALID_VALUE,
             f"{name} {_shown(text)} must be a whole number from 1 to {MAX_QUANTITY} in plain digits",
+            field=name,
+        )
+    return int(text)
+
+
+def position(text: str, name: str) -> int:
+    """Read a position to reach: signed units in plain ASCII digits, 0 for flat."""
+    if not _POSITION.fullmatch(text):
+        raise Refused(
+            RefusalCode.INVALID_VALUE,
+            f"{name} {_shown(text)} must be a whole number from -{MAX_QUANTITY} to {MAX_QUANTITY}, negative for short",
             field=name,
         )
     return int(text)

@@ -2,7 +2,8 @@
 
 An object is one signal, an array is 1 to 100 of them, each judged by itself. Enum words and the symbol
 may be in any letter case, because sheets are typed by hand; everything else is exact. An optional cell
-that is null, empty or 0 counts as absent. The price of a MARKET order is checked and then dropped: a
+that is null, empty or 0 counts as absent, except that a positionSize of 0 asks for being flat; with a positionSize
+the side may be left out and the quantity must be. The price of a MARKET order is checked and then dropped: a
 sheet's fixed columns leave it there, and Kite ignores it too (Kite Connect v3, orders).
 """
 
@@ -34,11 +35,13 @@ _NAMES = fields.Names(
     auction_number="auctionNumber",
     market_protection="marketProtection",
     exits="exits",
+    position_size="positionSize",
 )
 _REQUIRED = ("symbol", "exchange", "transactionType", "quantity", "orderType", "productType")
 _OPTIONAL = (
     *("price", "triggerPrice", "validity", "variety", "stopLoss", "target"),
     *("disclosedQuantity", "validityTtl", "icebergLegs", "auctionNumber", "marketProtection", "exits"),
+    "positionSize",
 )
 _KNOWN = frozenset(_REQUIRED + _OPTIONAL)
 _ABSENT_PRICE = re.compile(r"(?:0(?:\.0+)?)?")
@@ -99,12 +102,17 @@ def _signal(row: dict[str, JsonValue]) -> Signal:
             )
     order_type = _word(row, "orderType", OrderType)
     price = _price(row, "price")
+    position = _position(row)
     return fields.build(
         fields.Draft(
             symbol=_required(row, "symbol", fields.symbol),
             exchange=_word(row, "exchange", Exchange),
-            transaction_type=_word(row, "transactionType", TransactionType),
-            quantity=_quantity(row),
+            transaction_type=(
+                _word(row, "transactionType", TransactionType)
+                if position is None or _text(row, "transactionType") is not None
+                else None
+            ),
+            quantity=_quantity(row) if position is None else _optional(row, "quantity", fields.quantity, None),
             order_type=order_type,
             product_type=_word(row, "productType", ProductType),
             price=None if order_type is OrderType.MARKET else price,
@@ -119,6 +127,7 @@ def _signal(row: dict[str, JsonValue]) -> Signal:
             auction_number=_optional(row, "auctionNumber", fields.auction, ""),
             market_protection=_optional(row, "marketProtection", fields.protection, None),
             exits=None if _text(row, "exits") is None else _word(row, "exits", ExitMode),
+            position_size=position,
         ),
         _NAMES,
     )
@@ -156,6 +165,14 @@ def _quantity(row: dict[str, JsonValue]) -> int:
     if not text:
         raise Refused(RefusalCode.MISSING_FIELD, "quantity is missing: add it", field="quantity")
     return fields.quantity(text, "quantity")
+
+
+def _position(row: dict[str, JsonValue]) -> int | None:
+    value = row.get("positionSize")
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        value = int(value)
+    text = _number(value, "positionSize")
+    return fields.position(text, "positionSize") if text else None
 
 
 def _price(row: dict[str, JsonValue], name: str) -> Decimal | None:

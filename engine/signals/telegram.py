@@ -23,6 +23,7 @@ NEVER = datetime.fromtimestamp(0, UTC)
 """Stands in for the time of an update that states none: older than any signal may be."""
 
 _MAX_ID = 2**63 - 1
+_PRESS_CHARS = 64  # the Bot API's bound of callback_data
 # The last second that datetime can hold.
 _MAX_TIME = 253_402_300_799
 
@@ -47,7 +48,8 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
 
     ``sent_at`` is aware UTC, from the message's own date. ``ignored_reason`` says why nothing may be done
     with it, None for a text to be parsed; on an ignored update the ids are 0, the text empty and the time
-    `NEVER` where Telegram stated none.
+    `NEVER` where Telegram stated none. A press of a button by a person carries ``press_id``, to be answered under,
+    and the button's ``data``; it is no message, and stays ignored as one.
     """
 
     update_id: int
@@ -57,6 +59,8 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     sent_at: datetime = NEVER
     text: str = ""
     ignored_reason: str | None = None
+    press_id: str = ""
+    data: str = ""
 
 
 def parse_update(body: bytes) -> Update | Refusal:
@@ -98,7 +102,15 @@ def _ignored_kind(update_id: int, part: JsonValue, reason: str) -> Update:
     sender = part.get("from") if isinstance(part, dict) else None
     holder = part.get("message", part) if isinstance(part, dict) else None
     chat = holder.get("chat") if isinstance(holder, dict) else None
-    return Update(update_id=update_id, chat_id=_id_or_zero(chat), sender_id=_id_or_zero(sender), ignored_reason=reason)
+    ignored = Update(
+        update_id=update_id, chat_id=_id_or_zero(chat), sender_id=_id_or_zero(sender), ignored_reason=reason
+    )
+    if reason == _KINDS["callback_query"] and isinstance(part, dict) and isinstance(sender, dict):
+        press_id, data = part.get("id"), part.get("data")
+        # not merely true: anything but a clear "not a bot" is treated as one
+        if isinstance(press_id, str) and isinstance(data, str) and sender.get("is_bot") is False:
+            return msgspec.structs.replace(ignored, press_id=press_id[:_PRESS_CHARS], data=data[:_PRESS_CHARS])
+    return ignored
 
 
 def _ignored_reason(message: dict[str, JsonValue], chat: dict[str, JsonValue]) -> str | None:

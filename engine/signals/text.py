@@ -7,12 +7,12 @@
     side   = "BUY" | "SELL"
     symbol = a word, or a contract in words (`engine.domain.contracts`)
     label  = ( "Qty" | "Price" | "Type" | "Product" | "Trigger" | "SL" | "Target" | "Validity" | "Account" | "Variety"
-             | "Exits" | "Protection" | "Disclosed" | "TTL" | "Legs" | "Auction" ) ":" value
+             | "Exits" | "Protection" | "Disclosed" | "TTL" | "Legs" | "Auction" | "Position" ) ":" value
 
-Words in any letter case, labels in any order, spaces around anything. Quantity, type and product must
-be there; all of it printable ASCII. The one-line form may be followed by labels for what it has no
-place for. What can be read two ways is refused with the line and the reason. Lines are cut, never
-searched, so the time taken is linear in the text.
+Words in any letter case, labels in any order, spaces around anything. Type, product and either quantity or position
+must be there (a position decides the side by itself, whatever the first word is); all of it printable ASCII.
+The one-line form may be followed by labels for what it has no place for. What can be read two ways is refused
+with the line and the reason. Lines are cut, never searched, so the time taken is linear in the text.
 """
 
 import unicodedata
@@ -42,6 +42,7 @@ _NAMES = fields.Names(
     auction_number="Auction",
     market_protection="Protection",
     exits="Exits",
+    position_size="Position",
 )
 _SIDES = ("BUY", "SELL")
 _EXCHANGES = frozenset(exchange.value for exchange in Exchange)
@@ -132,11 +133,11 @@ def _signal(block: list[str]) -> Signal:
                 lines[attribute] = line
         except Refused as refused:
             raise refused.at(line) from None
-    for label in ("Qty", "Type", "Product"):
+    for label in ("Qty", "Type", "Product") if "position_size" not in found else ("Type", "Product"):
         if _LABELS[label.upper()].attribute not in found:
             raise Refused(RefusalCode.MISSING_FIELD, f"{label} is missing: add it", field=label).at(block[0])
     try:
-        return fields.build(fields.Draft(**found), _NAMES)
+        return fields.build(fields.Draft(**({"quantity": None} | found)), _NAMES)
     except Refused as refused:
         culprit = _LABELS[(refused.refusal.field or "").upper()].attribute
         raise refused.at(lines.get(culprit, block[0])) from None
@@ -223,5 +224,6 @@ _LABELS: Mapping[str, _Label] = {
         _Label("TTL", "validity_ttl", fields.ttl_minutes),
         _Label("Legs", "iceberg_legs", fields.legs),
         _Label("Auction", "auction_number", fields.auction),
+        _Label("Position", "position_size", fields.position),
     )
 }

@@ -7,6 +7,12 @@ from engine.domain.audit import AuditRecord
 PAGE = 5000
 
 
+async def newest(connection: Any) -> list[AuditRecord]:
+    """Return the last record of the log in a list, an empty one for an empty log (asyncio-flavoured unit)."""
+    last = await connection.fetchval("SELECT max(seq) FROM audit_logs")
+    return [] if last is None else await page(connection, after_seq=last - 1, limit=1)
+
+
 async def page(connection: Any, *, after_seq: int, limit: int = PAGE) -> list[AuditRecord]:
     """Return up to *limit* records after *after_seq*, oldest first (asyncio-flavoured unit)."""
     rows = await connection.fetch(

@@ -6,14 +6,15 @@ record in one transaction.
 
 from collections import defaultdict
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from engine.domain.directory import Account, BrokerLogin, Directory, Limits, Source, Strategy, Target
-from engine.domain.enums import AccountStatus, SizingMode, SourceType
-from engine.domain.limits import RiskLimits
+from engine.domain.enums import AccountStatus, CapitalFrom, GroupPolicy, SizingMode, SourceType
+from engine.domain.limits import RiskLimits, TradingWindow
 from engine.secret import Secret
 from engine.security.envelope import KeyRing, Place
 from engine.store.account_logins import all_logins
@@ -62,6 +63,8 @@ def _account(row: Any, vault: Vault, login: BrokerLogin | None) -> Account:
         row_version=row["row_version"],
         market_protection=row["market_protection"].normalize(),
         login=login,
+        capital_from=CapitalFrom(row["capital_from"]),
+        capital_read_at=row["capital_read_at"],
     )
 
 
@@ -84,6 +87,10 @@ def _source(row: Any, vault: Vault) -> Source:
     )
 
 
+def _window(start: str | None, end: str | None) -> TradingWindow | None:
+    return None if start is None or end is None else TradingWindow(start=start, end=end)
+
+
 async def load(connection: Any, vault: Vault, directory: Directory) -> None:
     """Fill *directory* from the store. Raises SecretUnreadable when the master key does not fit."""
     logins = await all_logins(connection)
@@ -92,7 +99,15 @@ async def load(connection: Any, vault: Vault, directory: Directory) -> None:
     targets: defaultdict[UUID, list[Target]] = defaultdict(list)
     for row in await connection.fetch("SELECT * FROM strategy_accounts ORDER BY account_id"):
         mode = SizingMode(row["sizing_mode"])
-        targets[row["strategy_id"]].append(Target(account_id=row["account_id"], mode=mode, value=row["sizing_value"]))
+        targets[row["strategy_id"]].append(
+            Target(
+                account_id=row["account_id"],
+                mode=mode,
+                value=row["sizing_value"],
+                max_quantity=row["max_quantity"],
+                max_value=row["max_value"],
+            )
+        )
     for row in await connection.fetch("SELECT * FROM strategies WHERE deleted_at IS NULL"):
         symbols = row["allowed_symbols"]
         directory.put_strategy(
@@ -102,6 +117,12 @@ async def load(connection: Any, vault: Vault, directory: Directory) -> None:
                 name=row["name"],
                 enabled=row["enabled"],
                 approval=row["approval"],
+                approval_ttl_s=row["approval_ttl_s"],
+                approval_price_move_pct=row["approval_price_move_pct"],
+                group_policy=GroupPolicy(row["group_policy"]),
+                group_deadline_s=row["group_deadline_s"],
+                entry_window=_window(row["entry_start"], row["entry_end"]),
+                square_off_at=row["square_off_at"],
                 allowed_symbols=None if symbols is None else frozenset(symbols),
                 defaults=row["defaults"],
                 targets=tuple(targets[row["id"]]),
@@ -116,6 +137,7 @@ async def load(connection: Any, vault: Vault, directory: Directory) -> None:
                 user_id=row["user_id"],
                 account_id=row["account_id"],
                 limits=msgspec.convert(row["limits"], RiskLimits, strict=False),
+                strategy_id=row["strategy_id"],
             )
         )
 
@@ -128,12 +150,14 @@ def write_account(account: Account, vault: Vault, *, at: datetime) -> Write:
 
     return Write(
         sql="INSERT INTO kite_accounts (id, user_id, label, broker, capital, status, status_reason, api_key,"
-        " api_secret, access_token, row_version, created_at, updated_at, market_protection)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13)"
+        " api_secret, access_token, row_version, created_at, updated_at, market_protection,"
+        " capital_from, capital_read_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13, $14, $15)"
         " ON CONFLICT (id) DO UPDATE SET label = excluded.label, capital = excluded.capital, status = excluded.status,"
         " status_reason = excluded.status_reason, api_key = excluded.api_key, api_secret = excluded.api_secret,"
         " access_token = excluded.access_token, row_version = excluded.row_version, updated_at = excluded.updated_at,"
-        " market_protection = excluded.market_protection",
+        " market_protection = excluded.market_protection, capital_from = excluded.capital_from,"
+        " capital_read_at = excluded.capital_read_at",
         args=(
             account.id,
             account.user_id,
@@ -148,6 +172,8 @@ def write_account(account: Account, vault: Vault, *, at: datetime) -> Write:
             account.row_version,
             at,
             account.market_protection,
+            account.capital_from,
+            account.capital_read_at,
         ),
     )
 
@@ -163,15 +189,29 @@ def write_account_status(
     )
 
 
+def write_capital(account_id: UUID, capital: Decimal, *, at: datetime) -> Write:
+    """Return the statement that keeps what the broker said the capital of an account is, rupees, as of *at*."""
+    return Write(
+        sql="UPDATE kite_accounts SET capital = $2, capital_read_at = $3, updated_at = $3"
+        " WHERE id = $1 AND capital_from = 'BROKER'",
+        args=(account_id, capital, at),
+    )
+
+
 def write_strategy(strategy: Strategy, *, at: datetime) -> tuple[Write, ...]:
     """Return the statements that add *strategy*, or replace it and its accounts."""
     symbols = None if strategy.allowed_symbols is None else sorted(strategy.allowed_symbols)
+    window = strategy.entry_window
     head = Write(
         sql="INSERT INTO strategies (id, user_id, name, enabled, approval, allowed_symbols, defaults, created_at,"
-        " updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)"
+        " updated_at, approval_ttl_s, approval_price_move_pct, group_policy, group_deadline_s, entry_start, entry_end,"
+        " square_off_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11, $12, $13, $14, $15)"
         " ON CONFLICT (id) DO UPDATE SET name = excluded.name, enabled = excluded.enabled,"
         " approval = excluded.approval, allowed_symbols = excluded.allowed_symbols, defaults = excluded.defaults,"
-        " updated_at = excluded.updated_at",
+        " updated_at = excluded.updated_at, approval_ttl_s = excluded.approval_ttl_s,"
+        " approval_price_move_pct = excluded.approval_price_move_pct, group_policy = excluded.group_policy,"
+        " group_deadline_s = excluded.group_deadline_s, entry_start = excluded.entry_start,"
+        " entry_end = excluded.entry_end, square_off_at = excluded.square_off_at",
         args=(
             strategy.id,
             strategy.user_id,
@@ -181,14 +221,28 @@ def write_strategy(strategy: Strategy, *, at: datetime) -> tuple[Write, ...]:
             symbols,
             strategy.defaults,
             at,
+            strategy.approval_ttl_s,
+            strategy.approval_price_move_pct,
+            strategy.group_policy,
+            strategy.group_deadline_s,
+            None if window is None else window.start,
+            None if window is None else window.end,
+            strategy.square_off_at,
         ),
     )
     clear = Write(sql="DELETE FROM strategy_accounts WHERE strategy_id = $1", args=(strategy.id,))
     targets = tuple(
         Write(
-            sql="INSERT INTO strategy_accounts (strategy_id, account_id, sizing_mode, sizing_value)"
-            " VALUES ($1, $2, $3, $4)",
-            args=(strategy.id, target.account_id, target.mode, target.value),
+            sql="INSERT INTO strategy_accounts (strategy_id, account_id, sizing_mode, sizing_value, max_quantity,"
+            " max_value) VALUES ($1, $2, $3, $4, $5, $6)",
+            args=(
+                strategy.id,
+                target.account_id,
+                target.mode,
+                target.value,
+                target.max_quantity,
+                target.max_value,
+            ),
         )
         for target in strategy.targets
     )
@@ -232,10 +286,10 @@ def write_limits(limits: Limits, *, at: datetime) -> Write:
     # as text: a JSON number would come back from the store as a float
     value = msgspec.to_builtins(limits.limits, builtin_types=(), str_keys=True)
     return Write(
-        sql="INSERT INTO risk_limits (id, user_id, account_id, limits, created_at, updated_at)"
-        " VALUES ($1, $2, $3, $4, $5, $5)"
+        sql="INSERT INTO risk_limits (id, user_id, account_id, limits, created_at, updated_at, strategy_id)"
+        " VALUES ($1, $2, $3, $4, $5, $5, $6)"
         " ON CONFLICT (id) DO UPDATE SET limits = excluded.limits, updated_at = excluded.updated_at",
-        args=(limits.id, limits.user_id, limits.account_id, value, at),
+        args=(limits.id, limits.user_id, limits.account_id, value, at, limits.strategy_id),
     )
 
 

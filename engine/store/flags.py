@@ -35,6 +35,9 @@ async def all_flags(connection: Any) -> list[dict[str, Any]]:
     return [dict(row) for row in rows]
 
 
+_PUT_LAST = """
+INSERT INTO system_flags (name, value, version, updated_at) VALUES ($1, $2, $3, $4)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value, version = excluded.version, updated_at = excluded.updated_at"""
 _ROUNDS = "broker-rounds"
 
 
@@ -47,3 +50,17 @@ async def rounds(connection: Any) -> dict[str, str]:
     """Return the dates of the last rounds by their names (asyncio-flavoured unit)."""
     held = await connection.fetchval("SELECT value FROM system_flags WHERE name = $1", _ROUNDS)
     return {str(name): str(day) for name, day in (held or {}).items()}
+
+
+_SQUARED_OFF = "squared-off"
+
+
+def write_squared_off(done: Mapping[str, list[str]], *, at: datetime) -> Write:
+    """Return the statement that keeps which accounts each square-off by the clock is done for."""
+    return Write(sql=_PUT_LAST, args=(_SQUARED_OFF, dict(done), int(at.timestamp() * 1000), at))
+
+
+async def squared_off(connection: Any) -> dict[str, list[str]]:
+    """Return the accounts that are done by the names of the square-offs (asyncio-flavoured unit)."""
+    held = await connection.fetchval("SELECT value FROM system_flags WHERE name = $1", _SQUARED_OFF)
+    return {str(name): [str(account) for account in accounts] for name, accounts in (held or {}).items()}

@@ -9,12 +9,16 @@ from engine.clock import IST
 from engine.domain.enums import OrderStatus
 from engine.domain.order import CHANGE_NOTES
 from engine.domain.position import roll_day
-from engine.store import gtts, rows
+from engine.store import books, gtts, rows
 
 _LIVE_ORDERS = """('PENDING', 'SUBMITTING', 'SUBMITTED', 'OPEN', 'TRIGGER_PENDING', 'PARTIALLY_FILLED', 'UNKNOWN')"""
+# an order knows its source by its intent: a kill switch may stop one source
+_ORDERS = "SELECT orders.*, (SELECT source_id FROM trade_intents WHERE id = orders.intent_id) AS source_id FROM orders"
 _LIVE_INTENTS = """('RECEIVED', 'PENDING_APPROVAL', 'APPROVED', 'EXECUTING')"""
 # As many as a minute's budget can hold (kite.trade forum 52882).
 _LATEST_CALLS = 400
+# How far back what a strategy's orders have filled is added up: no derivative is held for longer than its series.
+_STRATEGY_DAYS = 120
 # an order ended otherwise than filled stays watched for the day: a late fill must find it
 _WATCHED = (
     f"(status IN {_LIVE_ORDERS} OR (trading_day = $2 AND status IN ('CANCELLED', 'REJECTED', 'EXPIRED', 'FAILED')))"
@@ -24,7 +28,7 @@ _WATCHED = (
 async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any]:
     """Return what an executor starts from, as keyword arguments of its AccountHistory."""
     orders = await connection.fetch(
-        f"SELECT * FROM orders WHERE account_id = $1 AND {_WATCHED} ORDER BY created_at, id",  # noqa: S608 -- constants
+        f"{_ORDERS} WHERE account_id = $1 AND {_WATCHED} ORDER BY created_at, id",
         account_id,
         day,
     )
@@ -44,7 +48,7 @@ async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any
         day,
     )
     attached = await connection.fetch(
-        "SELECT * FROM orders WHERE account_id = $1 AND trading_day > $2::date - 7 AND origin = 'ENGINE' "
+        f"{_ORDERS} WHERE account_id = $1 AND trading_day > $2::date - 7 AND origin = 'ENGINE' "
         "AND (role <> 'ENTRY' OR stop_loss IS NOT NULL OR target IS NOT NULL) ORDER BY created_at, id",
         account_id,
         day,
@@ -52,21 +56,28 @@ async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any
     triggers = await gtts.of_account(connection, account_id, [row["id"] for row in attached])
     # a trigger outlives the week that its entry is remembered for, and so do the orders in place of others
     older = await connection.fetch(
-        "SELECT * FROM orders WHERE (id = ANY($1::uuid[]) OR (parent_id = ANY($1::uuid[]) AND origin = 'ENGINE')) "
+        f"{_ORDERS} WHERE (id = ANY($1::uuid[]) OR (parent_id = ANY($1::uuid[]) AND origin = 'ENGINE')) "
         "AND NOT id = ANY($2::uuid[]) ORDER BY created_at, id",
         list({gtt.entry_id for gtt in triggers}),
         [row["id"] for row in attached],
     )
     sent, recent = await _calls(connection, account_id, day)
+    square_offs = await connection.fetch(
+        "SELECT id FROM orders WHERE account_id = $1 AND trading_day > $2::date - 7 AND origin = 'SQUARE_OFF'",
+        account_id,
+        day,
+    )
     return {
         "live_orders": [rows.order(row) for row in orders],
         "fills": [rows.fill(row) for row in fills],
         "positions": [(rows.position(row), row["trading_day"]) for row in positions],
+        "books": await books.of_account(connection, account_id, day),
         "broker_ids_today": [row["broker_order_id"] for row in ids],
         "sent_today": sent,
         "attached": [rows.order(row) for row in (*older, *attached)],
         "gtts": triggers,
         "recent_calls": recent,
+        "square_off_ids": frozenset(row["id"] for row in square_offs),
         "earlier": [(row["broker_order_id"], row["tag"]) for row in earlier],
     }
 
@@ -104,8 +115,8 @@ async def user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
         "SELECT p.* FROM positions p JOIN kite_accounts a ON a.id = p.account_id WHERE a.user_id = $1", user_id
     )
     counted = await connection.fetch(
-        "SELECT account_id, created_at FROM orders WHERE user_id = $1 AND trading_day = $2 AND origin = 'ENGINE' "
-        "AND role = 'ENTRY' ORDER BY created_at",
+        "SELECT account_id, created_at, strategy_id FROM orders WHERE user_id = $1 AND trading_day = $2 "
+        "AND origin = 'ENGINE' AND role = 'ENTRY' ORDER BY created_at",
         user_id,
         day,
     )
@@ -114,7 +125,7 @@ async def user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
         user_id,
     )
     theirs = await connection.fetch(
-        "SELECT id, intent_id, status, quantity, filled_quantity, status_message FROM orders "
+        "SELECT id, intent_id, account_id, status, quantity, filled_quantity, status_message FROM orders "
         "WHERE intent_id = ANY($1::uuid[]) AND role = 'ENTRY'",
         [row["id"] for row in intents],
     )
@@ -133,8 +144,10 @@ async def user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
     return {
         "positions": [p if of == day else roll_day(p, p.last_price) for p, of in held],
         "live_orders": [rows.order(row) for row in orders],
-        "orders_today": [(row["account_id"], row["created_at"]) for row in counted],
+        "orders_today": [(row["account_id"], row["created_at"], row["strategy_id"]) for row in counted],
         "live_intents": [(rows.intent(row), of_intent[row["id"]]) for row in intents],
+        **await books.of_user(connection, user_id, day),
+        "order_accounts": {row["id"]: row["account_id"] for row in theirs},
     }
 
 
@@ -169,6 +182,11 @@ async def busy(connection: Any) -> tuple[list[UUID], list[UUID]]:
         f"UNION SELECT DISTINCT account_id FROM gtts WHERE status IN {gtts.LIVE}"
     )
     return [row["user_id"] for row in users], [row["account_id"] for row in accounts]
+
+
+async def known_orders(connection: Any, ids: list[UUID]) -> set[UUID]:
+    """Return which orders of *ids* the ledger holds."""
+    return {row["id"] for row in await connection.fetch("SELECT id FROM orders WHERE id = ANY($1::uuid[])", ids)}
 
 
 async def journal_cursor(connection: Any) -> tuple[UUID, str] | None:

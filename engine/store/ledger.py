@@ -19,6 +19,7 @@ from engine.domain.fill import Fill
 from engine.domain.intent import Intent, IntentEvent
 from engine.domain.order import Order, OrderEvent
 from engine.domain.position import Position
+from engine.domain.verdict import VerdictRow
 from engine.errors import EngineError, Fenced, StoreUnavailable
 from engine.runtime.asyncio_bridge import run_aio
 from engine.runtime.crashpoint import crashpoint
@@ -32,6 +33,7 @@ from engine.store.tables import (
     NEW_ORDERS,
     ORDER_EVENTS,
     ORDER_UPDATES,
+    VERDICTS,
     compose,
 )
 
@@ -66,6 +68,7 @@ class Batch(msgspec.Struct, kw_only=True):
     new_orders: Sequence[Order] = ()
     order_updates: Sequence[Order] = ()
     order_events: Sequence[OrderEvent] = ()
+    verdicts: Sequence[VerdictRow] = ()
     fills: Sequence[Fill] = ()
     positions: Sequence[tuple[Position, date, datetime]] = ()
     writes: Sequence[Write] = ()
@@ -81,7 +84,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _HOT = compose(
-    (NEW_INTENTS, INTENT_UPDATES, INTENT_EVENTS, NEW_ORDERS, ORDER_UPDATES, ORDER_EVENTS, AUDIT), with_cursor=True
+    (NEW_INTENTS, INTENT_UPDATES, INTENT_EVENTS, NEW_ORDERS, ORDER_UPDATES, ORDER_EVENTS, VERDICTS, AUDIT),
+    with_cursor=True,
 )
 _FILLS = compose((FILLS,))
 _POSITION = """
@@ -188,6 +192,7 @@ class LedgerStore:
             *NEW_ORDERS.arrays(batch.new_orders),
             *ORDER_UPDATES.arrays(batch.order_updates),
             *ORDER_EVENTS.arrays(batch.order_events),
+            *VERDICTS.arrays(batch.verdicts),
             *AUDIT.arrays(batch.audit),
         )
         if not held:

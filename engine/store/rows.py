@@ -59,6 +59,8 @@ def order(row: Any) -> Order:
         target=row["target"],
         options=decode_options(row["options"]),
         modifications=row["modifications"],
+        # the intent's own, where the query brings it
+        source_id=row.get("source_id"),
     )
 
 
@@ -84,6 +86,7 @@ def intent(row: Any) -> Intent:
             target=row["target"],
             account=row["account_label"],
             options=decode_options(row["options"]),
+            position_size=row["position_size"],
         ),
         status=IntentStatus(row["status"]),
         reason=row["reason"],
@@ -94,6 +97,9 @@ def intent(row: Any) -> Intent:
         position=row["position"],
         request_id=row["request_id"],
         written_symbol=row["written_symbol"],
+        seen_price=row["seen_price"],
+        expires_at=row["expires_at"],
+        approved_at=row["approved_at"],
     )
 
 

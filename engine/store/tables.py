@@ -14,6 +14,7 @@ from engine.domain.fill import Fill
 from engine.domain.intent import Intent, IntentEvent
 from engine.domain.options import encode_options
 from engine.domain.order import Order, OrderEvent
+from engine.domain.verdict import VerdictRow
 
 Row = TypeVar("Row")
 
@@ -119,6 +120,9 @@ def _intent(i: Intent) -> tuple[Any, ...]:
         i.received_at,
         i.updated_at,
         i.written_symbol,
+        s.position_size,
+        i.seen_price,
+        i.expires_at,
     )
 
 
@@ -193,13 +197,22 @@ NEW_INTENTS: Table[Intent] = Table(
         ("received_at", "timestamptz"),
         ("updated_at", "timestamptz"),
         ("written_symbol", "text"),
+        ("position_size", "bigint"),
+        ("seen_price", "numeric"),
+        ("expires_at", "timestamptz"),
     ],
     _intent,
 )
 INTENT_UPDATES: Table[Intent] = Table(
     "trade_intents",
-    [("id", "uuid"), ("status", "text"), ("reason", "text"), ("updated_at", "timestamptz")],
-    lambda i: (i.id, i.status, i.reason, i.updated_at),
+    [
+        ("id", "uuid"),
+        ("status", "text"),
+        ("reason", "text"),
+        ("updated_at", "timestamptz"),
+        ("approved_at", "timestamptz"),
+    ],
+    lambda i: (i.id, i.status, i.reason, i.updated_at, i.approved_at),
     update_key="id",
 )
 INTENT_EVENTS: Table[IntentEvent] = Table(
@@ -307,6 +320,11 @@ ORDER_EVENTS: Table[OrderEvent] = Table(
         ("anomaly", "boolean"),
     ],
     lambda e: (e.order_id, e.at, e.from_status, e.to_status, e.filled_quantity, e.detail, e.anomaly),
+)
+VERDICTS: Table[VerdictRow] = Table(
+    "risk_verdicts",
+    [("intent_id", "uuid"), ("at", "timestamptz"), ("body", "text")],
+    lambda v: (v.intent_id, v.at, v.body),
 )
 FILLS: Table[Fill] = Table(
     "fills",

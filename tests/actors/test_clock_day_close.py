@@ -13,6 +13,7 @@ from engine.actors.killswitch_file import KillFile
 from engine.actors.killswitch_guardian import KillSwitchGuardian
 from engine.domain.killswitch import KillSwitches
 from engine.journal.store import JournalStore
+from engine.security.kill_seal import KillSeal
 from tests.support.desk import TrioClock
 from tests.support.memory_store import MemoryStore
 
@@ -37,7 +38,12 @@ async def test_executors_are_told_at_each_day_close_once(autojump_clock, tmp_pat
     ledger = AuditWriter(MemoryStore(), epoch=1)  # type: ignore[arg-type]
     kill_file = KillFile(tmp_path / "kill.wal")
     guardian = KillSwitchGuardian(
-        switches=KillSwitches(), file=kill_file, ledger=ledger, clock=clock, on_change=lambda: None
+        switches=KillSwitches(),
+        file=kill_file,
+        ledger=ledger,
+        clock=clock,
+        on_change=lambda: None,
+        seal=KillSeal(b"m" * 32),
     )
     actor = ClockActor(
         clock=clock,

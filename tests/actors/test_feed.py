@@ -337,14 +337,14 @@ async def test_prices_of_what_is_held_come_from_the_ticker_and_reach_risk(rig, a
     assert rig.pool.wanted == {token: Mode.LTP}
     rig.pool.sink.ticks([tick(token, "120")])
     await trio.sleep(1)
-    assert risk.state.day_pnl() == Decimal(200)
+    assert risk.state.figures().unrealised == Decimal(200)
     asked = len(rig.quotes.asked)
     await trio.sleep(30)
     assert len(rig.quotes.asked) == asked, "nothing is polled that a ticker tells"
     rig.pool.lose()
     await trio.sleep(5)
     assert rig.quotes.asked[asked:], "polled again, at once"
-    assert risk.state.day_pnl() == Decimal(-100)
+    assert risk.state.figures().unrealised == Decimal(-100)
 
 
 async def test_newest_price_of_an_instrument_waits_and_no_other(autojump_clock):

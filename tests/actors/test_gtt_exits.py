@@ -132,6 +132,8 @@ async def test_fired_stop_closes_the_position_and_is_tied_to_its_entry(autojump_
         await world.until(lambda: world.held() == 0)
         await world.until(lambda: any(o.is_external and o.role is OrderRole.STOP for o in world.store.orders.values()))
         await trio.sleep(200)
+    held = {book.owner: book.position.quantity for book, _ in world.store.books.values()}
+    assert held == {STRATEGY: 0}, "its order is the broker's, its units are the strategy's"
     fired = world.store.gtts[gtt.id]
     assert (fired.fired_role, fired.broker_order_id) == (OrderRole.STOP, broker_id)
     (exit_order,) = [o for o in world.store.orders.values() if o.is_external]

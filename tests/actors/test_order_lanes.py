@@ -1,17 +1,24 @@
 """The call budget of a Zerodha account: nothing over its limits, exits before cancels before entries, no dead end."""
 
+import contextlib
 from datetime import timedelta
 from decimal import Decimal
+from itertools import count
 from uuid import UUID
 
 import msgspec
 import pytest
 import trio
 
+from engine.actors.flatten_file import FlattenFile
+from engine.actors.intake import Passage
+from engine.actors.ledger_entry import LedgerEntry
 from engine.broker.base import NotSent, RefusalCode, Refused
 from engine.domain.enums import OrderStatus, TransactionType
-from engine.errors import OrderExecutionError
-from tests.support.desk import World, accept, answer, crashed, running
+from engine.domain.flatten import Demand, Stage
+from engine.errors import EngineError, MailboxFull, OrderExecutionError, UnavailableError
+from engine.runtime.mailbox import Mailbox, Overflow
+from tests.support.desk import World, a_delivery, accept, answer, crashed, running
 from tests.support.trade import ACCOUNT, a_position
 
 S = OrderStatus
@@ -359,3 +366,172 @@ async def test_calls_of_the_last_minute_are_counted_after_a_crash_cancels_too(au
             await after.until_status(order, S.OPEN)
         assert calls(after.broker)[9] - began >= 60
         assert most_within(calls(after.broker), 60) <= 9
+
+
+async def fill_square_offs(world):
+    """The market takes every order that flattens, in a moment."""
+    while True:
+        await trio.sleep(0.05)
+        tags = {order.tag for order in world.broker.left if order.is_square_off}
+        for broker_id, row in list(world.broker.rows.items()):
+            if row.tag in tags and row.status is S.OPEN:
+                world.broker.fill(broker_id)
+
+
+async def buy(world, symbol):
+    """Buy ten, and have them in the books here and at the broker."""
+    order = world.submit(world.order(symbol))
+    await world.until_status(order, S.OPEN)
+    world.broker.fill(world.row(order).broker_order_id)
+    await world.until(lambda: world.held(symbol) == 10)
+
+
+def to_close(world, symbol):
+    return Demand(name="request:1", version=1, since=world.clock.now(), by="test", symbol=symbol, delivery=True)
+
+
+def is_closed(world, demand):
+    standing = world.executor.square_off.standing(demand)
+    return standing is not None and standing.stage is Stage.DONE
+
+
+async def test_storm_of_entries_keeps_no_exit_cancel_or_square_off_waiting(autojump_clock):
+    world = World(orders_per_second=5)
+    async with running(world), trio.open_nursery() as nursery:
+        nursery.start_soon(fill_square_offs, world)
+        for symbol in ("HELD", "OUT"):
+            await buy(world, symbol)
+        works = world.submit(world.order("WORKS"))
+        await world.until_status(works, S.OPEN)
+
+        async def storm():
+            number = count()
+            while True:
+                for _ in range(20):
+                    world.submit(world.order(f"E{next(number)}"))
+                await trio.sleep(0.1)
+
+        nursery.start_soon(storm)
+        await world.until(lambda: len(world.executor.queue) > 200)
+        before = len(world.broker.left)
+        demand = to_close(world, "HELD")
+        world.executor.square_off.want(demand)
+        out = world.submit(world.order("OUT", transaction_type=SELL))
+        assert (await world.executor.cancel(works.id, by="me")).status is S.CANCELLED
+        await world.until_status(out, S.OPEN)
+        await world.until(lambda: any(order.is_square_off for order in world.broker.left))
+        gone = [order.symbol for order in world.broker.left[before:]]
+        # calls that entries had taken already, and one in a while so that they do not starve either
+        assert sum(symbol.startswith("E") for symbol in gone) <= 6, f"exits waited behind entries: {gone}"
+        assert {"OUT", "HELD"} <= set(gone)
+        await world.until(lambda: is_closed(world, demand))
+        assert len([order for order in world.broker.left if order.is_square_off]) == 1
+        assert most_within(calls(world.broker)) <= 5
+        nursery.cancel_scope.cancel()
+
+
+async def test_entries_that_fill_the_mailbox_leave_exits_a_lane(autojump_clock):
+    world = World()
+    world.executor.mailbox = Mailbox("execution", capacity=1, overflow=Overflow.REFUSE)
+    async with running(world):
+        hold(world, "OUT")
+        # one commit: all of them are told at the same instant
+        entries = [world.submit(world.order(f"E{number}")) for number in range(3)]
+        out = world.submit(world.order("OUT", transaction_type=SELL))
+        await world.until_status(out, S.OPEN)
+        await world.until_status(entries[0], S.OPEN)
+        for order in entries[1:]:
+            await world.until_status(order, S.FAILED)
+            assert world.message(order).startswith("NOT_SENT: ")
+
+
+async def test_entries_that_wait_for_the_store_leave_room_for_cancels_and_square_offs(
+    autojump_clock, tmp_path, monkeypatch
+):
+    async def at_once(function, *args, **_options):
+        await trio.lowlevel.checkpoint()
+        return function(*args)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", at_once)
+    world = World()
+    file = FlattenFile(tmp_path / "state" / "flatten.wal")
+    world.context = msgspec.structs.replace(world.context, flatten_file=file)
+    world.ledger._mailbox = Mailbox("audit", capacity=200, overflow=Overflow.REFUSE)
+    async with running(world), trio.open_nursery() as nursery:
+        nursery.start_soon(fill_square_offs, world)
+        await buy(world, "SBIN")
+        works = world.submit(world.order("TCS"))
+        await world.until_status(works, S.OPEN)
+        await trio.sleep(5)
+        world.store.is_stuck = True
+        passages = [Passage(a_delivery(world, key=f"k{number}", body=bytes([number]) * 32)) for number in range(250)]
+        for passage in passages:
+            world.crew.decide(passage)
+        await trio.sleep(1)
+        assert not world.ledger.has_room_for_entries
+        assert world.ledger.mailbox.has_room
+        demand = to_close(world, "SBIN")
+        world.executor.square_off.want(demand)
+        assert (await world.executor.cancel(works.id, by="me")).status is S.CANCELLED
+        await world.until(lambda: is_closed(world, demand))
+        (closing,) = [order for order in world.broker.left if order.is_square_off]
+        assert [order.id for order in file.read()] == [closing.id]
+        world.broker.unproven.clear()  # its row was on disk in the file
+        assert not any(order.symbol == "INFY" for order in world.broker.left)
+        nursery.cancel_scope.cancel()
+
+
+async def test_cancel_is_asked_for_though_the_ledger_takes_no_note_of_it(world, autojump_clock):
+    async with running(world):
+        works = world.submit(world.order())
+        await world.until_status(works, S.OPEN)
+
+        def full(_entry):
+            raise MailboxFull("scripted")
+
+        append, world.ledger.append = world.ledger.append, full
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel_quietly, world, works)
+            await world.until(lambda: world.row(works).broker_order_id in world.broker.cancels)
+            world.ledger.append = append
+        await world.until_status(works, S.CANCELLED)
+
+
+async def test_cancel_of_what_waits_is_refused_while_the_ledger_is_full_and_works_afterwards(world, autojump_clock):
+    async with running(world):
+        first, waits = world.submit(world.order()), world.order()
+        world.broker.latency_s = 3
+        world.submit(waits)
+        await world.until(lambda: len(world.executor.queue) == 1)
+        mailbox, world.ledger._mailbox = world.ledger._mailbox, Mailbox("full", capacity=1, overflow=Overflow.REFUSE)
+        world.ledger._mailbox.tell_nowait(LedgerEntry())
+        with pytest.raises(UnavailableError, match="the ledger takes no more"):
+            await world.executor.cancel(waits.id, by="me")
+        world.ledger._mailbox = mailbox
+        assert (await world.executor.cancel(waits.id, by="me")).status is S.CANCELLED
+        await world.until_status(first, S.OPEN)
+        await trio.sleep(30)
+        assert [order.id for order in world.broker.left] == [first.id]
+
+
+async def cancel_quietly(world, order):
+    with contextlib.suppress(EngineError):
+        await world.executor.cancel(order.id, by="me")
+
+
+async def test_cancel_all_and_square_off_work_under_a_kill_switch(autojump_clock):
+    world = World()
+    async with running(world), trio.open_nursery() as nursery:
+        nursery.start_soon(fill_square_offs, world)
+        await buy(world, "HELD")
+        works = world.submit(world.order("WORKS"))
+        await world.until_status(works, S.OPEN)
+        world.block()
+        (ended,) = (await world.executor.start_cancel_all(by="me").wait()).orders
+        assert (ended.problem, ended.order.id, ended.order.status) == (None, works.id, S.CANCELLED)
+        demand = to_close(world, "HELD")
+        world.executor.square_off.want(demand)
+        await world.until(lambda: is_closed(world, demand))
+        assert [order.symbol for order in world.broker.left] == ["HELD", "WORKS", "HELD"]
+        assert world.broker.left[2].transaction_type is SELL
+        nursery.cancel_scope.cancel()

@@ -14,6 +14,7 @@ from engine.actors.risk import OrderChanged, PositionsChanged
 from engine.broker.base import RefusalCode, Refused, Unknown
 from engine.domain.enums import AccountStatus, IntentStatus, OrderStatus, OrderType
 from engine.domain.intent import Intent
+from engine.domain.verdict import decode
 from engine.errors import MailboxFull, UnavailableError
 from engine.store.ledger import LedgerRefused
 from tests.support.desk import World, a_delivery, a_signal, answer, crashed, running
@@ -80,6 +81,10 @@ async def test_signal_too_old_when_its_turn_comes_expires(world, autojump_clock)
         assert intent.status is I.EXPIRED
         assert intent.reason.startswith("SIGNAL_TOO_OLD: 61.0 s")
         assert not world.store.orders
+        (row,) = world.store.verdicts
+        found = decode(row.body)
+        assert (row.intent_id, found.accounts) == (intent.id, ())
+        assert [str(denial) for denial in found.against] == ["SIGNAL_TOO_OLD: 61.0 s old, the limit is 60 s"]
 
 
 async def test_order_refused_by_the_broker_fails_the_intent(world, autojump_clock):
@@ -378,7 +383,7 @@ async def test_restart_concludes_intents_whose_orders_ended_meanwhile(world, aut
 @pytest.mark.parametrize(("status", "expected"), [(I.PENDING_APPROVAL, I.PENDING_APPROVAL), (I.EXECUTING, I.FAILED)])
 async def test_restart_leaves_intents_without_orders_as_they_should_be(world, autojump_clock, status, expected):
     (made,) = a_delivery(world).intents()
-    intent: Intent = msgspec.structs.replace(made, status=status)
+    intent: Intent = msgspec.structs.replace(made, status=status, expires_at=made.received_at + timedelta(seconds=60))
     world.store.intents[intent.id] = intent
     async with running(world):
         world.crew.risk(USER)

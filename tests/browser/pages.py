@@ -95,6 +95,33 @@ def test_person_signs_in_logs_the_account_in_and_lets_it_order_again(
     assert browser.faults == []
 
 
+def test_person_approves_one_signal_and_rejects_another(browser: Browser, engine: EngineProcess) -> None:
+    account_id = engine.get("/accounts")[0]["id"]
+    target = {"accountId": account_id, "sizing": {"mode": "multiplier", "value": 1}}
+    settings = {"name": "by hand", "approval": "manual", "accounts": [target]}
+    strategy = engine.request("POST", "/strategies", json=settings).json()["data"]
+    engine.request("POST", "/sources", json={"type": "webhook", "strategyId": strategy["id"], "name": "hand"})
+    order = {"exchange": "NSE", "transactionType": "BUY", "orderType": "MARKET", "productType": "MIS"}
+    sent = {}
+    for quantity, symbol in ((3, "INFY"), (4, "SBIN")):
+        body = {"strategyId": strategy["id"], "symbol": symbol, "quantity": quantity, **order}
+        answer = engine.request("POST", "/signals", json=body)
+        assert answer.status_code == 202, answer.text
+        sent[symbol] = answer.json()["data"]["intentId"]
+    page = browser.open(f"{engine.base_url}/console/login")
+    sign_in(page, PASSWORD)
+    waiting = page.get_by_role("table", name="Signals that wait for you")
+    expect(waiting.get_by_role("row").filter(has_text="BUY 3 NSE:INFY MARKET MIS")).to_be_visible()
+    waiting.get_by_role("row").filter(has_text="SBIN").get_by_role("button", name="Reject").click()
+    expect(page.get_by_role("status")).to_contain_text("SBIN is REJECTED")
+    waiting.get_by_role("row").filter(has_text="INFY").get_by_role("button", name="Approve").click()
+    expect(page.get_by_role("status")).to_contain_text("INFY is EXECUT")
+    expect(waiting).to_be_hidden()
+    assert engine.get(f"/signals/intents/{sent['SBIN']}")["reason"].startswith("REJECTED_BY_HAND")
+    engine.wait_for("the fill", lambda: engine.get(f"/signals/intents/{sent['INFY']}")["status"] == "EXECUTED")
+    assert browser.faults == []
+
+
 def test_book_shows_orders_and_never_takes_their_text_for_markup(browser: Browser, exchange: ExchangeProcess) -> None:
     exchange.set_faults()
     exchange.control("behaviour", {"order_rejects": {"NSE:SBIN": REASON}})

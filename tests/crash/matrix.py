@@ -195,7 +195,8 @@ class Chain:
         return status == 200
 
     def _block(self, *, dying: bool = False) -> None:
-        if self._call("POST", "/risk/killswitch/enable", {"scope": "global", "reason": "a trial"}, dying=dying):
+        body = {"scope": "global", "reason": "a trial", "squareOff": False}
+        if self._call("POST", "/risk/killswitch/enable", body, dying=dying):
             self.blocked = True
 
     def _release(self, *, dying: bool = False) -> None:

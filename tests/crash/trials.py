@@ -5,6 +5,14 @@ from dataclasses import dataclass
 
 from tests.support.crashing_engine import MADE
 
+FLATTENING = frozenset(
+    {
+        *("K2.begun", "K3.before_cancel", "K3.cancelled", "K4.positions_read", "K4.written_ahead", "K4.placed"),
+        *("K5.looked", "K6.flat", "K6.certified"),
+    }
+)
+"""What follows a block is tried where the truth is what is held: tests/integration/test_flatten_paper.py."""
+
 
 @dataclass(frozen=True)
 class Trial:

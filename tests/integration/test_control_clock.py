@@ -17,8 +17,11 @@ from engine.domain.enums import KillState
 from engine.domain.killswitch import KillRecord, KillSwitches
 from engine.journal import keys
 from engine.journal.store import JournalStore
+from engine.security.kill_seal import KillSeal
 from engine.store.ledger import LedgerStore
 from tests.support.valkey import OwnValkey
+
+SEAL = KillSeal(b"m" * 32)
 
 
 class Parts:
@@ -34,7 +37,12 @@ class Parts:
         self.epoch = uuid4()
         self.ingest.progress.begin(self.epoch, "0-0")
         guardian = KillSwitchGuardian(
-            switches=self.switches, file=self.file, ledger=self.ledger, clock=SystemClock(), on_change=lambda: None
+            switches=self.switches,
+            file=self.file,
+            ledger=self.ledger,
+            clock=SystemClock(),
+            on_change=lambda: None,
+            seal=SEAL,
         )
         self.actor = ClockActor(
             clock=SystemClock(),
@@ -60,9 +68,10 @@ class Parts:
         return [cursor.position for cursor in moved]
 
     def append(self, version, state):
-        self.file.append(
-            KillRecord(scope="global", version=version, state=state, reason="r", actor="cli", at=SystemClock().now())
+        record = KillRecord(
+            scope="global", version=version, state=state, reason="r", actor="cli", at=SystemClock().now()
         )
+        self.file.append(SEAL.sign(record))
 
 
 @pytest.fixture

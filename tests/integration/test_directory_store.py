@@ -12,7 +12,7 @@ from engine.actors.audit_writer import AuditWriter
 from engine.actors.registrar import Registrar
 from engine.clock import SystemClock
 from engine.domain.directory import Account, Directory, Limits, Source, Strategy, Target
-from engine.domain.enums import AccountStatus, Exchange, ProductType, SizingMode, SourceType
+from engine.domain.enums import AccountStatus, Exchange, GroupPolicy, ProductType, SizingMode, SourceType
 from engine.domain.limits import RiskLimits, TradingWindow
 from engine.secret import Secret
 from engine.security.envelope import KeyRing, SecretUnreadable
@@ -129,13 +129,22 @@ async def test_secret_is_sealed_to_its_row_and_version(office):
 
 
 async def test_strategy_comes_back_with_its_accounts(office):
-    accounts = [await office.registrar.put_account(office.account(), by="u", action="A") for _ in range(3)]
+    accounts = [await office.registrar.put_account(office.account(), by="u", action="A") for _ in range(5)]
     targets = tuple(
-        Target(account_id=account.id, mode=mode, value=Decimal("1.2500"))
+        Target(account_id=account.id, mode=mode, value=Decimal("1.2500"), max_quantity=75, max_value=Decimal("0.5"))
         for account, mode in zip(sorted(accounts, key=lambda a: a.id), SizingMode, strict=False)
     )
     strategy = office.strategy(
-        approval="manual", allowed_symbols=frozenset({"INFY", "SBIN"}), defaults={"exchange": "NSE"}, targets=targets
+        approval="manual",
+        approval_ttl_s=90,
+        approval_price_move_pct=Decimal("0.25"),
+        group_policy=GroupPolicy.UNWIND,
+        group_deadline_s=7,
+        entry_window=TradingWindow(start="09:20", end="15:00"),
+        square_off_at="15:10",
+        allowed_symbols=frozenset({"INFY", "SBIN"}),
+        defaults={"exchange": "NSE"},
+        targets=targets,
     )
     await office.registrar.put_strategy(strategy, by="u", action="S")
     assert (await office.loaded()).strategies[strategy.id] == strategy
@@ -169,13 +178,21 @@ async def test_source_comes_back_and_is_found_by_key_and_chat(office):
 @pytest.mark.parametrize("limits", [LIMITS, RiskLimits()])
 async def test_limits_come_back_exactly(office, limits):
     account = await office.registrar.put_account(office.account(), by="u", action="A")
+    strategy = await office.registrar.put_strategy(office.strategy(), by="u", action="S")
     for account_id in (None, account.id):
-        entry = Limits(id=uuid4(), user_id=office.trader.user_id, account_id=account_id, limits=limits)
+        strategy_id = None if account_id is None else strategy.id
+        entry = Limits(
+            id=uuid4(),
+            user_id=office.trader.user_id,
+            account_id=account_id,
+            strategy_id=strategy_id,
+            limits=limits,
+        )
         await office.registrar.put_limits(entry, by="u", action="L")
         changed = msgspec.structs.replace(entry, limits=msgspec.structs.replace(limits, max_open_positions=4))
         await office.registrar.put_limits(changed, by="u", action="L")
-        assert (await office.loaded()).limits[office.trader.user_id, account_id] == changed
-    assert [r.action for r in await audit_chain(office.url)] == ["A", *["L"] * 4]
+        assert (await office.loaded()).limits[office.trader.user_id, account_id, strategy_id] == changed
+    assert [r.action for r in await audit_chain(office.url)] == ["A", "S", *["L"] * 4]
 
 
 async def test_deleted_things_are_gone_and_their_names_free(office):

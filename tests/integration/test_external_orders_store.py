@@ -61,7 +61,7 @@ async def test_external_order_comes_back_as_it_was_and_is_no_order_of_ours(datab
     assert sorted(account["earlier"]) == sorted((o.broker_order_id, o.tag) for o in (hand, done, ours, old))
     assert account["sent_today"] == 1
     user = await on_connection(database_url, lambda c: history.user(c, trader.user_id, day))
-    assert user["orders_today"] == [(trader.account_id, ours.created_at)]
+    assert user["orders_today"] == [(trader.account_id, ours.created_at, ours.strategy_id)]
 
 
 async def test_exit_attached_to_an_entry_counts_in_no_rate(database_url, trader):
@@ -71,7 +71,7 @@ async def test_exit_attached_to_an_entry_counts_in_no_rate(database_url, trader)
     )
     await write(database_url, new_orders=[entry, stop])
     user = await on_connection(database_url, lambda c: history.user(c, trader.user_id, NOW.date()))
-    assert user["orders_today"] == [(trader.account_id, entry.created_at)]
+    assert user["orders_today"] == [(trader.account_id, entry.created_at, entry.strategy_id)]
 
 
 async def test_every_attempt_cancel_and_change_of_the_day_counts_as_a_call(database_url, trader):

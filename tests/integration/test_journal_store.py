@@ -1,8 +1,12 @@
 """The journal's settings, replay and trimming on real Valkeys."""
 
+from datetime import UTC, datetime
+
 import pytest
 import trio
 
+from engine.domain.enums import KillState
+from engine.domain.killswitch import KillRecord
 from engine.errors import JournalUnavailable
 from engine.journal import keys
 from engine.journal.address import parse
@@ -161,3 +165,21 @@ async def test_url_means_one_database_to_reader_and_writer(aio, own):
     store = JournalStore(url)
     assert [entry for _, entry in await store.read_after("e", "0-0")] == [b"entry"]
     assert await store.epoch() == "e"
+
+
+async def test_kill_records_keep_the_newest_and_of_two_equals_the_one_that_blocks(aio, own):
+    store = JournalStore(own.url)
+
+    def record(version, state, scope="global"):
+        at = datetime(2026, 11, 23, tzinfo=UTC)
+        return KillRecord(scope=scope, version=version, state=state, reason='}" é', actor="a", at=at)
+
+    assert await store.kill_records() == []
+    blocked, armed = KillState.BLOCKED, KillState.ARMED
+    for version, state in ((5, armed), (5, blocked), (5, armed), (4, armed)):
+        await store.put_kill(record(version, state))
+    await store.put_kill(record(1, armed, scope="user:1"))
+    held = {kept.scope: kept for kept in await store.kill_records()}
+    assert held == {"global": record(5, blocked), "user:1": record(1, armed, scope="user:1")}
+    await store.put_kill(record(6, armed))
+    assert record(6, armed) in await store.kill_records()

@@ -1,6 +1,7 @@
 """``engine killswitch`` where no engine runs: it is written to the file and holds from the next start on."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,41 @@ def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def is_on(folder: Path) -> bool:
     scopes = json.loads(command(folder, "status", "--json").stdout)
     return bool({scope["scope"]: scope["enabled"] for scope in scopes}["global"])
+
+
+def trips_of_every_kind(engine: EngineProcess, folder: Path) -> None:
+    """With the engine up: a source alone, a mode that only grows, the signal, the file, and what was missed."""
+    source = next(found for found in engine.get("/sources") if found["type"] == "sheets")["id"]
+    scope = f"source:{source}"
+
+    def switch(path: str, scope: str, **fields: object) -> None:
+        answer = engine.request("POST", f"/risk/killswitch/{path}", json={"scope": scope, "reason": "t", **fields})
+        assert answer.status_code == 200, answer.text
+
+    def shown(scope: str) -> dict[str, object]:
+        scopes: dict[str, dict[str, object]] = {s["scope"]: s for s in engine.get("/risk/killswitch/status")["scopes"]}
+        return scopes[scope]
+
+    before = len(engine.get("/signals/intents", limit=50))
+    assert command(folder, "on", "--scope", scope, "--mode", "cancel").returncode == 0
+    assert engine.signal(market_order(), key="by-source").status_code == 503
+    switch("enable", scope, mode="BLOCK")
+    assert (shown(scope)["mode"], shown("global")["enabled"]) == ("CANCEL", False)
+    off = command(folder, "off", "--scope", scope)
+    assert off.returncode == 0, off.stderr
+
+    assert engine.process is not None
+    engine.process.send_signal(signal.SIGUSR2)
+    engine.wait_for("the signal to stop everything", lambda: shown("global")["enabled"])
+    assert (shown("global")["mode"], shown("global")["actor"]) == ("SQUARE_OFF", "signal")
+    switch("disable", "global", force=True)
+    now = engine.data_dir / "kill.now"
+    now.write_text(f"{scope} CANCEL seen by eye")
+    engine.wait_for("the file to be taken", lambda: not now.exists())
+    assert engine.signal(market_order(), key="by-file").status_code == 503
+    switch("disable", scope, force=True)
+    assert engine.signal(market_order(), key="after").status_code == 202
+    assert len(engine.get("/signals/intents", limit=50)) == before + 1, "what was refused meanwhile is made up for"
 
 
 def test_switch_set_while_no_engine_runs_holds_at_the_next_start(
@@ -44,6 +80,7 @@ def test_switch_set_while_no_engine_runs_holds_at_the_next_start(
         assert not is_on(tmp_path)
         engine.start()
         assert engine.signal(market_order(), key="free").status_code == 202
+        trips_of_every_kind(engine, tmp_path)
         actions = [record["action"] for record in engine.get("/audit", limit=100)]
         assert {"KILLSWITCH_ENABLED", "KILLSWITCH_DISABLED"} <= set(actions)
         assert engine.stop() == 0

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from engine.actors.killswitch_file import KillFile, KillFileDamaged, next_version
+from engine.actors.killswitch_file import KillFile, KillFileDamaged
 from engine.domain.enums import KillState
-from engine.domain.killswitch import KillRecord
+from engine.domain.killswitch import KillRecord, next_version
 
 AT = datetime(2026, 11, 23, tzinfo=UTC)
 

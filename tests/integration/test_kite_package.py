@@ -77,6 +77,7 @@ ROUTES = {
     "INSTRUMENTS": "/instruments",
     "INSTRUMENTS_OF": "/instruments/{exchange}",
     "LAST_PRICES": "/quote/ltp",
+    "QUOTES": "/quote",
 }
 
 

@@ -375,7 +375,9 @@ def test_telegram_stranger_chatter_ambiguity_and_edits_are_200_and_do_nothing(
 
 
 def test_kill_switch_over_http_refuses_signals_and_survives_in_the_status(engine: EngineProcess) -> None:
-    on = engine.request("POST", "/risk/killswitch/enable", json={"scope": "global", "reason": "test"})
+    on = engine.request(
+        "POST", "/risk/killswitch/enable", json={"scope": "global", "reason": "test", "squareOff": False}
+    )
     assert on.status_code == 200, on.text
     before = len(intents(engine))
     error = error_of(engine.signal(market_order()), 503)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from engine.domain.enums import Exchange, OrderStatus, ProductType, TransactionType
+from engine.domain.enums import Exchange, OrderStatus, ProductType, Segment, TransactionType
 from engine.domain.limits import OrderRequest, RiskLimits, TradingWindow, narrow
 from engine.domain.order import Order, move
 from engine.domain.position import m2m
@@ -193,6 +193,13 @@ ANY_LIMITS = st.builds(
     allowed_exchanges=maybe(st.lists(st.sampled_from(Exchange), unique=True).map(tuple)),
     allowed_products=maybe(st.lists(st.sampled_from(ProductType), unique=True).map(tuple)),
     trading_window=maybe(st.builds(TradingWindow, start=CLOCK, end=CLOCK)),
+    allowed_segments=maybe(st.lists(st.sampled_from(Segment), unique=True).map(tuple)),
+    profit_target_amount=maybe(st.integers(0, 50).map(Decimal)),
+    max_drawdown_amount=maybe(st.integers(0, 500).map(Decimal)),
+    max_drawdown_pct=maybe(st.integers(0, 5).map(Decimal)),
+    max_trades_per_day=maybe(st.integers(0, 2)),
+    max_messages_per_minute=maybe(st.integers(0, 2)),
+    self_trade_guard=maybe(st.booleans()),
 )
 REQUESTS = st.builds(
     a_request,

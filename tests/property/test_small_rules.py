@@ -64,10 +64,11 @@ def test_to_tick_is_the_nearest_tick_on_its_side(price: Decimal, tick: Decimal, 
     signal=st.integers(1, 10_000),
     lot=st.integers(1, 100),
     price=st.integers(1, 10_000).map(Decimal),
+    distance=st.integers(1, 500).map(Decimal),
 )
 @settings(max_examples=150, deadline=None)
 def test_size_is_the_largest_whole_number_of_lots_within_what_was_asked(
-    mode: SizingMode, value: Decimal, signal: int, lot: int, price: Decimal
+    mode: SizingMode, value: Decimal, signal: int, lot: int, price: Decimal, distance: Decimal
 ) -> None:
     capital = Decimal(500_000)
     asked = {
@@ -75,8 +76,17 @@ def test_size_is_the_largest_whole_number_of_lots_within_what_was_asked(
         SizingMode.FIXED: value,
         SizingMode.LOTS: value * lot,
         SizingMode.CAPITAL_PCT: capital * value / 100 / price,
+        SizingMode.RISK_PCT: capital * value / 100 / distance,
     }[mode]
-    sized = size(mode=mode, value=value, signal_quantity=signal, lot_size=lot, capital=capital, price=price)
+    sized = size(
+        mode=mode,
+        value=value,
+        signal_quantity=signal,
+        lot_size=lot,
+        capital=capital,
+        price=price,
+        stop_loss=price - distance,
+    )
     if isinstance(sized, Denial):
         assert sized.code == "SIZE_ZERO"
         assert asked < lot

@@ -356,6 +356,9 @@ class SimBroker(Broker):
         self._check()
         return {key: self._world.market.price(key.partition(":")[2]) for key in keys}
 
+    async def price_bounds(self, keys: Sequence[str]) -> dict[str, Any]:
+        return {}
+
     async def margins(self) -> Any:
         raise BrokerUnavailable("not simulated")
 

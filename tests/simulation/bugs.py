@@ -405,7 +405,7 @@ def kill_switch_is_not_kept(world: World) -> Sequence[Patch]:
     """The kill switch is in memory only."""
     return [
         (SimKillFile, "append", lambda self, record: self._life.world.filed(self._life.host, record)),
-        (KillSwitchGuardian, "_record_in_ledger", lambda self, record: None),
+        (KillSwitchGuardian, "_record_in_ledger", lambda self, record, *, advances=False: None),
     ]
 
 

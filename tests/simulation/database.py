@@ -20,6 +20,7 @@ from engine.journal import keys
 from engine.store import history
 from engine.store.ledger import Batch, Head, LedgerRefused
 from tests.simulation.scheduling import start_as
+from tests.support.memory_store import BOOK_WRITES, apply_books
 
 LIVE = frozenset(
     OrderStatus(s)
@@ -45,6 +46,9 @@ class Server:
         self.unresolved: dict[tuple[Any, ...], UUID] = {}
         self.fills: dict[tuple[UUID, str], Any] = {}
         self.positions: dict[object, tuple[Any, date]] = {}
+        self.books: dict[object, tuple[Any, date]] = {}
+        self.trips: list[tuple[Any, date]] = []
+        self.results: dict[tuple[UUID, date, str], Any] = {}
         self.audit: list[Any] = []
         self.cursor: tuple[UUID, str] | None = None
         self.flags: dict[str, Any] = {}
@@ -98,7 +102,10 @@ class Server:
         for position, day, _ in batch.positions:
             self.positions[position.key] = (position, day)
         for write in batch.writes:
-            self._write(write.sql.strip(), write.args)
+            if write.sql in BOOK_WRITES:
+                apply_books(self, write)
+            else:
+                self._write(write.sql.strip(), write.args)
         if batch.cursor is not None:
             self._move_cursor(batch.cursor.epoch, batch.cursor.position)
         self.audit += batch.audit

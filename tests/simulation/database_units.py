@@ -20,6 +20,7 @@ from engine.store import freeze, history, late, lease
 from engine.store.queries import dead_letters as letter_queries
 from tests.simulation.database import LIVE, WATCHED, Connection
 from tests.simulation.plan import START
+from tests.support.memory_store import books_of_account, books_of_user
 
 # what takes the place of functions of engine.store.lease and engine.store.history
 
@@ -103,6 +104,7 @@ async def account_history(c: Connection, account_id: UUID, day: date) -> dict[st
             "live_orders": watched,
             "fills": [f for f in server.fills.values() if f.order_id in ids],
             "positions": [(p, d) for p, d in server.positions.values() if p.account_id == account_id],
+            "books": books_of_account(server, account_id, day),
             "attached": [
                 o
                 for o in mine
@@ -135,10 +137,16 @@ async def user_history(c: Connection, user_id: UUID, day: date) -> dict[str, Any
             "positions": [p if of == day else roll_day(p, p.last_price) for p, of in held],
             "live_orders": [o for o in mine if o.status in LIVE],
             "orders_today": sorted(
-                ((o.account_id, o.created_at) for o in mine if o.trading_day == day and not o.is_external),
+                (
+                    (o.account_id, o.created_at, o.strategy_id)
+                    for o in mine
+                    if o.trading_day == day and not o.is_external
+                ),
                 key=lambda found: found[1],
             ),
             "live_intents": [(i, of_intent.get(i.id, [])) for i in live],
+            **books_of_user(server, user_id, set(accounts), day),
+            "order_accounts": {o.id: o.account_id for o in mine},
         }
 
     found: dict[str, Any] = await c.ask("user", work)

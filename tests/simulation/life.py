@@ -266,7 +266,7 @@ class Life:
             infrastructure=_Infrastructure(),  # type: ignore[arg-type]
         )
         trading.freeze.restore(await self.reader.freeze_quantities())
-        trading.guardian.record_missing(self._stored_kills)
+        trading.guardian.record_missing({"ledger": self._stored_kills, "file": kill_file.read().values()})
         self.clock_actor = ClockActor(
             clock=self.clock,
             ingest=trading.ingest,
@@ -281,7 +281,7 @@ class Life:
         await self._add(
             "oversight",
             [
-                ChildSpec(name="killswitch-guardian", start=trading.guardian.run, mailbox=trading.guardian.mailbox),
+                ChildSpec(name="killswitch-guardian", start=trading.guardian.run),
                 ChildSpec(name="clock", start=self.clock_actor.run),
             ],
         )

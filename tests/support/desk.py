@@ -94,6 +94,8 @@ class World:
         self.trips: list[tuple[str, str]] = []
         self.prices: dict[str, Decimal] = {"NSE:INFY": Decimal(100), "NSE:SBIN": Decimal(100), "NSE:TCS": Decimal(100)}
         self.price_asks: list[str] = []
+        # when a price was last confirmed (boot time), for those that are not all the time
+        self.confirmed: dict[str, int] = {}
         self.book = BOOK
         self.learned: list[tuple[str, int]] = []
         self.price_delay_s = 0.0
@@ -183,6 +185,9 @@ class World:
 
     def watch(self, key: str) -> None:
         return None
+
+    def confirmed_ns(self, key: str) -> int | None:
+        return self.confirmed.get(key, self.clock.boottime_ns())
 
     async def ensure(self, key: str) -> Decimal | None:
         self.price_asks.append(key)

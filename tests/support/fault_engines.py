@@ -45,7 +45,7 @@ def fault_rig(
                 | {"ENGINE__BROKER__KITE__TIMEOUT_S": "1"}
                 | kite_environment(exchange.base_url)
                 | OPEN_LIMITS
-                | {"ENGINE__RISK__MAX_OPEN_POSITIONS": "none"}
+                | {"ENGINE__RISK__MAX_OPEN_POSITIONS": "none", "ENGINE__RISK__CIRCUIT_BREAKER_FAILURES": "none"}
                 | env
             )
             with engine_kind(folder / "engine", **environment) as engine:

@@ -401,6 +401,9 @@ class MemoryBroker(Broker):
         await trio.sleep(self.read_latency_s)
         return dict.fromkeys(keys, self.last_price)
 
+    async def price_bounds(self, keys: Sequence[str]) -> dict[str, Any]:
+        return {}
+
     async def margins(self) -> Any:
         raise BrokerUnavailable("scripted broker: not served")
 

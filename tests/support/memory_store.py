@@ -13,6 +13,7 @@ from engine.actors.order_desk import AccountHistory
 from engine.actors.risk import UserHistory
 from engine.clock import trading_day
 from engine.domain.audit import GENESIS
+from engine.domain.books import Book, remarked
 from engine.domain.enums import (
     OrderStatus,
 )
@@ -21,6 +22,7 @@ from engine.domain.gtt import Gtt
 from engine.domain.order import CHANGE_NOTES, Order
 from engine.errors import StoreUnavailable
 from engine.journal.keys import order_of
+from engine.store import books as book_rows
 from engine.store import gtts as gtt_rows
 from engine.store.ledger import Batch, Head, JournalCursor, LedgerRefused
 
@@ -30,6 +32,51 @@ WATCHED = ("CANCELLED", "REJECTED", "EXPIRED", "FAILED")
 
 def _follows(new: JournalCursor, old: JournalCursor) -> bool:
     return new.epoch == old.epoch and order_of(new.position) > order_of(old.position)
+
+
+BOOK_WRITES = (book_rows.PUT_BOOKS, book_rows.ADD_TRIPS, book_rows.PUT_RESULTS)
+
+
+def apply_books(store: Any, write: Any) -> None:
+    """Take what a write says of books, round trips and results of days into *store*."""
+    if write.sql == book_rows.PUT_BOOKS:
+        for row in book_rows.rows_of(write):
+            book = book_rows.book_of(row)
+            store.books[book.key, book.owner] = (book, row["trading_day"])
+    elif write.sql == book_rows.ADD_TRIPS:
+        store.trips += [(book_rows.trip_of(row), row["trading_day"]) for row in book_rows.rows_of(write)]
+    elif write.sql == book_rows.PUT_RESULTS:
+        for row in book_rows.rows_of(write):
+            store.results[row["user_id"], row["trading_day"], row["scope"]] = row
+
+
+def _marked(store: Any, book: Book) -> Book:
+    position, _ = store.positions.get(book.key, (None, None))
+    return book if position is None else remarked(book, position.last_price)
+
+
+def books_of_account(store: Any, account_id: UUID, day: date) -> list[tuple[Book, date]]:
+    """The books that an executor starts from; as engine.store.books reads them."""
+    return [
+        (_marked(store, book), of)
+        for book, of in store.books.values()
+        if book.key[0] == account_id and (book.position.quantity or of >= day)
+    ]
+
+
+def books_of_user(store: Any, user_id: UUID, accounts: set[UUID], day: date) -> dict[str, Any]:
+    """What a risk actor starts from of books, trips and peaks; as engine.store.books reads them."""
+    return {
+        "books": book_rows.as_of(
+            [found for account in accounts for found in books_of_account(store, account, day)], day
+        ),
+        "trips": [trip for trip, of in store.trips if of == day and trip.account_id in accounts],
+        "peaks": [
+            (book_rows.scope_of(scope), row["peak"])
+            for (owner, of, scope), row in store.results.items()
+            if owner == user_id and of == day and row["peak"] > 0
+        ],
+    }
 
 
 class MemoryStore:
@@ -42,10 +89,14 @@ class MemoryStore:
         self.order_events: list[Any] = []
         self.fills: dict[tuple[UUID, str], Any] = {}
         self.positions: dict[object, tuple[Any, date]] = {}
+        self.books: dict[object, tuple[Book, date]] = {}
+        self.trips: list[tuple[Any, date]] = []
+        self.results: dict[tuple[UUID, date, str], Any] = {}
         self.gtts: dict[UUID, Gtt] = {}
         # state and attempt of every row of a trigger that came on disk
         self.gtt_log: list[tuple[UUID, str]] = []
         self.audit: list[Any] = []
+        self.verdicts: list[Any] = []
         self.writes: list[Any] = []
         self.cursor: JournalCursor | None = None
         self.log: list[tuple[UUID, OrderStatus, int]] = []
@@ -85,7 +136,9 @@ class MemoryStore:
         if len(tags) != len(set(tags)):
             raise LedgerRefused("orders_tag_key")
         unresolved = [
-            (o.account_id, o.exchange, o.symbol, o.product_type) for o in after.values() if o.status.is_unresolved
+            (o.account_id, o.exchange, o.symbol, o.product_type)
+            for o in after.values()
+            if o.status.is_unresolved and not o.is_square_off
         ]
         if len(unresolved) != len(set(unresolved)):
             raise LedgerRefused("orders_one_unresolved")
@@ -109,8 +162,10 @@ class MemoryStore:
         for write in batch.writes:
             self.writes.append(write)
             self._apply_gtt(write)
+            apply_books(self, write)
             if write.sql.startswith("DELETE FROM fills"):
                 self.fills.pop((write.args[0], write.args[1]), None)
+        self.verdicts += batch.verdicts
         self.audit += batch.audit
         if batch.cursor is not None and (self.cursor is None or _follows(batch.cursor, self.cursor)):
             self.cursor = batch.cursor
@@ -181,6 +236,8 @@ class MemoryStore:
             earlier=[(o.broker_order_id, o.tag) for o in mine if o.broker_order_id],
             attached=[o for o in attached if o.id in recent or o.parent_id in recent],
             gtts=[g for g in self.gtts.values() if g.entry_id in recent],
+            books=books_of_account(self, account_id, day),
+            square_off_ids=frozenset(o.id for o in mine if o.is_square_off),
         )
 
     async def user(self, user_id: UUID, day: date) -> UserHistory:
@@ -193,7 +250,7 @@ class MemoryStore:
             positions=[p for p, _ in self.positions.values()],
             live_orders=[o for o in mine if o.status in LIVE],
             orders_today=[
-                (o.account_id, o.created_at)
+                (o.account_id, o.created_at, o.strategy_id)
                 for o in mine
                 if o.trading_day == day and not o.is_external and not o.is_attached
             ],
@@ -208,6 +265,8 @@ class MemoryStore:
                 )
                 for i in live
             ],
+            **books_of_user(self, user_id, {p.account_id for p, _ in self.positions.values()}, day),
+            order_accounts={o.id: o.account_id for o in mine},
         )
 
     async def ended_short(self, user_id: UUID, day: date) -> list[Any]:

@@ -28,6 +28,7 @@ from tests.support.valkey import OwnValkey
 
 LIMITS = {
     "ENGINE__RISK__MAX_OPEN_POSITIONS": "none",
+    "ENGINE__RISK__CIRCUIT_BREAKER_FAILURES": "none",
     "ENGINE__LIMITS__API_PER_MINUTE": "10000000",
     "ENGINE__LIMITS__LOGIN_PER_MINUTE": "1000",
 }
@@ -107,6 +108,8 @@ class StandValkey(OwnValkey):
 class StoreStand:
     """The engine, its servers, and the oracle over both."""
 
+    engine_kind: type[EngineProcess] = EngineProcess
+
     def __init__(self, folder: Path, thread: TrioThread, **postgres: str) -> None:
         self.folder = folder
         self.valkey = StandValkey(_made(folder / "valkey"), maxmemory="64mb")
@@ -135,7 +138,7 @@ class StoreStand:
             }
             try:
                 settings = kite_environment(self.exchange.base_url) | OPEN_LIMITS | LIMITS | urls | environment
-                with EngineProcess(self.folder / "engine", **settings) as self.engine:
+                with self.engine_kind(self.folder / "engine", **settings) as self.engine:
                     self.source = set_up(
                         self.engine,
                         api_key=self.exchange.api_key,

@@ -67,7 +67,7 @@ def test_load_without_file_gives_contract_defaults():
     assert (config.broker.kite.orders_per_second, config.broker.kite.timeout_s) == (10, 7)
     assert (config.security.access_ttl_s, config.security.refresh_ttl_s) == (900, 1209600)
     assert config.security.master_key is None
-    assert config.market.square_off_time == time(15, 20)
+    assert config.market.square_off_times[Exchange.NFO] == time(15, 20)
     assert config.market.zone.key == "Asia/Kolkata"
 
 
@@ -86,8 +86,13 @@ def test_example_writes_out_every_key():
                 written.add(prefix + name)
 
     walk(tomllib.loads(EXAMPLE.read_text()), "")
-    assert set(leaves(Config)) - written == {"market.enforce_hours", "security.master_key", "security.jwt_secret"}
-    for name in ("enforce_hours", "master_key", "jwt_secret"):
+    assert set(leaves(Config)) - written == {
+        "market.enforce_hours",
+        "market.auto_square_off",
+        "security.master_key",
+        "security.jwt_secret",
+    }
+    for name in ("enforce_hours", "auto_square_off", "master_key", "jwt_secret"):
         assert re.search(rf"^# {name} = ", EXAMPLE.read_text(), re.MULTILINE)
 
 
@@ -211,6 +216,17 @@ def test_enforce_hours_follows_mode_unless_stated(mode, stated, expected):
         ("[signals]\naliases = { mm = 'M&M' }", ("signals.aliases: expected symbols in capital letters",)),
         ("[signals]\naliases = { A = 'B', B = 'INFY' }", ("signals.aliases: expected names of symbols, none",)),
         ("[signals]\naliases = { A = 1 }", ("signals.aliases: expected a table of texts",)),
+        (
+            "[risk]\nprofit_lock_trigger_amount = 5000",
+            (
+                "risk.profit_lock_trigger_amount: does nothing without risk.profit_lock_giveback_pct",
+                "set both or neither",
+            ),
+        ),
+        (
+            "[risk]\ncooldown_s = 600\ncooldown_after_losses = 'none'",
+            ("risk.cooldown_s: does nothing without risk.cooldown_after_losses",),
+        ),
         ("[market]\nsquare_off_at = '24:00'", ("market.square_off_at: expected a clock time HH:MM",)),
         ("[market]\nsquare_off_at = 15:20:00", ("market.square_off_at: expected a text",)),
         ("[market]\nenforce_hours = 1", ('market.enforce_hours: expected true or false, or "none"',)),

@@ -44,6 +44,7 @@ from engine.clock import Clock
 from engine.domain.enums import OrderStatus, OrderType, Validity, Variety
 from engine.domain.gtt import BrokerGtt, Gtt, GttStatus
 from engine.domain.instruments import Instrument
+from engine.domain.live_units import Bounds
 from engine.domain.order import Order
 from engine.errors import BrokerUnavailable, ConfigError
 
@@ -51,6 +52,7 @@ T = TypeVar("T")
 
 _USER_AGENT = f"trading-execution-engine/{__version__}"
 _PRICES_PER_CALL = 1000
+_QUOTES_PER_CALL = 500
 # Above this a body takes milliseconds to decode, which is for a worker thread.
 _THREAD_FROM_BYTES = 64 * 1024
 _TRIGGER = "trigger_id"
@@ -242,6 +244,11 @@ class KiteBroker(Broker):
             params = [("i", key) for key in keys[start : start + _PRICES_PER_CALL]]
             found.update(codec.decode_last_prices(await self._get(routes.LAST_PRICES, params)))
         return found
+
+    async def price_bounds(self, keys: Sequence[str]) -> dict[str, Bounds]:
+        """Return the circuit limits of up to 500 *keys*, in one call."""
+        params = [("i", key) for key in keys[:_QUOTES_PER_CALL]]
+        return codec.decode_price_bounds(await self._get(routes.QUOTES, params))
 
     async def margins(self) -> BrokerMargins:
         """Return the funds of the account."""

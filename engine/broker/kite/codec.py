@@ -26,6 +26,7 @@ from engine.broker.values import (
 from engine.clock import IST
 from engine.domain.enums import OrderStatus
 from engine.domain.gtt import BrokerGtt, BrokerGttOrder
+from engine.domain.live_units import Bounds
 from engine.errors import BrokerUnavailable
 from engine.observability.redaction import escape_controls
 
@@ -117,6 +118,17 @@ def decode_last_prices(body: bytes) -> dict[str, Decimal]:
     """Read last prices by the key they were asked with; a key without a price is left out."""
     found = _payload(rows.LAST_PRICES, body)
     return {key: _money("last_price", row.last_price) for key, row in found.items() if row.last_price is not None}
+
+
+def decode_price_bounds(body: bytes) -> dict[str, Bounds]:
+    """Read the circuit limits of full quotes by the key they were asked with; a key without any is left out."""
+    found = {}
+    for key, row in _payload(rows.QUOTES, body).items():
+        lowest = _money("lower_circuit_limit", row.lower_circuit_limit) or None
+        highest = _money("upper_circuit_limit", row.upper_circuit_limit) or None
+        if lowest is not None or highest is not None:
+            found[key] = Bounds(lowest=lowest, highest=highest)
+    return found
 
 
 def decode_margins(body: bytes) -> BrokerMargins:

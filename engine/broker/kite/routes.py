@@ -38,4 +38,5 @@ GTT_DELETE: Final = _ROUTES["gtt.delete"]
 INSTRUMENTS: Final = _ROUTES["market.instruments.all"]
 INSTRUMENTS_OF: Final = _ROUTES["market.instruments"]
 LAST_PRICES: Final = _ROUTES["market.quote.ltp"]
+QUOTES: Final = _ROUTES["market.quote"]
 LOGIN_PATH: Final = "/connect/login"

@@ -126,6 +126,13 @@ class LastPriceRow(msgspec.Struct):
     last_price: Decimal | None = None
 
 
+class QuoteRow(msgspec.Struct):
+    """Of a full quote the circuit limits, which no other answer has (kite.md 12); 0 for an index."""
+
+    lower_circuit_limit: Decimal | None = None
+    upper_circuit_limit: Decimal | None = None
+
+
 class AvailableRow(msgspec.Struct):
     """Funds that came in."""
 
@@ -234,6 +241,7 @@ POSITIONS = msgspec.json.Decoder(Answer[PositionsRow])
 HOLDINGS = msgspec.json.Decoder(Answer[list[HoldingRow]])
 GTTS = msgspec.json.Decoder(Answer[list[GttRow]])
 LAST_PRICES = msgspec.json.Decoder(Answer[dict[str, LastPriceRow]])
+QUOTES = msgspec.json.Decoder(Answer[dict[str, QuoteRow]])
 MARGINS = msgspec.json.Decoder(Answer[MarginsRow])
 PROFILE = msgspec.json.Decoder(Answer[ProfileRow])
 SESSION = msgspec.json.Decoder(Answer[SessionRow])

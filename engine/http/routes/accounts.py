@@ -16,7 +16,7 @@ from engine.actors.broker_logins import logged_in
 from engine.broker.base import Broker, BrokerAuthError, RefusalCode
 from engine.broker.standing import login_reason
 from engine.domain.directory import Account, BrokerLogin
-from engine.domain.enums import AccountStatus
+from engine.domain.enums import AccountStatus, CapitalFrom
 from engine.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
 from engine.http.endpoint import ApiRequest, Page, endpoint
 from engine.http.json_body import invalid
@@ -124,7 +124,9 @@ async def change_account(request: ApiRequest) -> AccountView:
     body: AccountChange = request.body
     before = _find(request)
     account = _changed(before, body, services.clock.now())
-    if account.capital > before.capital and not request.user.is_admin:
+    was_stated = before.capital > 0 and before.capital_from is CapitalFrom.STATED
+    may_rise = account.capital > before.capital or (was_stated and account.capital_from is CapitalFrom.BROKER)
+    if may_rise and not request.user.is_admin:
         raise ForbiddenError("only an ADMIN may raise the capital: it loosens every limit in percent")
     if account.access_token not in (None, before.access_token):
         await _refuse_anothers(services, account)
@@ -248,6 +250,7 @@ def _kite(request: ApiRequest, body: NewAccount) -> Account:
         label=label(body.label),
         broker="kite",
         capital=Decimal(0) if body.capital is None else capital(body.capital),
+        capital_from=CapitalFrom.BROKER if body.capital is None else CapitalFrom.STATED,
         status=AccountStatus.LOGIN_REQUIRED if token is None else AccountStatus.ACTIVE,
         status_reason=_LOGIN_REQUIRED if token is None else None,
         api_key=credential(body.api_key or "", "apiKey"),
@@ -287,8 +290,15 @@ def _changed(account: Account, body: AccountChange, now: datetime) -> Account:
         raise invalid(dict.fromkeys(given, "is for kite accounts only"))
     if body.label is not UNSET:
         account = msgspec.structs.replace(account, label=label(body.label))
-    if body.capital is not UNSET:
-        account = msgspec.structs.replace(account, capital=capital(body.capital))
+    if body.capital is None:
+        if account.broker != "kite":
+            raise invalid({"capital": "can be read from the broker for kite accounts only; give rupees"})
+        # what is known holds until the broker has said something
+        account = msgspec.structs.replace(account, capital_from=CapitalFrom.BROKER)
+    elif body.capital is not UNSET:
+        account = msgspec.structs.replace(
+            account, capital=capital(body.capital), capital_from=CapitalFrom.STATED, capital_read_at=None
+        )
     if body.market_protection is not UNSET:
         account = msgspec.structs.replace(account, market_protection=protection(body.market_protection))
     if body.api_key is not UNSET:

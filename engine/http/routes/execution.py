@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -55,10 +55,15 @@ class OrderQuery(PageQuery, frozen=True, kw_only=True):
 
 
 class PositionQuery(PageQuery, frozen=True, kw_only=True):
-    """Filters of the list; ``from`` and ``to`` speak of the last change."""
+    """Filters of the list; ``from`` and ``to`` speak of the last change.
+
+    ``by=strategy`` lists the books that the positions are made of, ``strategyId`` those of one strategy.
+    """
 
     account_id: UUID | None = None
     symbol: Symbol | None = None
+    strategy_id: UUID | None = None
+    by: Literal["strategy"] | None = None
 
 
 class TradeQuery(PageQuery, frozen=True, kw_only=True):
@@ -179,7 +184,10 @@ async def change_order(request: ApiRequest) -> OrderView:
         raise ConflictError(f"the order is {order.status} already", code="ORDER_FINISHED")
     terms = _terms(request.body)
     killed = services.guardian.switches.covering(
-        user_id=order.user_id, account_id=order.account_id, strategy_id=order.strategy_id
+        user_id=order.user_id,
+        account_id=order.account_id,
+        strategy_id=order.strategy_id,
+        source_id=order.source_id,
     )
     if killed is not None:
         raise KillSwitchError(f"{killed.scope} is blocked: {killed.reason}")
@@ -328,22 +336,29 @@ def _terms(body: OrderChange) -> Terms:
     tags=_TAGS,
 )
 async def list_positions(request: ApiRequest) -> Page[PositionView]:
-    """Positions of the caller, those that today closed included, the one that changed last first."""
+    """Positions of the caller, those that today closed included, the one that changed last first.
+
+    They are the broker's net numbers. ``by=strategy`` lists what of each is which strategy's, and with ``strategyId``
+    null what was done by hand: these add up to the broker's.
+    """
     services: Services = request.services
     query: PositionQuery = request.query
     window = query.window()
+    by_book = query.by is not None or query.strategy_id is not None
     wanted = holdings.PositionFilter(
         limit=window.limit + 1,
         day=trading_day(services.clock.now()),
         user_id=only_owner(request.user),
         account_id=query.account_id,
         symbol=_upper(query.symbol),
+        strategy_id=query.strategy_id,
         start=window.start,
         end=window.end,
-        after=_place(window, tuple[datetime, UUID, str, str, str]),
+        after=_place(window, holdings.BookPlace if by_book else holdings.PositionPlace),
     )
     await services.read_your_writes()
-    found = await services.database.run(lambda connection: holdings.list_positions(connection, wanted))
+    read = holdings.list_books if by_book else holdings.list_positions
+    found = await services.database.run(lambda connection: read(connection, wanted))
     page = Page.cut(found, window, key=lambda held: held.place)
     return page.map(lambda held: position_view(held, services.prices.get(_price_key(held))))
 

@@ -4,18 +4,27 @@ from typing import Annotated
 from uuid import UUID
 
 import msgspec
+import trio
 
+from engine.domain.audit import AuditDraft
 from engine.domain.enums import IntentStatus
-from engine.errors import NotFoundError
-from engine.http.endpoint import ApiRequest, Page, endpoint
+from engine.domain.intent import Intent
+from engine.domain.verdict import decode
+from engine.errors import ConflictError, NotFoundError, UnavailableError
+from engine.http.endpoint import ApiBody, ApiRequest, Page, endpoint
 from engine.http.paging import PageQuery
 from engine.http.permissions import Permission
+from engine.http.ratelimit import RateClass
 from engine.http.services import Services
+from engine.http.views.groups import group_view
 from engine.http.views.ownership import may_reach, only_owner
 from engine.http.views.trading import IntentView, intent_view
 from engine.store.queries import intents as queries
+from engine.store.queries.verdicts import of_intent
 
 _TAGS = ("signals",)
+
+_CANCEL_S = 15.0
 
 Symbol = Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
 
@@ -68,11 +77,145 @@ async def list_intents(request: ApiRequest) -> Page[IntentView]:
     tags=_TAGS,
 )
 async def show_intent(request: ApiRequest) -> IntentView:
-    """One intent with its orders, the verdict of risk and its timeline."""
+    """One intent with its orders, the verdict of risk, its timeline, and how it went on each account (``group``)."""
+    return await _shown(request, await _find(request))
+
+
+@endpoint(
+    "POST",
+    "/signals/intents/{id}/approve",
+    permission=Permission.TRADE,
+    summary="Approve an intent that waits for a person",
+    response=IntentView,
+    errors=(NotFoundError, ConflictError, UnavailableError),
+    tags=_TAGS,
+)
+async def approve_intent(request: ApiRequest) -> IntentView:
+    """Executes an intent in PENDING_APPROVAL, if it is young enough, the price has not moved and risk allows it now.
+
+    What stands against it makes it REJECTED (or EXPIRED), with the reason: the state in the answer is what counts.
+    Approving again places nothing and answers with the intent as it is; one that ended otherwise answers 409.
+    """
+    services: Services = request.services
+    intent = (await _find(request)).intent
+    approvals = services.crew.risk(intent.user_id).approvals
+    decided = None
+    if intent.status is IntentStatus.PENDING_APPROVAL:
+        decided = await approvals.approve(intent.id, by=f"user:{request.user.user_id}")
+    story = await _find(request)
+    # whatever came of one's own approval is the answer; another's decision only if it was an approval as well
+    if story.intent.approved_at is None and (decided is None or _is_anothers(decided)):
+        raise _not_pending(story.intent)
+    return await _shown(request, story)
+
+
+class RejectBody(ApiBody, frozen=True, kw_only=True):
+    """Why, for the record."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=200)] = ""
+
+
+@endpoint(
+    "POST",
+    "/signals/intents/{id}/reject",
+    permission=Permission.TRADE,
+    summary="Reject an intent that waits for a person",
+    body=RejectBody,
+    body_required=False,
+    response=IntentView,
+    errors=(NotFoundError, ConflictError, UnavailableError),
+    tags=_TAGS,
+)
+async def reject_intent(request: ApiRequest) -> IntentView:
+    """Ends an intent in PENDING_APPROVAL as REJECTED; one that does not wait (any more) answers 409."""
+    services: Services = request.services
+    intent = (await _find(request)).intent
+    body: RejectBody = request.body or RejectBody()
+    reason = "".join(letter for letter in body.reason if letter.isprintable()).strip()
+    if intent.status is IntentStatus.PENDING_APPROVAL:
+        approvals = services.crew.risk(intent.user_id).approvals
+        await approvals.reject(intent.id, by=f"user:{request.user.user_id}", reason=reason)
+    story = await _find(request)
+    if not (story.intent.reason or "").startswith("REJECTED_BY_HAND"):
+        raise _not_pending(story.intent)
+    return await _shown(request, story)
+
+
+@endpoint(
+    "POST",
+    "/signals/intents/{id}/cancel",
+    permission=Permission.TRADE,
+    summary="Cancel an intent",
+    response=IntentView,
+    errors=(NotFoundError, ConflictError, UnavailableError),
+    rate=RateClass.KILL_SWITCH,
+    tags=_TAGS,
+)
+async def cancel_intent(request: ApiRequest) -> IntentView:
+    """Takes back an intent that waits for a person, or cancels what of its orders has not filled, within 15 s.
+
+    Exits attached to what has filled stay. An order may fill while the broker cancels it: the states in the answer
+    are what counts. An intent that has ended answers 409.
+    """
+    services: Services = request.services
+    intent = (await _find(request)).intent
+    by = f"user:{request.user.user_id}"
+    actor = services.crew.risk(intent.user_id)
+    if intent.status is IntentStatus.PENDING_APPROVAL:
+        await actor.approvals.cancel(intent.id, by=by)
+        story = await _find(request)
+        if story.intent.status is not IntentStatus.EXECUTING:
+            if not (story.intent.reason or "").startswith("CANCELLED_BY_HAND"):
+                raise _not_pending(story.intent)
+            return await _shown(request, story)
+        intent = story.intent  # it was approved meanwhile: then its orders are cancelled
+    if intent.status.is_terminal:
+        raise ConflictError(f"the intent is {intent.status} already", code="INTENT_FINISHED")
+    actor.cancel_requested(intent.id)
+    services.ledger.record(
+        AuditDraft(
+            at=services.clock.now(),
+            actor=by,
+            action="INTENT_CANCEL_REQUESTED",
+            subject=f"intent:{intent.id}",
+            content={},
+        )
+    )
+    live = {s.order.account_id for s in (await _find(request)).orders if not s.order.status.is_terminal}
+    asked = [services.crew.cancel_intent(account, intent.id, by=by) for account in live]
+    with trio.move_on_after(_CANCEL_S):
+        for reply in asked:
+            await reply.wait()
+    return await _shown(request, await _find(request))
+
+
+async def _find(request: ApiRequest) -> queries.IntentStory:
+    """One intent with its orders, its timeline, and the verdict of risk: every rule with the numbers it saw."""
     services: Services = request.services
     intent_id: UUID = request.path["id"]
     await services.read_your_writes()
+
     story = await services.database.run(lambda connection: queries.find_intent(connection, intent_id))
     if story is None or not may_reach(request.user, story.intent.user_id):
         raise NotFoundError("there is no such intent")
-    return intent_view(story)
+    return story
+
+
+async def _shown(request: ApiRequest, story: queries.IntentStory) -> IntentView:
+    services: Services = request.services
+    rows = await services.database.run(lambda connection: of_intent(connection, story.intent.id))
+    verdicts = [decode(row.body) for row in rows]
+    # one that was tried again on a single account does not stand for all of them
+    verdict = max(enumerate(verdicts), key=lambda each: (len(each[1].accounts), each[0]), default=(0, None))[1]
+    return msgspec.structs.replace(
+        intent_view(story, verdict),
+        group=group_view(story, services.directory, services.clock.now(), verdicts),
+    )
+
+
+def _is_anothers(decided: Intent) -> bool:
+    return (decided.reason or "").startswith(("REJECTED_BY_HAND", "CANCELLED_BY_HAND"))
+
+
+def _not_pending(intent: Intent) -> ConflictError:
+    return ConflictError(f"the intent is {intent.status}, it waits for nobody", code="NOT_PENDING")

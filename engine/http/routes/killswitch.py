@@ -6,8 +6,10 @@ from uuid import UUID
 
 import msgspec
 
+from engine.actors.rearming import Rearming
 from engine.domain.enums import KillMode, Role
 from engine.domain.killswitch import GLOBAL, KillRecord, parse_scope
+from engine.domain.rearming import strategy_accounts
 from engine.errors import (
     ApiError,
     ConflictError,
@@ -22,15 +24,13 @@ from engine.http.permissions import Permission, Principal
 from engine.http.ratelimit import RateClass
 from engine.http.services import Services
 from engine.http.views.kill import (
-    UNFINISHED,
     Books,
     KillScopeView,
     KillStatusView,
-    accounts_of,
     scope_view,
     status_view,
-    unknown_orders,
 )
+from engine.http.views.kill_certificates import with_sequence
 from engine.http.views.ownership import may_reach
 
 _TAGS = ("risk",)
@@ -43,19 +43,27 @@ ScopeText = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
 
 
 class EnableBody(ApiBody, frozen=True, kw_only=True):
-    """``scope`` is global, user:ID, account:ID or strategy:ID; from then on nothing of it is sent.
+    """``scope`` is global, user:ID, account:ID, strategy:ID or source:ID; from then on nothing of it is sent.
 
-    ``squareOff`` is recorded with it; orders that rest at the broker and open positions are listed in the
-    status under ``notFlat`` and are yours to close for now.
+    ``mode`` says what is done beyond that: BLOCK nothing, CANCEL takes back what works at the broker, SQUARE_OFF
+    closes the positions too. Without it ``squareOff`` chooses between SQUARE_OFF and BLOCK. A second switching may
+    only widen the first. A source has no positions of its own: it is blocked, whatever the mode. The status says how
+    far that is, what is not flat and why, and bears the certificate of the end.
     """
 
     scope: ScopeText
     reason: Reason
     square_off: bool = True
+    mode: KillMode | None = None
+
+    @property
+    def wanted(self) -> KillMode:
+        """The mode that is asked for."""
+        return self.mode or (KillMode.SQUARE_OFF if self.square_off else KillMode.BLOCK)
 
 
 class DisableBody(ApiBody, frozen=True, kw_only=True):
-    """``force`` disables although orders are UNKNOWN or the flattening is unfinished."""
+    """``force`` disables although something stands against it."""
 
     scope: ScopeText
     reason: Reason
@@ -74,7 +82,7 @@ class DisableBody(ApiBody, frozen=True, kw_only=True):
     tags=_TAGS,
 )
 async def enable(request: ApiRequest) -> KillScopeView:
-    """Blocks a scope from this instant on; an ADMIN any, a TRADER its own user, accounts and strategies."""
+    """Blocks a scope from this instant on; an ADMIN any, a TRADER its own user, accounts, strategies and sources."""
     services: Services = request.services
     body: EnableBody = request.body
     scope, reason = _scope(body.scope), _reason(body.reason)
@@ -83,7 +91,7 @@ async def enable(request: ApiRequest) -> KillScopeView:
         scope,
         reason=reason,
         actor=f"user:{request.user.user_id}",
-        mode=KillMode.SQUARE_OFF if body.square_off else KillMode.BLOCK,
+        mode=body.wanted,
     )
     return _view(services, scope, record)
 
@@ -102,9 +110,12 @@ async def enable(request: ApiRequest) -> KillScopeView:
 async def disable(request: ApiRequest) -> KillScopeView:
     """Lets a scope trade again; narrower scopes that are on stay on.
 
-    Needs an ADMIN who gave the password within the last 5 minutes. Answers 409 while orders of the scope
-    are UNKNOWN or its flattening is unfinished, unless forced, and asks for a second ADMIN where the
-    configuration says so.
+    Needs an ADMIN who gave the password within the last 5 minutes, and every store. Unless forced it answers
+    409, with everything that stands against it in ``details.obstacles``: orders that are UNKNOWN, exits that came
+    too late, an unfinished flattening, an account that does not agree with its broker (one that was not compared
+    within 30 s is compared now), a store that is away, a clock that cannot be trusted, a loss of the day before the
+    next trading day. Asks for a second ADMIN where the configuration says so. What was refused meanwhile is not
+    made up for.
     """
     services: Services = request.services
     body: DisableBody = request.body
@@ -116,7 +127,7 @@ async def disable(request: ApiRequest) -> KillScopeView:
     if record is None or not record.enabled:
         return _view(services, scope, record)
     if not body.force:
-        _refuse_while_unsettled(services, scope, record)
+        await _refuse_while_unsettled(services, record)
     _ask_second_admin(services, request.user, scope, force=body.force)
     try:
         released = await services.guardian.release(scope, reason=reason, actor=f"user:{request.user.user_id}")
@@ -146,7 +157,8 @@ async def status(request: ApiRequest) -> KillStatusView:
         if scope == GLOBAL or caller.is_admin or _owner(services, scope) == caller.user_id
     }
     books = [held for held in books_of(services) if may_reach(caller, held.user_id)]
-    return status_view(records, books, services.directory)
+    view = status_view(records, books, services.directory)
+    return KillStatusView(scopes=tuple(_told(services, scope, records.get(scope.scope)) for scope in view.scopes))
 
 
 def books_of(services: Services) -> list[Books]:
@@ -187,6 +199,9 @@ def _owner(services: Services, scope: str) -> UUID | None:
         case "account":
             account = services.directory.accounts.get(record_id)
             return None if account is None else account.user_id
+        case "source":
+            source = services.directory.sources.get(record_id)
+            return None if source is None else source.user_id
         case _:
             strategy = services.directory.strategies.get(record_id)
             return None if strategy is None else strategy.user_id
@@ -195,7 +210,7 @@ def _owner(services: Services, scope: str) -> UUID | None:
 def _check_owner(services: Services, caller: Principal, scope: str) -> None:
     if scope == GLOBAL:
         if caller.role is not Role.ADMIN:
-            raise ForbiddenError("the global kill switch is for administrators; use your own user, account or strategy")
+            raise ForbiddenError("the global kill switch is for administrators; use your own user, account or source")
         return
     if caller.is_admin and scope in services.guardian.switches.records:
         return  # what was switched can be switched again, its object deleted or not
@@ -204,19 +219,15 @@ def _check_owner(services: Services, caller: Principal, scope: str) -> None:
         raise NotFoundError(f"there is no such {scope.partition(':')[0]}")
 
 
-def _refuse_while_unsettled(services: Services, scope: str, record: KillRecord) -> None:
-    if record.state in UNFINISHED:
+async def _refuse_while_unsettled(services: Services, record: KillRecord) -> None:
+    rearming: Rearming = services.extras["rearming"]
+    obstacles = await rearming.against(record)
+    if obstacles:
+        text = "; ".join(obstacle.text for obstacle in obstacles)
         raise ConflictError(
-            f"the flattening of {scope} is unfinished ({record.state}); wait, or send force: true",
-            code="FLATTENING_UNFINISHED",
-            details={"state": record.state.value},
-        )
-    unknown = unknown_orders(scope, books_of(services))
-    if unknown:
-        raise ConflictError(
-            f"{unknown} order(s) of {scope} have an UNKNOWN outcome; wait for the order book, or send force: true",
-            code="ORDERS_UNKNOWN",
-            details={"unknownOrders": unknown},
+            f"{text}; mend it, or send force: true",
+            code=obstacles[0].code,
+            details={"obstacles": [{"code": o.code, "text": o.text} for o in obstacles]},
         )
 
 
@@ -237,4 +248,13 @@ def _ask_second_admin(services: Services, caller: Principal, scope: str, *, forc
 
 
 def _view(services: Services, scope: str, record: KillRecord | None) -> KillScopeView:
-    return scope_view(scope, record, books_of(services), accounts_of(scope, services.directory))
+    view = scope_view(scope, record, books_of(services), strategy_accounts(scope, services.directory))
+    return _told(services, view, record)
+
+
+def _told(services: Services, view: KillScopeView, record: KillRecord | None) -> KillScopeView:
+    sequence = services.extras.get("kill_sequence")
+    if sequence is None or record is None:
+        return view
+    certificate = sequence.certificates.get(record.scope)
+    return with_sequence(view, record, sequence.ends(record), certificate, delivery=sequence.delivery)

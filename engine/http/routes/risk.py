@@ -5,10 +5,12 @@ from uuid import UUID
 
 import msgspec
 
-from engine.actors.decision import limits_for
-from engine.clock import trading_day
+from engine.actors.limit_scopes import Capitals, limits_for
+from engine.domain.breaker import CLOSED, Breaker
 from engine.domain.directory import Limits
+from engine.domain.enums import Exchange
 from engine.domain.limits import RiskLimits, loosened
+from engine.domain.risk_inputs import USER
 from engine.domain.risk_state import RiskState
 from engine.errors import ConflictError, ForbiddenError, NotFoundError
 from engine.http.endpoint import ApiRequest, Page, endpoint
@@ -16,21 +18,13 @@ from engine.http.json_body import invalid
 from engine.http.paging import PageQuery
 from engine.http.permissions import Permission
 from engine.http.services import Services
-from engine.http.views.limits import (
-    LimitsChange,
-    LimitsView,
-    NewLimits,
-    RiskStateView,
-    ScopeRiskView,
-    changed,
-    limits_view,
-)
+from engine.http.stored_state import stored_state
+from engine.http.views.limits import LimitsChange, LimitsView, NewLimits, changed, limits_view
 from engine.http.views.listing import page_of
-from engine.http.views.numbers import tidy
 from engine.http.views.ownership import may_reach, reachable
 from engine.http.views.refused import taken
+from engine.http.views.risk_state import RiskStateView, ScopeRiskView, scope_view
 from engine.ids import uuid7
-from engine.store import history
 
 _TAGS = ("risk",)
 
@@ -40,6 +34,7 @@ class LimitsQuery(PageQuery, frozen=True, kw_only=True):
 
     user_id: UUID | None = None
     account_id: UUID | None = None
+    strategy_id: UUID | None = None
 
 
 class StateQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -67,6 +62,7 @@ async def list_limits(request: ApiRequest) -> Page[LimitsView]:
         if may_reach(request.user, limits.user_id)
         and query.user_id in (None, limits.user_id)
         and query.account_id in (None, limits.account_id)
+        and query.strategy_id in (None, limits.strategy_id)
     ]
     return page_of(found, query.window()).map(limits_view)
 
@@ -83,20 +79,23 @@ async def list_limits(request: ApiRequest) -> Page[LimitsView]:
     tags=_TAGS,
 )
 async def set_limits(request: ApiRequest) -> LimitsView:
-    """The caller's own limits, with ``accountId`` those of an account; a TRADER may only tighten."""
+    """The caller's own limits, with ``accountId`` or ``strategyId`` those of one; a TRADER may only tighten."""
     services: Services = request.services
     body: NewLimits = request.body
     user_id = _user_of(request, body)
-    if (user_id, body.account_id) in services.directory.limits:
+    place = (user_id, body.account_id, body.strategy_id)
+    if place in services.directory.limits:
         raise ConflictError("these limits are set already: change them with PUT /risk/limits/{id}")
-    user_limits, _ = limits_for(services.directory, services.config.risk.limits(), user_id, UUID(int=0))
-    # an account's limits come on top of the user's, so they begin without any
-    before = user_limits if body.account_id is None else RiskLimits()
-    after = changed(before, body)
+    # those of an account or a strategy come on top of the user's, so they begin without any
+    before = RiskLimits()
+    if place == (user_id, None, None):
+        before = limits_for(services.directory, services.config.risk.limits(), user_id)[USER]
+    after = changed(before, body, of_both=None not in place)
     _refuse_loosening(request, before, after)
-    limits = Limits(id=uuid7(), user_id=user_id, account_id=body.account_id, limits=after)
+    limits = Limits(id=uuid7(), user_id=user_id, account_id=body.account_id, limits=after, strategy_id=body.strategy_id)
     with taken("these limits are set already: change them with PUT /risk/limits/{id}"):
         await services.registrar.put_limits(limits, by=f"user:{request.user.user_id}", action="LIMITS_SET")
+    _look_again(services, user_id)
     return limits_view(limits)
 
 
@@ -116,10 +115,11 @@ async def change_limits(request: ApiRequest) -> LimitsView:
     limits_id: UUID = request.path["id"]
     found = next((limits for limits in services.directory.limits.values() if limits.id == limits_id), None)
     limits = reachable(request.user, found, "set of limits")
-    after = changed(limits.limits, request.body)
+    after = changed(limits.limits, request.body, of_both=None not in limits.place)
     _refuse_loosening(request, limits.limits, after)
     limits = msgspec.structs.replace(limits, limits=after)
     await services.registrar.put_limits(limits, by=f"user:{request.user.user_id}", action="LIMITS_CHANGED")
+    _look_again(services, limits.user_id)
     return limits_view(limits)
 
 
@@ -134,43 +134,71 @@ async def change_limits(request: ApiRequest) -> LimitsView:
     tags=_TAGS,
 )
 async def risk_state(request: ApiRequest) -> RiskStateView:
-    """Open positions, the day's profit and loss and order counts of a user and each account."""
+    """What a user, each account and each strategy made today, how far every limit is used, and the circuit breakers.
+
+    A user of whom nothing has happened since the start is shown from what the store has.
+    """
     services: Services = request.services
     query: StateQuery = request.query
     user_id = query.user_id or request.user.user_id
     if not may_reach(request.user, user_id) or services.users.get(user_id) is None:
         raise NotFoundError("there is no such user")
     actor = services.crew.risk_actors.get(user_id)
-    state = await _stored_state(services, user_id) if actor is None else actor.state
-    accounts = sorted(services.directory.accounts_of(user_id), key=lambda account: account.id)
+    state = await stored_state(services, user_id) if actor is None else actor.state
+    directory = services.directory
+    accounts = sorted(directory.accounts_of(user_id), key=lambda account: account.id)
+    strategies = sorted((s for s in directory.strategies.values() if s.user_id == user_id), key=lambda each: each.id)
     return RiskStateView(
         user_id=user_id,
         at=services.clock.now(),
-        user=_scope(services, state, None, sum((a.capital for a in accounts), Decimal(0))),
-        accounts=tuple(_scope(services, state, a.id, a.capital) for a in accounts),
+        user=_scope(services, state, user_id),
+        accounts=tuple(_scope(services, state, user_id, account_id=account.id) for account in accounts),
+        strategies=tuple(_scope(services, state, user_id, strategy_id=strategy.id) for strategy in strategies),
     )
 
 
-async def _stored_state(services: Services, user_id: UUID) -> RiskState:
-    today = trading_day(services.clock.now())
-    found = await services.database.run(lambda connection: history.user(connection, user_id, today))
-    state = RiskState(today)
-    for position in found["positions"]:
-        state.set_position(position)
-    for account, at in found["orders_today"]:
-        state.count_order(account, at)
-    return state
+def _look_again(services: Services, user_id: UUID) -> None:
+    """Have the state held against limits that changed, so that one it is past acts now and not at the next price."""
+    actor = services.crew.risk_actors.get(user_id)
+    if actor is not None:
+        actor.watch.changed(account.id for account in services.directory.accounts_of(user_id))
 
 
-def _scope(services: Services, state: RiskState, account_id: UUID | None, capital: Decimal) -> ScopeRiskView:
-    now = services.clock.now()
-    return ScopeRiskView(
+def _scope(
+    services: Services,
+    state: RiskState,
+    user_id: UUID,
+    *,
+    account_id: UUID | None = None,
+    strategy_id: UUID | None = None,
+) -> ScopeRiskView:
+    directory = services.directory
+    capitals = Capitals(directory, user_id, strategy_id)
+    breaker: Breaker | None = None
+    if account_id is None and strategy_id is None:
+        capital, limits = capitals.user, limits_for(directory, services.config.risk.limits(), user_id)[USER]
+    else:
+        scope = f"account:{account_id}" if account_id is not None else f"strategy:{strategy_id}"
+        actor = services.crew.risk_actors.get(user_id)
+        breaker = CLOSED if actor is None else actor.watch.breaker(scope)
+        capital = directory.accounts[account_id].capital if account_id is not None else capitals.strategy
+        held = directory.limits.get((user_id, account_id, strategy_id))
+        limits = RiskLimits() if held is None else held.limits
+
+    def value(exchange: Exchange, symbol: str, units: int) -> Decimal | None:
+        price = state.last_price(exchange, symbol) or services.prices.get(f"{exchange}:{symbol}")
+        instrument = services.master.book.get(exchange, symbol)
+        return None if price is None else units * price * (Decimal(1) if instrument is None else instrument.multiplier)
+
+    return scope_view(
+        state,
         account_id=account_id,
-        capital=tidy(capital),
-        open_positions=state.open_positions(account_id),
-        day_pnl=tidy(state.day_pnl(account_id)),
-        orders_in_minute=state.orders_in_minute(now, account_id),
-        orders_in_day=state.orders_in_day(trading_day(now), account_id),
+        strategy_id=strategy_id,
+        capital=capital,
+        limits=limits,
+        breaker=breaker,
+        value=value,
+        now=services.clock.now(),
     )
 
 
@@ -180,12 +208,18 @@ def _user_of(request: ApiRequest, body: NewLimits) -> UUID:
     user_id = body.user_id or caller.user_id
     if user_id != caller.user_id and (not caller.is_admin or services.users.get(user_id) is None):
         raise NotFoundError("there is no such user")
-    if body.account_id is None:
-        return user_id
-    account = reachable(caller, services.directory.accounts.get(body.account_id), "account")
-    if body.user_id is not None and account.user_id != body.user_id:
-        raise invalid({"accountId": "is not an account of userId"})
-    return account.user_id
+    owner: UUID | None = body.user_id
+    if body.account_id is not None:
+        account = reachable(caller, services.directory.accounts.get(body.account_id), "account")
+        if owner not in (None, account.user_id):
+            raise invalid({"accountId": "is not an account of userId"})
+        owner = account.user_id
+    if body.strategy_id is not None:
+        strategy = reachable(caller, services.directory.strategies.get(body.strategy_id), "strategy")
+        if owner not in (None, strategy.user_id):
+            raise invalid({"strategyId": "is not a strategy of that user"})
+        owner = strategy.user_id
+    return user_id if owner is None else owner
 
 
 def _refuse_loosening(request: ApiRequest, before: RiskLimits, after: RiskLimits) -> None:

@@ -15,7 +15,6 @@ from engine.http.paging import PageQuery
 from engine.http.permissions import Permission
 from engine.http.services import Services
 from engine.http.views.listing import page_of
-from engine.http.views.numbers import amount_fault
 from engine.http.views.ownership import may_reach, reachable
 from engine.http.views.refused import taken
 from engine.http.views.resources import (
@@ -29,6 +28,7 @@ from engine.http.views.resources import (
     strategy_view,
     symbols,
 )
+from engine.http.views.strategy_rules import named_twice, settings, target_of
 from engine.ids import uuid7
 
 _TAGS = ("strategies",)
@@ -66,7 +66,6 @@ async def add_strategy(request: ApiRequest) -> StrategyView:
     """Each of ``accounts`` must be the caller's and gets an order for every signal, sized by ``sizing``."""
     services: Services = request.services
     body: NewStrategy = request.body
-    _check_approval(body.approval)
     owner = request.user.user_id
     strategy = Strategy(
         id=uuid7(),
@@ -77,6 +76,7 @@ async def add_strategy(request: ApiRequest) -> StrategyView:
         allowed_symbols=symbols(body.allowed_symbols),
         defaults=defaults(body.defaults),
         targets=_targets(services, owner, body.accounts),
+        **settings(body),
     )
     with taken(_TAKEN):
         await services.registrar.put_strategy(strategy, by=f"user:{owner}", action="STRATEGY_CREATED")
@@ -118,7 +118,6 @@ async def change_strategy(request: ApiRequest) -> StrategyView:
     if body.enabled is not UNSET:
         changes["enabled"] = body.enabled
     if body.approval is not UNSET:
-        _check_approval(body.approval)
         changes["approval"] = body.approval
     if body.allowed_symbols is not UNSET:
         changes["allowed_symbols"] = symbols(body.allowed_symbols)
@@ -126,7 +125,7 @@ async def change_strategy(request: ApiRequest) -> StrategyView:
         changes["defaults"] = defaults(body.defaults)
     if body.accounts is not UNSET:
         changes["targets"] = _targets(services, strategy.user_id, body.accounts)
-    strategy = msgspec.structs.replace(strategy, **changes)
+    strategy = msgspec.structs.replace(strategy, **changes, **settings(body))
     with taken(_TAKEN):
         await services.registrar.put_strategy(strategy, by=f"user:{request.user.user_id}", action="STRATEGY_CHANGED")
     return strategy_view(strategy)
@@ -161,26 +160,16 @@ def _name(text: str) -> str:
     return text.strip()
 
 
-def _check_approval(approval: str) -> None:
-    if approval == "manual":
-        raise invalid({"approval": "only auto is served: approval by hand is not available yet"})
-
-
 def _targets(services: Services, owner: UUID, bodies: Sequence[TargetBody]) -> tuple[Target, ...]:
     if len(bodies) > MAX_MEMBERS:
         raise invalid({"accounts": f"may have at most {MAX_MEMBERS} members"})
-    faults: dict[str, str] = {}
+    faults = named_twice(bodies)
     targets: dict[UUID, Target] = {}
     for place, body in enumerate(bodies):
         account = services.directory.accounts.get(body.account_id)
         if account is None or account.user_id != owner:
             raise NotFoundError(f"there is no such account: accounts[{place}].accountId")
-        if body.account_id in targets:
-            faults[f"accounts[{place}].accountId"] = "is named twice"
-        fault = amount_fault(body.sizing.value, above=True)
-        if fault is not None:
-            faults[f"accounts[{place}].sizing.value"] = fault
-        targets[body.account_id] = Target(account_id=body.account_id, mode=body.sizing.mode, value=body.sizing.value)
+        targets[body.account_id] = target_of(body, place, faults)
     if faults:
         raise invalid(faults)
     return tuple(targets.values())

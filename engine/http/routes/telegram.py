@@ -10,6 +10,7 @@ from engine.domain.delivery import Delivery
 from engine.domain.directory import Source
 from engine.domain.signal import Refusal, Signal
 from engine.errors import ApiError, EngineError, UnauthorizedError
+from engine.http import telegram_approvals
 from engine.http.endpoint import ApiRequest, endpoint
 from engine.http.permissions import Permission
 from engine.http.routes.signals import record_refused
@@ -17,6 +18,7 @@ from engine.http.routes.sources import base_url
 from engine.http.routes.webhook_auth import record_paced, record_refusal
 from engine.http.services import Services
 from engine.http.telegram_commands import answer, command_in
+from engine.http.telegram_kill import is_kill, obey
 from engine.http.views.verdicts import good_items
 from engine.signals import reply
 from engine.signals.refusals import RefusalCode
@@ -38,16 +40,33 @@ _TAGS = ("signals",)
 async def telegram_webhook(request: ApiRequest) -> dict[str, str]:
     """Needs X-Telegram-Bot-Api-Secret-Token; without a configured secret the door stays closed.
 
-    Always 200 once authenticated; the outcome of a signal is sent to its chat. Edited, forwarded, bot
-    and channel messages, button presses, unknown chats and stale messages: nothing is done.
+    Always 200 once authenticated; the outcome of a signal is sent to its chat. A press of Approve or Reject under a
+    question of this engine answers it. Edited, forwarded, bot and channel messages, presses of strangers, unknown
+    chats and stale messages: nothing is done.
     """
     _authenticate(request)
     update = parse_update(request.raw)
     if isinstance(update, Refusal):
         _log.info("telegram.unreadable", code=update.code, message=update.message)
+    elif update.press_id:
+        await _take_press(request, update)
     elif update.ignored_reason is None:
         await take_update(request, update)
     return {}
+
+
+async def _take_press(request: ApiRequest, update: Update) -> None:
+    """Act on the press of a button under a question of this engine; anybody else's press does nothing."""
+    services: Services = request.services
+    text = await telegram_approvals.answer(services, update, key=services.extras["approval_key"])
+    if text is None:
+        _ignored(request, update, "button press")
+        return
+    subject = f"chat:{update.chat_id}"
+    content = {"text": text, "updateId": update.update_id, "senderId": update.sender_id}
+    record_paced(request, subject, "TELEGRAM_PRESS", subject=subject, content=content)
+    services.extras["answer_press"](update.press_id, text)
+    services.reply_telegram(update.chat_id, text)
 
 
 def _authenticate(request: ApiRequest) -> None:
@@ -66,6 +85,10 @@ async def take_update(request: ApiRequest, update: Update) -> None:
     """Act on a message that a person typed, and tell the chat what became of it."""
     services: Services = request.services
     source = services.directory.source_by_chat(update.chat_id)
+    if source is not None and _is_fresh(services, update) and is_kill(services, update):
+        # also where the source itself is switched off
+        services.reply_telegram(update.chat_id, obey(services, update))
+        return
     if source is None or not source.enabled:
         _ignored(request, update, "unknown chat" if source is None else "source switched off")
         return

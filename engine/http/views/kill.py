@@ -7,20 +7,21 @@ from uuid import UUID
 import msgspec
 
 from engine.domain.directory import Directory
-from engine.domain.enums import Exchange, KillState, OrderStatus, ProductType
+from engine.domain.enums import Exchange, KillMode, KillState, ProductType
 from engine.domain.gtt import Gtt
-from engine.domain.killswitch import GLOBAL, KillRecord
+from engine.domain.kill_sequence import KillOutcome
+from engine.domain.killswitch import GLOBAL, KillRecord, scopes_of
 from engine.domain.order import Order
 from engine.domain.position import Position
+from engine.domain.rearming import strategy_accounts
 from engine.http.endpoint import ApiStruct
-
-UNFINISHED = frozenset({KillState.CANCELLING, KillState.FLATTENING, KillState.FLAT_FAILED})
 
 
 class NotFlatView(ApiStruct, frozen=True, kw_only=True):
     """A position of the scope that is open, or where an order or trigger of the scope still lives; units are signed.
 
     ``restingGtts`` are exits that the broker keeps: they fire without the engine, and under a kill switch too.
+    ``why`` is known while the scope is being flattened.
     """
 
     account_id: UUID
@@ -30,19 +31,32 @@ class NotFlatView(ApiStruct, frozen=True, kw_only=True):
     quantity: int
     open_orders: int
     resting_gtts: int
+    why: str | None = None
+
+
+class CertificateView(ApiStruct, frozen=True, kw_only=True):
+    """What the flattening of a scope came to last; whole under ``/risk/killswitch/certificates``."""
+
+    id: UUID
+    outcome: KillOutcome
+    created_at: datetime
+    time_to_block_s: float | None
+    time_to_flat_s: float | None
 
 
 class KillScopeView(ApiStruct, frozen=True, kw_only=True):
-    """One scope; ``enabledAt`` is null while it is off."""
+    """One scope; ``mode`` and ``enabledAt`` are null while it is off."""
 
     scope: str
     enabled: bool
     state: KillState
+    mode: KillMode | None
     reason: str
     actor: str
     enabled_at: datetime | None
     flat: bool
     not_flat: tuple[NotFlatView, ...]
+    certificate: CertificateView | None = None
 
 
 class KillStatusView(ApiStruct, frozen=True, kw_only=True):
@@ -71,9 +85,10 @@ def scope_view(
         scope=scope,
         enabled=enabled,
         state=KillState.ARMED if record is None else record.state,
+        mode=record.mode if record is not None and enabled else None,
         reason="" if record is None else record.reason,
         actor="" if record is None else record.actor,
-        enabled_at=record.at if record is not None and enabled else None,
+        enabled_at=record.since if record is not None and enabled else None,
         flat=not not_flat,
         not_flat=not_flat,
     )
@@ -84,30 +99,15 @@ def status_view(records: Mapping[str, KillRecord], books: Iterable[Books], direc
     held = tuple(books)
     names = [GLOBAL, *sorted(scope for scope in records if scope != GLOBAL)]
     return KillStatusView(
-        scopes=tuple(scope_view(name, records.get(name), held, accounts_of(name, directory)) for name in names)
+        scopes=tuple(scope_view(name, records.get(name), held, strategy_accounts(name, directory)) for name in names)
     )
 
 
-def accounts_of(scope: str, directory: Directory) -> frozenset[UUID]:
-    """Return the accounts that the strategy of a ``strategy:ID`` scope trades; none for other scopes."""
-    kind, _, number = scope.partition(":")
-    strategy = directory.strategies.get(UUID(number)) if kind == "strategy" else None
-    return frozenset() if strategy is None else frozenset(target.account_id for target in strategy.targets)
-
-
-def covers(scope: str, *, user_id: UUID, account_id: UUID, strategy_id: UUID | None) -> bool:
-    """Tell whether *scope* covers an order of this account and strategy."""
-    return scope in (GLOBAL, f"user:{user_id}", f"account:{account_id}", f"strategy:{strategy_id}")
-
-
-def unknown_orders(scope: str, books: Iterable[Books]) -> int:
-    """Return how many orders of *scope* have an outcome that nobody knows yet."""
-    return sum(
-        order.status is OrderStatus.UNKNOWN
-        and covers(scope, user_id=held.user_id, account_id=held.account_id, strategy_id=order.strategy_id)
-        for held in books
-        for order in held.orders
-    )
+def covers(
+    scope: str, *, user_id: UUID, account_id: UUID, strategy_id: UUID | None, source_id: UUID | None = None
+) -> bool:
+    """Tell whether *scope* covers an order of this account, strategy and source."""
+    return scope in scopes_of(user_id, account_id, strategy_id, source_id)
 
 
 def _open_in(scope: str, held: Books, strategy_accounts: frozenset[UUID]) -> list[NotFlatView]:
@@ -121,7 +121,11 @@ def _open_in(scope: str, held: Books, strategy_accounts: frozenset[UUID]) -> lis
     alive: dict[tuple[Exchange, str, ProductType], int] = {}
     for order in held.orders:
         if not order.status.is_terminal and covers(
-            scope, user_id=held.user_id, account_id=held.account_id, strategy_id=order.strategy_id
+            scope,
+            user_id=held.user_id,
+            account_id=held.account_id,
+            strategy_id=order.strategy_id,
+            source_id=order.source_id,
         ):
             key = (order.exchange, order.symbol, order.product_type)
             alive[key] = alive.get(key, 0) + 1

@@ -1,7 +1,6 @@
 """Risk limits in and out: every limit of the contract's section 6 by its name, null for no limit."""
 
 import re
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -10,8 +9,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from engine.domain.directory import Limits
-from engine.domain.enums import Exchange, ProductType
-from engine.domain.limits import RiskLimits, TradingWindow
+from engine.domain.enums import Exchange, ProductType, Segment
+from engine.domain.limits import PAIRS, RiskLimits, TradingWindow, not_of_both
 from engine.http.endpoint import ApiBody, ApiStruct
 from engine.http.json_body import invalid
 from engine.http.views.numbers import amount_fault
@@ -30,7 +29,8 @@ class WindowView(ApiBody, frozen=True, kw_only=True):
 class LimitsChange(ApiBody, frozen=True, kw_only=True):
     """The limits to set; one that is left out stays as it is, null means no limit.
 
-    Percentages are of the capital, amounts rupees, ``…S`` seconds.
+    Percentages are of the capital (of the day's highest profit for ``profitLockGivebackPct``), amounts rupees,
+    ``…S`` seconds. ``profitLock…`` and ``cooldown…`` are set two at a time.
     """
 
     max_daily_loss_pct: Decimal | UnsetType | None = UNSET
@@ -48,24 +48,38 @@ class LimitsChange(ApiBody, frozen=True, kw_only=True):
     allowed_exchanges: list[Exchange] | UnsetType | None = UNSET
     allowed_products: list[ProductType] | UnsetType | None = UNSET
     trading_window: WindowView | UnsetType | None = UNSET
+    allowed_segments: list[Segment] | UnsetType | None = UNSET
+    profit_target_amount: Decimal | UnsetType | None = UNSET
+    profit_lock_trigger_amount: Decimal | UnsetType | None = UNSET
+    profit_lock_giveback_pct: Decimal | UnsetType | None = UNSET
+    max_drawdown_amount: Decimal | UnsetType | None = UNSET
+    max_drawdown_pct: Decimal | UnsetType | None = UNSET
+    cooldown_after_losses: int | UnsetType | None = UNSET
+    cooldown_s: int | UnsetType | None = UNSET
+    max_trades_per_day: int | UnsetType | None = UNSET
+    max_messages_per_minute: int | UnsetType | None = UNSET
+    self_trade_guard: bool | UnsetType | None = UNSET
 
 
 class NewLimits(LimitsChange, frozen=True, kw_only=True):
-    """New limits: the caller's own, with ``accountId`` that account's, for an ADMIN with ``userId`` that user's.
+    """New limits: the caller's own, with ``accountId`` that account's, with ``strategyId`` that strategy's.
 
-    What is left out is the engine's default for a user, and no limit for an account, which only narrows.
+    With both they are of the strategy on that account; an ADMIN names another user with ``userId``. What is left out
+    is the engine's default for a user, and no limit for an account or a strategy, which only narrow.
     """
 
     account_id: UUID | None = None
+    strategy_id: UUID | None = None
     user_id: UUID | None = None
 
 
 class LimitsView(ApiStruct, frozen=True, kw_only=True):
-    """Limits as they stand; ``accountId`` null means all accounts of the user."""
+    """Limits as they stand; ``accountId`` null means all accounts of the user, ``strategyId`` null all strategies."""
 
     id: UUID
     user_id: UUID
     account_id: UUID | None
+    strategy_id: UUID | None
     max_daily_loss_pct: Decimal | None
     max_daily_loss_amount: Decimal | None
     max_position_pct: Decimal | None
@@ -81,29 +95,17 @@ class LimitsView(ApiStruct, frozen=True, kw_only=True):
     allowed_exchanges: tuple[Exchange, ...] | None
     allowed_products: tuple[ProductType, ...] | None
     trading_window: WindowView | None
-
-
-class ScopeRiskView(ApiStruct, frozen=True, kw_only=True):
-    """What the limits of one scope are held against: ``accountId`` null means the user as a whole.
-
-    ``dayPnl`` is rupees, realised and unrealised; the day is the IST one.
-    """
-
-    account_id: UUID | None
-    capital: Decimal
-    open_positions: int
-    day_pnl: Decimal
-    orders_in_minute: int
-    orders_in_day: int
-
-
-class RiskStateView(ApiStruct, frozen=True, kw_only=True):
-    """The risk state of a user and of each of the user's accounts."""
-
-    user_id: UUID
-    at: datetime
-    user: ScopeRiskView
-    accounts: tuple[ScopeRiskView, ...]
+    allowed_segments: tuple[Segment, ...] | None
+    profit_target_amount: Decimal | None
+    profit_lock_trigger_amount: Decimal | None
+    profit_lock_giveback_pct: Decimal | None
+    max_drawdown_amount: Decimal | None
+    max_drawdown_pct: Decimal | None
+    cooldown_after_losses: int | None
+    cooldown_s: int | None
+    max_trades_per_day: int | None
+    max_messages_per_minute: int | None
+    self_trade_guard: bool | None
 
 
 def limits_view(limits: Limits) -> LimitsView:
@@ -111,11 +113,20 @@ def limits_view(limits: Limits) -> LimitsView:
     values = msgspec.structs.asdict(limits.limits)
     window = limits.limits.trading_window
     values["trading_window"] = None if window is None else WindowView(start=window.start, end=window.end)
-    return LimitsView(id=limits.id, user_id=limits.user_id, account_id=limits.account_id, **values)
+    return LimitsView(
+        id=limits.id,
+        user_id=limits.user_id,
+        account_id=limits.account_id,
+        strategy_id=limits.strategy_id,
+        **values,
+    )
 
 
-def changed(old: RiskLimits, change: LimitsChange) -> RiskLimits:
-    """Return *old* with everything that *change* sets. Raises ValidationError that names the fields."""
+def changed(old: RiskLimits, change: LimitsChange, *, of_both: bool = False) -> RiskLimits:
+    """Return *old* with everything that *change* sets. Raises ValidationError that names the fields.
+
+    *of_both* says that they are of a strategy on one account, of which there is no day's result.
+    """
     values: dict[str, Any] = {}
     faults: dict[str, str] = {}
     names = {field.name: field.encode_name for field in msgspec.structs.fields(LimitsChange)}
@@ -130,7 +141,17 @@ def changed(old: RiskLimits, change: LimitsChange) -> RiskLimits:
         values[name] = value
     if faults:
         raise invalid(faults)
-    return msgspec.structs.replace(old, **_plain(values))
+    after = msgspec.structs.replace(old, **_plain(values))
+    for first, second in PAIRS:
+        if (getattr(after, first) is None) != (getattr(after, second) is None):
+            missing = first if getattr(after, first) is None else second
+            faults[names[missing]] = f"goes with {names[second if missing == first else first]}: set both, or none"
+    if of_both:
+        text = "cannot be held against a strategy on one account: set it for the strategy or for the account"
+        faults |= {names[name]: text for name in not_of_both(after)}
+    if faults:
+        raise invalid(faults)
+    return after
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
@@ -148,8 +169,10 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
 def _fault(name: str, value: Any) -> str | None:
     if isinstance(value, Decimal):
         return amount_fault(value)
+    if isinstance(value, bool):
+        return None
     if isinstance(value, int):
-        least = 1 if name.startswith("circuit_breaker") else 0
+        least = 1 if name.startswith(("circuit_breaker", "cooldown")) else 0
         return None if least <= value <= _MOST else f"must be from {least} to {_MOST}"
     if isinstance(value, WindowView):
         return _window_fault(value)

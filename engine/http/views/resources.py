@@ -11,12 +11,21 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from engine.domain.directory import Account, BrokerLogin, Source, Strategy
-from engine.domain.enums import AccountStatus, Exchange, OrderType, ProductType, SizingMode, SourceType
+from engine.domain.enums import (
+    AccountStatus,
+    CapitalFrom,
+    Exchange,
+    GroupPolicy,
+    OrderType,
+    ProductType,
+    SizingMode,
+    SourceType,
+)
 from engine.errors import ConfigError
 from engine.http.client_ip import parse_networks
 from engine.http.endpoint import ApiBody, ApiStruct
 from engine.http.json_body import invalid
-from engine.http.views.numbers import amount_fault, tidy
+from engine.http.views.numbers import amount_fault, tidy, tidy_or_none
 
 MAX_MEMBERS = 200
 _LABEL = re.compile(r"[!-~](?:[ -~]{0,62}[!-~])?", re.ASCII)
@@ -39,7 +48,8 @@ class AccountView(ApiStruct, frozen=True, kw_only=True):
 
     ``marketProtection`` is percent of the last price that a MARKET or SL-M order may fill away from it, -1 for
     the broker's own table. ``brokerUserId``, ``exchanges`` and ``products`` are what the broker said at the last
-    login.
+    login. ``capitalFrom`` is STATED, or BROKER for an account whose capital is read off its margins, the last time at
+    ``capitalReadAt``; a read that fails leaves it as it is.
     """
 
     id: UUID
@@ -54,10 +64,15 @@ class AccountView(ApiStruct, frozen=True, kw_only=True):
     logged_in_at: datetime | None = None
     exchanges: tuple[str, ...] = ()
     products: tuple[str, ...] = ()
+    capital_from: CapitalFrom = CapitalFrom.STATED
+    capital_read_at: datetime | None = None
 
 
 class NewAccount(ApiBody, frozen=True, kw_only=True):
-    """A new account; keys are for kite only and are never read back. ``capital`` is rupees."""
+    """A new account; keys are for kite only and are never read back.
+
+    ``capital`` is rupees; null reads a kite account's off its margins, and gives a paper account 10,00,000.
+    """
 
     label: Text
     broker: Literal["paper", "kite"] | UnsetType = UNSET
@@ -69,10 +84,13 @@ class NewAccount(ApiBody, frozen=True, kw_only=True):
 
 
 class AccountChange(ApiBody, frozen=True, kw_only=True):
-    """What to change; a new ``accessToken`` makes the account ACTIVE, null logs it out."""
+    """What to change; a new ``accessToken`` makes the account ACTIVE, null logs it out.
+
+    ``capital`` null has a kite account's capital read off its margins from then on.
+    """
 
     label: Text | UnsetType = UNSET
-    capital: Decimal | UnsetType = UNSET
+    capital: Decimal | UnsetType | None = UNSET
     api_key: Text | UnsetType = UNSET
     api_secret: Text | UnsetType = UNSET
     access_token: Text | UnsetType | None = UNSET
@@ -80,17 +98,30 @@ class AccountChange(ApiBody, frozen=True, kw_only=True):
 
 
 class SizingBody(ApiBody, frozen=True, kw_only=True):
-    """How the quantity follows from the signal's: times a number, fixed units, percent of capital, or lots."""
+    """How the quantity follows from the signal's.
+
+    ``multiplier``: times a number; ``fixed``: units; ``lots``: lots; ``capital_pct``: what percent of the capital buys;
+    ``risk_pct``: what loses percent of the capital at the signal's stopLoss. Percent are at most 100.
+    """
 
     mode: SizingMode
     value: Decimal
 
 
 class TargetBody(ApiBody, frozen=True, kw_only=True):
-    """One account of a strategy."""
+    """One account of a strategy; ``maxQuantity`` (units) and ``maxValue`` (rupees) cap what adds exposure."""
 
     account_id: UUID
     sizing: SizingBody
+    max_quantity: int | None = None
+    max_value: Decimal | None = None
+
+
+class HoursBody(ApiBody, frozen=True, kw_only=True):
+    """Clock times in market.timezone, HH:MM; the end is outside."""
+
+    start: str
+    end: str
 
 
 class DefaultsBody(ApiBody, frozen=True, kw_only=True, omit_defaults=True):
@@ -102,7 +133,13 @@ class DefaultsBody(ApiBody, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class NewStrategy(ApiBody, frozen=True, kw_only=True):
-    """A new strategy; ``allowedSymbols`` null means every symbol."""
+    """A new strategy; ``allowedSymbols`` null means every symbol.
+
+    With ``approval`` manual every signal waits for a person, ``approvalTtlS`` seconds at most, and is rejected when the
+    price has moved more than ``approvalPriceMovePct`` percent meanwhile. ``groupPolicy`` says what is done when a
+    signal fills on some accounts and fails on others: leave, retry (those that failed), or unwind (those that filled),
+    within ``groupDeadlineS`` seconds. Outside ``entryWindow`` only orders that reduce are sent.
+    """
 
     name: Name
     enabled: bool = True
@@ -110,6 +147,12 @@ class NewStrategy(ApiBody, frozen=True, kw_only=True):
     allowed_symbols: list[Text] | None = None
     defaults: DefaultsBody = DefaultsBody()
     accounts: list[TargetBody] = []
+    approval_ttl_s: int = 300
+    approval_price_move_pct: Decimal = Decimal(1)
+    group_policy: GroupPolicy = GroupPolicy.LEAVE
+    group_deadline_s: int = 30
+    entry_window: HoursBody | None = None
+    square_off_at: Text | None = None
 
 
 class StrategyChange(ApiBody, frozen=True, kw_only=True):
@@ -121,6 +164,12 @@ class StrategyChange(ApiBody, frozen=True, kw_only=True):
     allowed_symbols: list[Text] | UnsetType | None = UNSET
     defaults: DefaultsBody | UnsetType = UNSET
     accounts: list[TargetBody] | UnsetType = UNSET
+    approval_ttl_s: int | UnsetType = UNSET
+    approval_price_move_pct: Decimal | UnsetType = UNSET
+    group_policy: GroupPolicy | UnsetType = UNSET
+    group_deadline_s: int | UnsetType = UNSET
+    entry_window: HoursBody | UnsetType | None = UNSET
+    square_off_at: Text | UnsetType | None = UNSET
 
 
 class StrategyView(ApiStruct, frozen=True, kw_only=True):
@@ -134,6 +183,12 @@ class StrategyView(ApiStruct, frozen=True, kw_only=True):
     allowed_symbols: tuple[str, ...] | None
     defaults: dict[str, str]
     accounts: tuple[TargetBody, ...]
+    approval_ttl_s: int
+    approval_price_move_pct: Decimal
+    group_policy: GroupPolicy
+    group_deadline_s: int
+    entry_window: HoursBody | None
+    square_off_at: str | None
 
 
 class NewSource(ApiBody, frozen=True, kw_only=True):
@@ -197,12 +252,15 @@ def account_view(account: Account) -> AccountView:
         logged_in_at=login.logged_in_at,
         exchanges=login.exchanges,
         products=login.products,
+        capital_from=account.capital_from,
+        capital_read_at=account.capital_read_at,
     )
 
 
 def strategy_view(strategy: Strategy) -> StrategyView:
     """Return a strategy as the API shows it."""
     symbols = strategy.allowed_symbols
+    window = strategy.entry_window
     return StrategyView(
         id=strategy.id,
         user_id=strategy.user_id,
@@ -212,9 +270,20 @@ def strategy_view(strategy: Strategy) -> StrategyView:
         allowed_symbols=None if symbols is None else tuple(sorted(symbols)),
         defaults={name: str(word) for name, word in strategy.defaults.items()},
         accounts=tuple(
-            TargetBody(account_id=target.account_id, sizing=SizingBody(mode=target.mode, value=tidy(target.value)))
+            TargetBody(
+                account_id=target.account_id,
+                sizing=SizingBody(mode=target.mode, value=tidy(target.value)),
+                max_quantity=target.max_quantity,
+                max_value=tidy_or_none(target.max_value),
+            )
             for target in strategy.targets
         ),
+        approval_ttl_s=strategy.approval_ttl_s,
+        approval_price_move_pct=tidy(strategy.approval_price_move_pct),
+        group_policy=strategy.group_policy,
+        group_deadline_s=strategy.group_deadline_s,
+        entry_window=None if window is None else HoursBody(start=window.start, end=window.end),
+        square_off_at=strategy.square_off_at,
     )
 
 

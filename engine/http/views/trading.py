@@ -22,8 +22,11 @@ from engine.domain.intent import IntentEvent
 from engine.domain.options import ExitMode, OrderRole
 from engine.domain.order import Order, OrderOrigin
 from engine.domain.position import Position, average_price, m2m, pnl, realised, unrealised
+from engine.domain.verdict import IntentVerdict
 from engine.http.endpoint import ApiStruct
+from engine.http.views.group_shapes import GroupView
 from engine.http.views.numbers import tidy, tidy_or_none
+from engine.http.views.risk_verdict import IntentVerdictView, verdict_view
 from engine.store.queries.holdings import HeldPosition, Trade
 from engine.store.queries.intents import IntentStory
 from engine.store.queries.orders import OrderStory
@@ -64,7 +67,8 @@ class ChargesView(ApiStruct, frozen=True, kw_only=True):
 class OrderView(ApiStruct, frozen=True, kw_only=True):
     """One order on one account; prices are rupees, quantities units.
 
-    ``origin`` is EXTERNAL for an order that was found at the broker and not sent from here. ``role`` is STOP or
+    ``origin`` is EXTERNAL for an order that was found at the broker and not sent from here, SQUARE_OFF for one that
+    flattens a position. ``role`` is STOP or
     TARGET for an exit attached to the entry ``parentId``; for an order that replaces another, ``parentId`` is
     that one. ``stopLoss`` and ``target`` of an entry are the exits to attach to it; ``modifications`` counts the
     changes that the broker took, 25 at most. ``marketProtection`` is percent, -1 the broker's own table.
@@ -127,7 +131,10 @@ class RiskVerdictView(ApiStruct, frozen=True, kw_only=True):
 class IntentView(ApiStruct, frozen=True, kw_only=True):
     """One accepted signal with its orders and timeline; ``riskVerdict`` is null until risk has decided.
 
-    ``symbol`` is what the source wrote, ``resolvedSymbol`` the exchange's symbol that it came to.
+    ``symbol`` is what the source wrote, ``resolvedSymbol`` the exchange's symbol that it came to. ``positionSize`` is
+    the position that was asked for instead of an order. Until ``expiresAt`` a person may approve it; ``seenPrice`` is
+    the price (rupees) when it came. ``verdict`` is every rule with the numbers it saw; it and ``group`` are null in
+    lists.
     """
 
     id: UUID
@@ -160,12 +167,20 @@ class IntentView(ApiStruct, frozen=True, kw_only=True):
     updated_at: datetime
     request_id: str | None
     risk_verdict: RiskVerdictView | None
+    verdict: IntentVerdictView | None
     orders: tuple[OrderView, ...]
     timeline: tuple[TimelineEntry, ...]
+    position_size: int | None = None
+    expires_at: datetime | None = None
+    approved_at: datetime | None = None
+    seen_price: Decimal | None = None
+    group: GroupView | None = None
 
 
 class PositionView(ApiStruct, frozen=True, kw_only=True):
-    """Net position of an account; ``pnl`` is ``realisedPnl`` and ``unrealisedPnl`` together, ``dayPnl`` today's part.
+    """Net position of an account, or what of it is one strategy's (``strategyId``) or the hand's.
+
+    ``pnl`` is ``realisedPnl`` and ``unrealisedPnl`` together, ``dayPnl`` today's part.
 
     Quantities are signed units, all else rupees.
     """
@@ -283,8 +298,8 @@ def _fill_view(fill: Fill) -> FillView:
     return FillView(trade_id=fill.trade_id, quantity=fill.quantity, price=tidy(fill.price), filled_at=fill.filled_at)
 
 
-def intent_view(story: IntentStory) -> IntentView:
-    """Return an intent as the API shows it."""
+def intent_view(story: IntentStory, verdict: IntentVerdict | None = None) -> IntentView:
+    """Return an intent as the API shows it, with its latest *verdict* where that is wanted."""
     intent, signal = story.intent, story.intent.signal
     return IntentView(
         id=intent.id,
@@ -317,8 +332,13 @@ def intent_view(story: IntentStory) -> IntentView:
         updated_at=intent.updated_at,
         request_id=intent.request_id,
         risk_verdict=risk_verdict(story.timeline),
+        verdict=None if verdict is None else verdict_view(verdict),
         orders=tuple(order_view(order) for order in story.orders),
         timeline=tuple(TimelineEntry(at=e.at, event=e.event, detail=e.detail) for e in story.timeline),
+        position_size=signal.position_size,
+        expires_at=intent.expires_at,
+        approved_at=intent.approved_at,
+        seen_price=tidy_or_none(intent.seen_price),
     )
 
 

@@ -29,6 +29,15 @@ async def waiting_by_queue(connection: Any) -> dict[str, int]:
     return {row["queue"]: row["waiting"] for row in found}
 
 
+async def waiting_parked(connection: Any) -> list[tuple[UUID, UUID, UUID]]:
+    """Return (user, strategy, source) of every exit that came too late and that nobody has decided about."""
+    found = await connection.fetch(
+        "SELECT i.user_id, i.strategy_id, i.source_id FROM dead_letters d "
+        "JOIN trade_intents i ON d.subject = 'intent:' || i.id::text WHERE d.kind = 'PARKED' AND d.status = 'WAITING'"
+    )
+    return [(row["user_id"], row["strategy_id"], row["source_id"]) for row in found]
+
+
 async def list_letters(connection: Any, wanted: LetterFilter) -> list[DeadLetter]:
     """Return up to ``limit`` letters, newest first."""
     filters = (

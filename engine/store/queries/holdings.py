@@ -8,37 +8,44 @@ import msgspec
 
 from engine.domain.fill import Fill
 from engine.domain.position import Position, roll_day
-from engine.store import rows
+from engine.store import books, rows
 from engine.store.queries.filters import Filters
 
 PositionPlace = tuple[datetime, UUID, str, str, str]
+BookPlace = tuple[datetime, UUID, str, str, str, UUID]
 TradePlace = tuple[datetime, UUID, str]
 
 
 class PositionFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which positions: of the IST *day*, so without those that an earlier day closed."""
+    """Which positions: of the IST *day*, so without those that an earlier day closed.
+
+    ``strategy_id`` is of books, not of positions.
+    """
 
     limit: int
     day: date
     user_id: UUID | None = None
     account_id: UUID | None = None
     symbol: str | None = None
+    strategy_id: UUID | None = None
     start: datetime | None = None
     end: datetime | None = None
-    after: PositionPlace | None = None
+    after: PositionPlace | BookPlace | None = None
 
 
 class HeldPosition(msgspec.Struct, frozen=True, kw_only=True):
-    """A position as of the day asked for; ``updated_at`` is when it last changed."""
+    """A position as of the day asked for; ``updated_at`` is when it last changed, ``book`` whose, None if net."""
 
     position: Position
     updated_at: datetime
+    book: UUID | None = None
 
     @property
-    def place(self) -> PositionPlace:
+    def place(self) -> PositionPlace | BookPlace:
         """Its place in the list."""
         held = self.position
-        return (self.updated_at, held.account_id, held.exchange.value, held.symbol, held.product_type.value)
+        place = (self.updated_at, held.account_id, held.exchange.value, held.symbol, held.product_type.value)
+        return place if self.book is None else (*place, self.book)
 
 
 class TradeFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +102,42 @@ def _held(row: Any, day: date) -> HeldPosition:
     if row["trading_day"] < day:
         position = roll_day(position, position.last_price)
     return HeldPosition(position=position, updated_at=row["updated_at"])
+
+
+async def list_books(connection: Any, wanted: PositionFilter) -> list[HeldPosition]:
+    """Return up to ``limit`` strategy books, the hand's among them, the one that changed last first."""
+    filters = (
+        Filters()
+        .add("(s.quantity <> 0 OR s.trading_day >= {})", wanted.day)
+        .add("a.user_id = {}", wanted.user_id)
+        .add("s.account_id = {}", wanted.account_id)
+        .add("s.book = {}", wanted.strategy_id)
+        .add("s.symbol = {}", wanted.symbol)
+        .add("s.updated_at >= {}", wanted.start)
+        .add("s.updated_at < {}", wanted.end)
+        .add_tuple(
+            "(s.updated_at, s.account_id, s.exchange, s.symbol, s.product_type, s.book) < ({}, {}, {}, {}, {}, {})",
+            wanted.after,
+        )
+    )
+    sql = (
+        f"{books.BOOKS} JOIN kite_accounts a ON a.id = s.account_id"
+        f"{filters.where()} ORDER BY s.updated_at DESC, s.account_id DESC, s.exchange DESC, s.symbol DESC,"
+        f" s.product_type DESC, s.book DESC LIMIT {filters.parameter(wanted.limit)}"
+    )
+    return [
+        HeldPosition(
+            position=_held_book(row, wanted.day),
+            updated_at=row["updated_at"],
+            book=row["book"],
+        )
+        for row in await connection.fetch(sql, *filters.args)
+    ]
+
+
+def _held_book(row: Any, day: date) -> Position:
+    position = books.book_of(row).position
+    return position if row["trading_day"] >= day else roll_day(position, position.last_price)
 
 
 async def list_trades(connection: Any, wanted: TradeFilter) -> list[Trade]:

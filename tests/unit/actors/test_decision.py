@@ -54,6 +54,7 @@ def verdict(
     state=None,
     calendar=REGULAR,
     written=None,
+    reserve=True,
     **signal,
 ):
     intent = Intent(
@@ -78,6 +79,7 @@ def verdict(
         defaults=limits or RiskLimits(),
         rules=Rules(enforce_hours=enforce_hours, max_age_s=60, calendar=calendar),
         now=now,
+        reserve=reserve,
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.domain.charges import charges_of
+from engine.domain.charges import charges_of, charges_of_turnover
 from engine.domain.enums import Exchange, ProductType, TransactionType
 from engine.domain.instruments import Instrument
 
@@ -140,3 +140,23 @@ def test_total_is_the_sum_of_parts_that_are_never_negative(
     assert min(parts) >= 0
     assert sum(parts) == found.total
     assert found.total < quantity * price + 100
+
+
+@pytest.mark.parametrize("exchange", list(Exchange))
+@pytest.mark.parametrize("symbol", ["RELIANCE", "NIFTY26NOVFUT", "NIFTY26NOV24000CE", "GOLD26NOV70000PE"])
+def test_every_exchange_and_product_has_a_cost(exchange: Exchange, symbol: str) -> None:
+    """A fill that nothing is known of the charges of would stop the books."""
+    for product in ProductType:
+        cost = charges_of_turnover(
+            exchange, symbol, product, TransactionType.SELL, Decimal(100_000), date(2026, 11, 18)
+        )
+        assert cost > 0
+
+
+def test_cost_of_a_turnover_is_that_of_the_order() -> None:
+    contract = instrument("NFO", "CE")
+    on = date(2026, 11, 18)
+    cost = charges_of_turnover(
+        Exchange.NFO, "NIFTY26N2424000CE", ProductType.NRML, TransactionType.BUY, Decimal(75) * 80, on
+    )
+    assert cost == charges_of(contract, ProductType.NRML, TransactionType.BUY, 75, Decimal(80), on).total

@@ -19,7 +19,7 @@ from engine.domain.gtt import GttStatus
 from engine.domain.killswitch import KillRecord
 from engine.domain.order import Order
 from engine.domain.position import Position
-from engine.http.views.kill import Books, scope_view, status_view, unknown_orders
+from engine.http.views.kill import Books, scope_view, status_view
 from tests.support.gtts import a_gtt
 
 AT = datetime(2026, 11, 23, 4, 0, tzinfo=UTC)
@@ -96,12 +96,6 @@ def test_strategy_scope_counts_its_orders_and_positions_of_its_accounts() -> Non
     assert [(v.symbol, v.open_orders) for v in without.not_flat] == [("INFY", 1)]
     within = scope_view(f"strategy:{STRATEGY}", None, held, frozenset({ACCOUNT}))
     assert [v.symbol for v in within.not_flat] == ["INFY", "SBIN"]
-
-
-def test_unknown_orders_are_counted_in_their_scopes_only() -> None:
-    held = books(make_order(OrderStatus.UNKNOWN), make_order(OrderStatus.OPEN))
-    counts = [unknown_orders(s, held) for s in ("global", f"strategy:{STRATEGY}", f"account:{uuid4()}")]
-    assert counts == [1, 1, 0]
 
 
 def test_status_has_global_first_even_when_it_was_never_switched() -> None:

@@ -71,6 +71,6 @@ def test_limits_view_spells_every_limit_of_the_contract() -> None:
     )
     shown: dict[str, Any] = msgspec.json.decode(encode(view))
     names = {field.encode_name for field in msgspec.structs.fields(RiskLimits)}
-    assert set(shown) == names | {"id", "userId", "accountId"}
+    assert set(shown) == names | {"id", "userId", "accountId", "strategyId"}
     assert shown["maxOrderValue"] == 1000
     assert shown["tradingWindow"] == {"start": "09:15", "end": "15:20"}

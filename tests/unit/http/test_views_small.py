@@ -135,6 +135,7 @@ def test_account_view_never_shows_a_key() -> None:
     shown = encode(resources.account_view(make_account(uuid7())))
     assert b"CANARY" not in shown
     contract = {"id", "label", "broker", "userId", "capital", "status", "statusReason", "marketProtection"}
+    contract |= {"capitalFrom", "capitalReadAt"}
     of_login = {"brokerUserId", "loggedInAt", "exchanges", "products"}
     assert contract | of_login == set(msgspec.json.decode(shown))
 

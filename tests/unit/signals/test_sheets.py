@@ -351,3 +351,42 @@ def test_parse_contract_in_words_of_no_known_order_is_told_how_it_is_written():
 @pytest.mark.parametrize("symbol", ["NIFTY+2", "NIFTY ATM+2", "NIFTY ATM+2 CE +", "A+B"])
 def test_parse_plus_outside_of_a_contract_is_refused(symbol):
     assert refusal(symbol=symbol).code == Code.INVALID_VALUE
+
+
+POSITION = {"positionSize": 50, "quantity": DROP, "transactionType": DROP, "orderType": "MARKET", "price": DROP}
+
+
+@pytest.mark.parametrize(
+    ("given", "goal", "side", "quantity"),
+    [
+        (50, 50, TransactionType.BUY, 50),
+        ("-50", -50, TransactionType.SELL, 50),
+        (0, 0, TransactionType.BUY, 1),
+        ("0", 0, TransactionType.BUY, 1),
+        (50.0, 50, TransactionType.BUY, 50),
+    ],
+)
+def test_parse_position_size_decides_side_and_size_by_itself(given, goal, side, quantity):
+    found = signal(**POSITION | {"positionSize": given})
+    assert (found.position_size, found.transaction_type, found.quantity) == (goal, side, quantity)
+
+
+def test_parse_position_size_beside_what_a_fixed_column_leaves():
+    assert signal(**POSITION | {"quantity": "", "transactionType": "SELL"}).position_size == 50
+    assert signal(**POSITION | {"quantity": 0}).position_size == 50
+    assert signal(positionSize="").position_size is None
+
+
+@pytest.mark.parametrize("given", ["1.5", "+5", "-0", "5e3", "ten", "1,000", 10**10, "--5", "-", True, "５"])
+def test_parse_position_size_that_is_no_plain_number_is_refused(given):
+    assert refusal(**POSITION | {"positionSize": given}).field == "positionSize"
+
+
+def test_parse_position_size_with_a_quantity_is_refused():
+    found = refusal(**POSITION | {"quantity": 10})
+    assert (found.code, found.field) == (Code.NOT_ALLOWED, "positionSize")
+
+
+def test_parse_without_position_size_needs_side_and_quantity():
+    assert refusal(transactionType=DROP).field == "transactionType"
+    assert refusal(quantity=DROP).field == "quantity"

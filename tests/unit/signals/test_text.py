@@ -439,3 +439,16 @@ def test_parse_text_contract_in_words_takes_a_price():
 def test_parse_text_other_words_for_a_symbol_are_refused(first):
     assert refusal(f"{first} 65 MARKET NRML").code in (Code.BAD_LINE, Code.INVALID_VALUE)
     assert refusal(f"{first}\nQty: 65\nType: MARKET\nProduct: NRML").code in (Code.BAD_LINE, Code.INVALID_VALUE)
+
+
+@pytest.mark.parametrize(("written", "goal"), [("100", 100), ("-100", -100), ("0", 0)])
+def test_parse_text_position_stands_for_side_and_quantity(written, goal):
+    found = one(f"SELL RELIANCE NSE\nPosition: {written}\nType: MARKET\nProduct: MIS")
+    assert isinstance(found, Signal)
+    assert found.position_size == goal
+    assert found.transaction_type is (TransactionType.SELL if goal < 0 else TransactionType.BUY)
+
+
+def test_parse_text_position_with_a_quantity_is_refused():
+    found = refusal(f"{MARKET}\nPosition: 5")
+    assert (found.field, found.line) == ("Position", "Position: 5")

@@ -271,3 +271,16 @@ def test_decoders_arbitrary_bytes_give_broker_unavailable(decode, body):
 def test_decode_orders_status_of_controls_is_made_storable():
     (order,) = codec.decode_orders(wrapped([{"order_id": "1", "status": "OPEN\x00"}]))
     assert order.raw_status == "OPEN\\u0000"
+
+
+def test_decode_price_bounds_leaves_out_what_has_none():
+    body = wrapped(
+        {
+            "NSE:INFY": {"last_price": 1450.5, "lower_circuit_limit": 1305.45, "upper_circuit_limit": 1595.55},
+            "NSE:NIFTY 50": {"last_price": 24500, "lower_circuit_limit": 0, "upper_circuit_limit": 0},
+            "NSE:X": {"last_price": 1},
+        }
+    )
+    found = codec.decode_price_bounds(body)
+    assert list(found) == ["NSE:INFY"]
+    assert (found["NSE:INFY"].lowest, found["NSE:INFY"].highest) == (Decimal("1305.45"), Decimal("1595.55"))

@@ -1,0 +1,147 @@
+"""What a user's risk actor does because time passes: the day turns, prices go stale, and the day's results are kept.
+
+Owned by the risk actor, whose state it works on. Prices are stale when none was confirmed for so long while the
+exchange is open: the figures, and the loss limits on them, then stand on the last one known, and a person is told,
+once when it begins and once when it is over. What was confirmed counts, not what changed: a quiet share is not stale.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import structlog
+import trio
+
+from engine.actors.ledger_entry import LedgerEntry
+from engine.actors.risk_messages import RiskContext, UserHistory
+from engine.clock import Clock, trading_day
+from engine.domain.calendar import is_open
+from engine.domain.day_pnl import Part
+from engine.domain.enums import Exchange
+from engine.domain.risk_state import RiskState
+from engine.errors import MailboxFull
+from engine.store.books import write_results
+
+_log = structlog.get_logger(__name__)
+
+_TICK_S = 1.0
+# with nothing held no price can be missed
+_IDLE_S = 5.0
+# A new peak is what a restart must not forget; all else of a day under way can be worked out again.
+_PEAK_NS = 3_000_000_000
+_FIGURES_NS = 60_000_000_000
+_NAMED = 5
+
+Instrument = tuple[Exchange, str]
+
+
+class DayKeeper:
+    """Keeps the day of one user; *state* returns the risk state as it is now."""
+
+    def __init__(self, user_id: UUID, context: RiskContext, state: Callable[[], RiskState]) -> None:
+        self._user_id = user_id
+        self._context = context
+        self._clock: Clock = context.clock
+        self._state = state
+        # since when (boot time) the price of what is held is waited for
+        self._waiting: dict[Instrument, int] = {}
+        self._is_told = False
+        self._kept = (0, 0)
+        self._kept_ns = 0
+
+    def restore(self, history: UserHistory, state: RiskState) -> None:
+        """Take what the ledger holds of positions, books and the day into *state*, at the prices of now."""
+        self._waiting.clear()
+        self._kept = (0, 0)
+        state.take_positions(history.positions, history.books, history.trips)
+        for part, peak in history.peaks:
+            state.pnl.set_peak(part, peak)
+        for exchange, symbol in state.pnl.open_instruments():
+            price = self._context.prices.get(f"{exchange}:{symbol}")
+            if price is not None:
+                state.set_price(exchange, symbol, price)
+
+    async def run(self) -> None:
+        """Look every second, less often while nothing is held, until cancelled."""
+        while True:
+            self.tick()
+            await trio.sleep(_TICK_S if self._waiting else _IDLE_S)
+
+    def tick(self) -> None:
+        """Do what is due."""
+        state = self._state()
+        self.roll(state)
+        self._mind_prices(state)
+        self._keep(state)
+
+    # the day
+
+    def roll(self, state: RiskState) -> None:
+        """Begin the new day if there is one; before anything of it is taken in, and not by a clock in doubt."""
+        if self._context.clock_suspect() is not None:
+            return
+        today = trading_day(self._clock.now())
+        if state.day is not None and today > state.day:
+            self._write(state)
+        state.roll_day(today)
+
+    def _keep(self, state: RiskState) -> None:
+        peaks, figures = state.pnl.peaks_version, state.pnl.version
+        since_ns = self._clock.boottime_ns() - self._kept_ns
+        if (peaks != self._kept[0] and since_ns >= _PEAK_NS) or (figures != self._kept[1] and since_ns >= _FIGURES_NS):
+            self._write(state)
+
+    def _write(self, state: RiskState) -> None:
+        figures = state.pnl.all_figures()
+        if not figures or state.day is None or not self._context.ledger.mailbox.has_room:
+            return
+        capital: dict[Part, Decimal] = {(None, None): Decimal(0)}
+        for account in self._context.directory.accounts_of(self._user_id):
+            capital[account.id, None] = account.capital
+            capital[None, None] += account.capital
+        write = write_results(self._user_id, state.day, figures, capital, at=self._clock.now())
+        try:
+            self._context.ledger.append(LedgerEntry(writes=(write,)))
+        except MailboxFull as error:
+            _log.warning("day.not_kept", user=str(self._user_id), error=str(error))
+            return
+        self._kept = (state.pnl.peaks_version, state.pnl.version)
+        self._kept_ns = self._clock.boottime_ns()
+
+    # prices
+
+    def _mind_prices(self, state: RiskState) -> None:
+        now, now_ns = self._clock.now(), self._clock.boottime_ns()
+        held = {found for found in state.pnl.open_instruments() if self._is_due(found[0], now)}
+        self._waiting = {found: self._waiting.get(found, now_ns) for found in held}
+        for exchange, symbol in list(state.pnl.stale):
+            if (exchange, symbol) not in held:
+                state.pnl.set_stale(exchange, symbol, None)
+        patience_ns = int(self._context.rules.price_stale_s * 1_000_000_000)
+        for (exchange, symbol), since_ns in self._waiting.items():
+            confirmed_ns = self._context.prices.confirmed_ns(f"{exchange}:{symbol}")
+            silent_ns = now_ns - max(since_ns, confirmed_ns or 0)
+            is_stale = silent_ns >= patience_ns
+            if is_stale != ((exchange, symbol) in state.pnl.stale):
+                began = now - timedelta(microseconds=silent_ns // 1000)
+                state.pnl.set_stale(exchange, symbol, began if is_stale else None)
+        self._tell(state)
+
+    def _is_due(self, exchange: Exchange, now: datetime) -> bool:
+        rules = self._context.rules
+        return not rules.enforce_hours or is_open(exchange, now, rules.calendar)
+
+    def _tell(self, state: RiskState) -> None:
+        stale = [f"{exchange}:{symbol}" for exchange, symbol in state.pnl.stale]
+        if bool(stale) is self._is_told:
+            return
+        self._is_told = bool(stale)
+        text = "PRICE_FRESH: what is held has prices again"
+        if stale:
+            named = ", ".join(stale[:_NAMED]) + (" and others" if len(stale) > _NAMED else "")
+            text = (
+                f"PRICE_STALE: no price of {named} for {self._context.rules.price_stale_s:g} s; "
+                "loss limits stand on the last ones known"
+            )
+        self._context.alert(f"user:{self._user_id}", text)

@@ -1,0 +1,47 @@
+"""What was on its way before a kill switch went on is not sent once it is off again."""
+
+from typing import Any
+
+import trio
+
+from engine.actors.intake import Passage
+from engine.domain.enums import IntentStatus, KillState, OrderStatus, OrderType
+from tests.support.desk import World, a_delivery, a_signal, crashed, running
+
+S = OrderStatus
+
+
+async def test_order_of_before_a_kill_is_not_sent_by_the_next_engine(autojump_clock: Any) -> None:
+    world = World(orders_per_second=1)
+    async with running(world):
+        sent = [world.submit(world.order(symbol)) for symbol in ("INFY", "SBIN", "TCS")]
+        waiting = sent[-1]
+        await world.until(lambda: waiting.id in world.store.orders)
+        assert world.status(waiting) is S.PENDING
+    after = await crashed(world)
+    after.kill.put(after._record("global", 1, KillState.ARMED))
+    async with running(after):
+        await trio.sleep(10)
+        assert waiting.id not in {order.id for order in after.broker.left}
+        assert after.status(waiting) is S.CANCELLED
+        assert "KILL_SWITCH" in after.message(waiting)
+        fresh = after.submit(after.order("TCS"))
+        await after.until_status(fresh, S.OPEN)
+
+
+async def test_signal_that_waited_through_a_kill_is_not_executed_after_it(autojump_clock: Any) -> None:
+    world = World()
+    world.prices.clear()
+    world.price_delay_s = 2.0
+    async with running(world):
+        passage = Passage(a_delivery(world, a_signal(order_type=OrderType.MARKET, price=None)))
+        world.crew.decide(passage)
+        await trio.sleep(0.5)
+        world.block()
+        await trio.sleep(0.5)
+        world.release()
+        await world.until(lambda: passage.is_settled)
+        (intent,) = passage.intents.values()
+        assert intent.status is IntentStatus.REJECTED
+        assert "KILL_SWITCH" in (intent.reason or "")
+        assert world.broker.left == []
