@@ -16,7 +16,7 @@ def test_every_code_is_explained_once_and_mended() -> None:
 
 
 def test_page_in_the_project_is_the_one_that_the_codes_make() -> None:
-    assert (ROOT / "CODES.md").read_text() == document(), "write it anew: engine codes > CODES.md"
+    assert (ROOT / "engine" / "CODES.md").read_text() == document(), "write it anew: engine codes > engine/CODES.md"
 
 
 def test_no_code_is_written_that_the_table_does_not_have() -> None:
