@@ -229,7 +229,7 @@ def table() -> str:
 
 
 def document() -> str:
-    """Return the page of all codes in Markdown: CODES.md, written by ``engine codes > CODES.md``."""
+    """Return the page of all codes in Markdown: engine/CODES.md, written by ``engine codes``."""
     return (
         "# Codes of refusals\n\n"
         "How the `reason` of an intent begins that was refused, why an account was left out of it, and why a kill\n"
