@@ -53,7 +53,7 @@ from engine.runtime.lifecycle import Drain, SignalWatcher
 from engine.runtime.supervisor import Strategy, Supervisor
 from engine.runtime.watchdog import Watchdog
 from engine.security.envelope import KeyRing
-from engine.security.keys import Keys, load_or_create
+from engine.security.keys import Keys, derive, load_or_create
 from engine.security.kill_seal import KillSeal
 from engine.security.sessions import UserDirectory
 from engine.standby import Standby
@@ -173,7 +173,9 @@ class Engine:
         await self.root.add_child(servers.supervisor.child_spec())
         await servers.start()
         crashpoint("R1.servers_up")
-        self._journal_store = JournalStore(servers.redis_url)
+        self._journal_store = JournalStore(
+            servers.redis_url, deployment=derive(keys.master, "kill switch store")[:8].hex()
+        )
         led = await self._standby.lead(
             servers.database_url,
             self._journal_store,

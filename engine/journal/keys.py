@@ -6,9 +6,6 @@ EPOCH = "{journal}:epoch"
 PROBE = "{journal}:probe"
 """Written at every connect: a server that answers but cannot write counts as down."""
 
-KILL = "{journal}:kill"
-"""Holds the kill records, by scope, whatever journal the stream is of."""
-
 _LAST_SEQUENCE = 2**64 - 1
 
 
@@ -27,6 +24,11 @@ def is_superseded(name: str, *, by: str) -> bool:
     """Whether *name* is the same journal's under an earlier lease."""
     (epoch, fence), (other_epoch, other_fence) = read_name(name), read_name(by)
     return epoch == other_epoch and fence < other_fence
+
+
+def kill(deployment: str) -> str:
+    """Return the key that holds the kill records of a deployment by scope, whatever journal the stream is of."""
+    return f"{{journal}}:kill:{deployment}"
 
 
 def stream(epoch: str) -> str:

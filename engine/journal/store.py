@@ -107,8 +107,10 @@ class JournalSettings(msgspec.Struct, frozen=True, kw_only=True):
 class JournalStore:
     """The journal's server seen through the redis package."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, deployment: str = "") -> None:
+        """*deployment* names the engines that share a kill switch: others on the same server do not heed it."""
         self._address = parse(url)
+        self._kill_key = keys.kill(deployment)
 
     async def settings(self) -> JournalSettings:
         """Read the server's durability settings. Raises JournalUnavailable."""
@@ -193,9 +195,14 @@ class JournalStore:
 
     async def put_kill(self, record: KillRecord) -> None:
         """Keep a kill record; an older version never replaces a newer one. Raises JournalUnavailable."""
-        arguments = (record.scope, record.version, int(record.enabled), msgspec.json.encode(record))
+        key, arguments = (
+            self._kill_key,
+            (record.scope, record.version, int(record.enabled), msgspec.json.encode(record)),
+        )
         await self._run(
-            lambda client: client.eval(_PUT_KILL, 1, keys.KILL, *arguments), decode=False, timeout_s=_KILL_TIMEOUT_S
+            lambda client: client.eval(_PUT_KILL, 1, key, *arguments),
+            decode=False,
+            timeout_s=_KILL_TIMEOUT_S,
         )
 
     async def kill_records(self) -> list[KillRecord]:
@@ -204,7 +211,7 @@ class JournalStore:
         One record that cannot be read makes the whole copy unreadable: which scope it was of is not known.
         """
         found: dict[bytes, bytes] = await self._run(
-            lambda client: client.hgetall(keys.KILL), decode=False, timeout_s=_KILL_TIMEOUT_S
+            lambda client: client.hgetall(self._kill_key), decode=False, timeout_s=_KILL_TIMEOUT_S
         )
         try:
             return [msgspec.json.decode(kept.split(b" ", 2)[2], type=KillRecord) for kept in found.values()]

@@ -70,6 +70,7 @@ def desk(servers: TestServers, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folder = tmp_path_factory.mktemp("gtts")
     name = f"gtts_{uuid4().hex[:8]}"
     url, redis_url = servers.create_database(name), f"{servers.redis_url}?db=0"
+    servers.flush(redis_url)
     (folder / "engine").mkdir()
     (folder / "engine" / "plan.json").write_text('{"point": "S6.sent", "hit": 2, "arm": "armed"}')
     with ExchangeProcess(folder / "exchange") as exchange:

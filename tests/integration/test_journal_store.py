@@ -183,3 +183,4 @@ async def test_kill_records_keep_the_newest_and_of_two_equals_the_one_that_block
     assert held == {"global": record(5, blocked), "user:1": record(1, armed, scope="user:1")}
     await store.put_kill(record(6, armed))
     assert record(6, armed) in await store.kill_records()
+    assert await JournalStore(own.url, deployment="other").kill_records() == []

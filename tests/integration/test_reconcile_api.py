@@ -50,6 +50,7 @@ def desk(servers: TestServers, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folder = tmp_path_factory.mktemp("reconcile_api")
     name = f"reconcile_{uuid4().hex[:8]}"
     url, redis_url = servers.create_database(name), f"{servers.redis_url}?db=0"
+    servers.flush(redis_url)
     with ExchangeProcess(folder / "exchange") as exchange:
         for key, price in (("NSE:SBIN", "800.00"), ("NSE:INFY", "1450.00")):
             exchange.control("price", {"key": key, "price": price})

@@ -24,6 +24,7 @@ def engine(
 ) -> Iterator[EngineProcess]:
     """An engine of the module's own; what it sets in ``ENVIRONMENT`` is added to the configuration."""
     redis_url = f"{servers.redis_url}?db=0"
+    servers.flush(redis_url)
     environment = {
         "ENGINE__DATABASE__URL": servers.create_database(database_name),
         "ENGINE__REDIS__URL": redis_url,
