@@ -4,8 +4,6 @@ They pass the gate that a kill switch has closed because the account's flattener
 while it still wants it. They take calls of the budget in the lane of exits and wait for no other order.
 """
 
-from datetime import timedelta
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -21,9 +19,10 @@ from engine.actors.sending import Sender
 from engine.broker.base import NotSent, PlaceOutcome, Unknown
 from engine.clock import Clock
 from engine.domain.audit import AuditDraft
-from engine.domain.enums import Exchange, OrderStatus, OrderType, ProductType
+from engine.domain.enums import OrderStatus
 from engine.domain.flatten import Ticket
-from engine.domain.order import Order, OrderEvent, OrderOrigin
+from engine.domain.order import Order, OrderEvent
+from engine.domain.tickets import order_of
 from engine.errors import MailboxFull
 from engine.runtime.crashpoint import crashpoint
 
@@ -32,7 +31,6 @@ _log = structlog.get_logger(__name__)
 # A ledger that works answers in milliseconds; a ticket lives for two seconds.
 _LEDGER_WAIT_S = 1.0
 _LEDGER_AWAY_S = 0.05
-_LIFE = timedelta(seconds=60)
 
 
 class ExitSender:
@@ -53,7 +51,14 @@ class ExitSender:
         """Write *ticket* ahead and send it, once."""
         if not await self._context.still_leads():
             return NotSent(reason="FENCED: another engine leads", gated=True)
-        order = self.order_of(ticket)
+        order = order_of(
+            ticket,
+            account_id=self._desk.account_id,
+            user_id=self._user_id,
+            epoch=self._context.epoch,
+            trading_day=self._turns.today(),
+            now=self._clock.now(),
+        )
         if not await self._turns.wait_exit(order, until_s=trio.current_time() + TICKET_LIFE_S):
             return NotSent(reason="ORDER_BUDGET: no order call of the account came free", gated=True)
         stop = still_wanted() or self._sender.against_square_off(order)
@@ -81,35 +86,6 @@ class ExitSender:
         if outcome is None or (now is not None and now.status is OrderStatus.UNKNOWN):
             return Unknown(reason="the order book will tell")
         return outcome
-
-    def order_of(self, ticket: Ticket) -> Order:
-        """Return the write-ahead row of *ticket*, made now."""
-        now = self._clock.now()
-        exchange, symbol, product = ticket.place
-        return Order(
-            id=ticket.id,
-            account_id=self._desk.account_id,
-            user_id=self._user_id,
-            exchange=Exchange(exchange),
-            symbol=symbol,
-            transaction_type=ticket.side,
-            quantity=ticket.quantity,
-            order_type=OrderType.MARKET,
-            product_type=ProductType(product),
-            market_protection=ticket.protection,
-            status=OrderStatus.SUBMITTING,
-            tag=ticket.tag,
-            attempt=1,
-            epoch=self._context.epoch,
-            trading_day=self._turns.today(),
-            deadline=now + _LIFE,
-            created_at=now,
-            updated_at=now,
-            submitting_at=now,
-            strategy_id=ticket.strategy_id,
-            origin=OrderOrigin.SQUARE_OFF,
-            average_price=Decimal(0),
-        )
 
     async def _write_ahead(self, order: Order, ticket: Ticket) -> Exception | None:
         """Make the row durable; return why it is not, when nothing may be sent."""

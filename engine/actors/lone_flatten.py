@@ -7,8 +7,7 @@ flat only once two clean looks say so.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime, timedelta
-from decimal import Decimal
+from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
@@ -16,16 +15,17 @@ import msgspec
 import structlog
 import trio
 
+from engine.actors.broker_sight import book_row, held_rows
 from engine.actors.flatten_file import FlattenFile
 from engine.actors.flattener import Flattener, StillWanted
-from engine.actors.square_off import book_row
 from engine.broker.base import Broker, NotSent, PlaceOutcome, WriteOutcome
 from engine.clock import Clock, trading_day
-from engine.domain.enums import Exchange, OrderStatus, OrderType, ProductType
+from engine.domain.enums import Exchange
 from engine.domain.flatten import BookRow, Demand, Held, NotFlat, Place, Stage, Standing, Ticket, may_flatten_now
 from engine.domain.flatten_world import Surroundings
 from engine.domain.gtt import GttStatus
-from engine.domain.order import Order, OrderOrigin
+from engine.domain.order import Order
+from engine.domain.tickets import order_of, ticket_of
 from engine.errors import BrokerUnavailable
 from engine.security.creds_file import Credentials
 
@@ -39,7 +39,6 @@ NAME = "command:flatten"
 _READ_TIMEOUT_S = 10.0
 _PACE_S = 0.125
 _LOOK_S = 0.2
-_LIFE = timedelta(seconds=60)
 _GTTS_AGAIN_S = 2.0
 # the first may have begun to read before the triggers were seen to be gone
 _LOOKS_AFTER_GTTS = 2
@@ -89,15 +88,7 @@ class LoneHands:
     async def positions(self) -> Sequence[Held]:
         """Return the net positions. Raises BrokerUnavailable."""
         found = await self._read(self._broker.positions)
-        return [
-            Held(
-                place=(row.exchange, row.symbol, row.product),
-                quantity=row.quantity,
-                bought=row.day_buy_quantity,
-                sold=row.day_sell_quantity,
-            )
-            for row in found.net
-        ]
+        return held_rows(found.net)
 
     async def _read(self, call: Callable[[], Awaitable[T]]) -> T:
         try:
@@ -114,7 +105,7 @@ class LoneHands:
         """Return what earlier commands of today wrote ahead, and how many seconds ago."""
         now = self._clock.now()
         return [
-            (_ticket_of(order), (now - order.created_at).total_seconds())
+            (ticket_of(order), (now - order.created_at).total_seconds())
             for order in self._earlier
             if order.trading_day == trading_day(now)
         ]
@@ -156,7 +147,15 @@ class LoneHands:
 
     async def place(self, ticket: Ticket, still_wanted: StillWanted) -> PlaceOutcome:
         """Write *ticket* ahead and send it, once."""
-        order = self._order(ticket)
+        now = self._clock.now()
+        order = order_of(
+            ticket,
+            account_id=self._account.account_id,
+            user_id=self._account.user_id,
+            epoch=0,
+            trading_day=trading_day(now),
+            now=now,
+        )
         try:
             await trio.to_thread.run_sync(self._file.append, order, abandon_on_cancel=False)
         except OSError as error:
@@ -170,32 +169,6 @@ class LoneHands:
         at = max(now, self._next_call)
         self._next_call = at + _PACE_S
         await trio.sleep_until(at)
-
-    def _order(self, ticket: Ticket) -> Order:
-        now = self._clock.now()
-        exchange, symbol, product = ticket.place
-        return Order(
-            id=ticket.id,
-            account_id=self._account.account_id,
-            user_id=self._account.user_id,
-            exchange=Exchange(exchange),
-            symbol=symbol,
-            transaction_type=ticket.side,
-            quantity=ticket.quantity,
-            order_type=OrderType.MARKET,
-            product_type=ProductType(product),
-            market_protection=ticket.protection,
-            status=OrderStatus.SUBMITTING,
-            tag=ticket.tag,
-            attempt=1,
-            epoch=0,
-            trading_day=trading_day(now),
-            deadline=now + _LIFE,
-            created_at=now,
-            updated_at=now,
-            submitting_at=now,
-            origin=OrderOrigin.SQUARE_OFF,
-        )
 
     def told(self, standings: Sequence[Standing]) -> None:
         """Keep how it stands."""
@@ -309,18 +282,3 @@ def _nobody() -> None:
 def _said(not_flat: NotFlat) -> str:
     units = "an unknown number of" if not_flat.quantity is None else not_flat.quantity
     return f"{':'.join(not_flat.place)}: {units} units, {not_flat.open_orders} open order(s): {not_flat.why}"
-
-
-def _ticket_of(order: Order) -> Ticket:
-    return Ticket(
-        id=order.id,
-        tag=order.tag,
-        place=(order.exchange.value, order.symbol, order.product_type.value),
-        side=order.transaction_type,
-        quantity=order.quantity,
-        protection=order.market_protection or Decimal(-1),
-        round=0,
-        slice=0,
-        demand="",
-        version=0,
-    )

@@ -5,14 +5,13 @@ whoever aggregates kill switches, by HTTP for chosen positions, and by the clock
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 import structlog
 import trio
 
 from engine.actors.account_session import AccountSession
+from engine.actors.broker_sight import book_row, held_rows
 from engine.actors.cancelling import Canceller
 from engine.actors.dispatching import Dispatcher
 from engine.actors.executor_context import ExecutorContext
@@ -25,12 +24,13 @@ from engine.broker.base import Broker, BrokerAuthError, PlaceOutcome, WriteOutco
 from engine.broker.values import BrokerOrder
 from engine.clock import Clock, trading_day
 from engine.domain.books import closable
-from engine.domain.enums import Exchange, OrderStatus, ProductType, TransactionType, Variety
+from engine.domain.enums import Exchange, ProductType, TransactionType
 from engine.domain.flatten import BookRow, Demand, Held, Place, Stage, Standing, Ticket, may_flatten_now
 from engine.domain.flatten_plan import H_KILL_S
 from engine.domain.flatten_world import Surroundings
 from engine.domain.gtt import Gtt
 from engine.domain.order import Order
+from engine.domain.tickets import place_of, ticket_of
 from engine.errors import BrokerUnavailable, MailboxFull
 
 _log = structlog.get_logger(__name__)
@@ -116,7 +116,7 @@ class SquareOff:
 
     def _hold_back(self, order: Order) -> str | None:
         """Return why an order must not go because its position is being squared off, or None."""
-        place = _place_of(order)
+        place = place_of(order)
         for demand in self.flattener.demands.values():
             if not demand.stays and demand.flatten and demand.covers_order(place, order.strategy_id):
                 return f"SQUARE_OFF: the position is being squared off ({demand.by})"
@@ -166,16 +166,16 @@ class SquareOff:
     def _doubts(self) -> list[tuple[Place, UUID | None]]:
         today = self._turns.today()
         found = [
-            (_place_of(order), order.strategy_id)
+            (place_of(order), order.strategy_id)
             for order in self._desk.orders.values()
             if order.status.is_unresolved and order.trading_day >= today
         ]
-        return found + [(_place_of(gtt), gtt.strategy_id) for gtt in self._gtts() if gtt.status.is_live]
+        return found + [(place_of(gtt), gtt.strategy_id) for gtt in self._gtts() if gtt.status.is_live]
 
     def _awaited(self) -> list[tuple[Place, UUID | None, TransactionType]]:
         now = self._clock.now()
         return [
-            (_place_of(order), order.strategy_id, order.transaction_type)
+            (place_of(order), order.strategy_id, order.transaction_type)
             for order in self._desk.orders.values()
             if order.status.is_unresolved
             and not order.is_square_off
@@ -221,15 +221,7 @@ class SquareOff:
             raise
         except trio.TooSlowError:
             raise BrokerUnavailable("the positions cannot be read: no answer") from None
-        return [
-            Held(
-                place=(row.exchange, row.symbol, row.product),
-                quantity=row.quantity,
-                bought=row.day_buy_quantity,
-                sold=row.day_sell_quantity,
-            )
-            for row in found.net
-        ]
+        return held_rows(found.net)
 
     async def drain(self, timeout_s: float) -> tuple[int, int]:
         """Wait for the answers to what is on the wire; return how many requests that were, and how many are left."""
@@ -243,7 +235,7 @@ class SquareOff:
         """Return tickets that may be at the broker, and how many seconds ago they were sent."""
         now = self._clock.now()
         return [
-            (_ticket_of(order), max((now - (order.submitting_at or order.created_at)).total_seconds(), 0.0))
+            (ticket_of(order), max((now - (order.submitting_at or order.created_at)).total_seconds(), 0.0))
             for order in self._desk.orders.values()
             if order.is_square_off and order.status.is_unresolved
         ]
@@ -254,10 +246,7 @@ class SquareOff:
 
     def carried(self) -> Mapping[Place, int]:
         """Return the signed units that were held over night, as our books have it."""
-        return {
-            (held.exchange.value, held.symbol, held.product_type.value): held.overnight_quantity
-            for held in self._desk.holdings.positions.values()
-        }
+        return {place_of(held): held.overnight_quantity for held in self._desk.holdings.positions.values()}
 
     def end_resting(self, demands: Sequence[Demand]) -> None:
         """Have what waits here and the triggers (GTT) of *demands* ended."""
@@ -267,7 +256,7 @@ class SquareOff:
                 self._turns.wake(sweep=True)
 
             def is_covered(gtt: Gtt, demand: Demand = demand) -> bool:
-                return demand.covers_order(_place_of(gtt), gtt.strategy_id)
+                return demand.covers_order(place_of(gtt), gtt.strategy_id)
 
             if any(is_covered(gtt) for gtt in self._gtts()):
                 self._end_gtts(is_covered, demand.by)
@@ -308,46 +297,6 @@ class SquareOff:
     def alarm(self, text: str) -> None:
         """Tell a person."""
         self._context.alert(f"account:{self._desk.account_id}", text)
-
-
-def book_row(row: BrokerOrder, *, strategy_id: UUID | None) -> BookRow:
-    """Return a row of the broker's book for the planner; one in words that are not ours is open while it may be."""
-    variety = Variety(row.variety) if row.variety in Variety.__members__.values() else Variety.REGULAR
-    side = TransactionType.SELL if row.transaction_type == "SELL" else TransactionType.BUY
-    return BookRow(
-        order_id=row.broker_order_id,
-        place=(row.exchange, row.symbol, row.product),
-        side=side,
-        quantity=row.quantity,
-        filled=row.filled_quantity,
-        is_open=not row.status.is_terminal,
-        tags=frozenset(tag.upper() for tag in (row.tag, *row.tags) if tag),
-        strategy_id=strategy_id,
-        variety=variety,
-        parent_id=row.parent_order_id,
-        is_refused=row.status is OrderStatus.REJECTED,
-        said=row.status_message or "",
-    )
-
-
-def _place_of(thing: Any) -> Place:
-    return (thing.exchange.value, thing.symbol, thing.product_type.value)
-
-
-def _ticket_of(order: Order) -> Ticket:
-    return Ticket(
-        id=order.id,
-        tag=order.tag,
-        place=_place_of(order),
-        side=order.transaction_type,
-        quantity=order.quantity,
-        protection=order.market_protection or Decimal(-1),
-        round=0,
-        slice=0,
-        demand="",
-        version=0,
-        strategy_id=order.strategy_id,
-    )
 
 
 def _nobody() -> None:

@@ -9,6 +9,7 @@ import trio
 from engine.actors.executor import Executor
 from engine.domain.audit import AuditDraft
 from engine.domain.flatten import Demand, Place, Stage, Standing
+from engine.domain.tickets import place_of
 from engine.errors import NotFoundError, UnavailableError
 from engine.http.endpoint import ApiBody, ApiRequest, ApiStruct, Reply, endpoint
 from engine.http.permissions import Permission
@@ -136,7 +137,7 @@ def _executors(services: Services, request: ApiRequest, body: SquareOffBody) -> 
 def _held(executor: Executor, demand: Demand) -> dict[Place, int]:
     found: dict[Place, int] = {}
     for position in executor.desk.holdings.positions.values():
-        place = (position.exchange.value, position.symbol, position.product_type.value)
+        place = place_of(position)
         units = position.quantity
         if demand.strategy_id is not None:
             units = executor.square_off.share(demand.strategy_id, place)
