@@ -21,7 +21,7 @@ from engine.actors.ledger_entry import LedgerEntry
 from engine.actors.placing import Placer
 from engine.actors.risk_messages import RiskContext
 from engine.actors.risk_records import created, left_out, notes_of, order_drafts
-from engine.domain.approval import AUTO, expired, killed_since, killed_text, price_moved
+from engine.domain.approval import AUTO, expired, killed_since, price_moved
 from engine.domain.audit import AuditDraft
 from engine.domain.denial import Denial
 from engine.domain.enums import IntentStatus
@@ -296,12 +296,11 @@ class Approvals:
 
     def _killed(self, intent: Intent) -> dict[UUID, Denial]:
         """Return the accounts of which a kill switch is on, or was since the intent came, with what it says."""
-        records = self._context.kill.records
         found = {
-            account: killed_since(records, intent=intent, account_id=account, since=intent.received_at)
+            account: killed_since(self._context.kill, intent, account, since=intent.received_at)
             for account in self._accounts(intent)
         }
-        return {account: killed_text(record) for account, record in found.items() if record is not None}
+        return {account: denial for account, denial in found.items() if denial is not None}
 
     # on the record
 

@@ -13,7 +13,7 @@ import msgspec
 
 from engine.actors.limit_scopes import Capitals, Limited, limited
 from engine.clock import IST
-from engine.domain.approval import killed_text
+from engine.domain.approval import killed_since
 from engine.domain.attached import check_exits
 from engine.domain.calendar import Calendar, is_open
 from engine.domain.contracts import HINT, is_like_contract
@@ -312,15 +312,9 @@ def _account(
         return Denied(account_id=account.id, label=account.label, denials=denials, verdict=verdict)
 
     signal = intent.signal
-    killed = kill.barring(
-        intent.began_at,
-        user_id=intent.user_id,
-        account_id=account.id,
-        strategy_id=intent.strategy_id,
-        source_id=intent.source_id,
-    )
+    killed = killed_since(kill, intent, account.id, since=intent.began_at)
     if killed is not None:
-        return no(killed_text(killed))
+        return no(killed)
     facts.append(_KILL_SWITCH_OFF)
     if account.status is not AccountStatus.ACTIVE:
         text = f"account {account.label}: {account.status_reason or 'log in to the broker first'}"

@@ -17,7 +17,7 @@ from engine.actors.limit_scopes import limited
 from engine.actors.placing import Placer
 from engine.actors.risk_messages import RiskContext
 from engine.actors.risk_records import conclusion, created, order_drafts
-from engine.domain.approval import killed_since, killed_text
+from engine.domain.approval import killed_since
 from engine.domain.audit import AuditDraft
 from engine.domain.denial import Denial
 from engine.domain.enums import AccountStatus, IntentStatus, OrderType, Validity, Variety
@@ -38,8 +38,7 @@ _log = structlog.get_logger(__name__)
 
 def killed(context: RiskContext, intent: Intent, account_id: UUID) -> Denial | None:
     """Return the kill switch that covers an account of *intent* and is on, or was since the intent began."""
-    record = killed_since(context.kill.records, intent=intent, account_id=account_id, since=intent.began_at)
-    return None if record is None else killed_text(record)
+    return killed_since(context.kill, intent, account_id, since=intent.began_at)
 
 
 def group_draft(action: str, intent: Intent, content: dict[str, object], now: datetime) -> AuditDraft:

@@ -3,14 +3,13 @@
 Pure functions. That an approved intent is judged by every limit anew is for the caller.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
 from engine.domain.denial import Denial
 from engine.domain.intent import Intent
-from engine.domain.killswitch import GLOBAL, KillRecord
+from engine.domain.killswitch import KillRecord, KillSwitches
 from engine.domain.money import plain
 
 AUTO = "auto"
@@ -48,24 +47,19 @@ def price_moved(seen: Decimal | None, now: Decimal | None, percent: Decimal) -> 
     return None
 
 
-def killed_since(
-    records: Mapping[str, KillRecord], *, intent: Intent, account_id: UUID, since: datetime
-) -> KillRecord | None:
-    """Return the widest kill record that covers *intent* on an account and is on, or has been since *since*.
+def killed_since(kill: KillSwitches, intent: Intent, account_id: UUID, *, since: datetime) -> Denial | None:
+    """Return the kill switch that covers *intent* on an account and is on, or has been since *since* (UTC).
 
     A switch that was turned off meanwhile counts: what waited when it was on is not to be executed afterwards.
     """
-    for scope in (
-        GLOBAL,
-        f"user:{intent.user_id}",
-        f"account:{account_id}",
-        f"strategy:{intent.strategy_id}",
-        f"source:{intent.source_id}",
-    ):
-        record = records.get(scope)
-        if record is not None and (record.enabled or record.at > since):
-            return record
-    return None
+    record = kill.barring(
+        since,
+        user_id=intent.user_id,
+        account_id=account_id,
+        strategy_id=intent.strategy_id,
+        source_id=intent.source_id,
+    )
+    return None if record is None else killed_text(record)
 
 
 def killed_text(record: KillRecord) -> Denial:

@@ -195,10 +195,3 @@ class KillSwitches:
             if record is not None and (record.enabled or record.at > since):
                 return record
         return None
-
-    def strongest(
-        self, *, user_id: UUID, account_id: UUID, strategy_id: UUID | None, source_id: UUID | None = None
-    ) -> KillMode | None:
-        """Return the most restrictive mode of all that blocks this account, strategy and source; None for nothing."""
-        on = [self.records[s] for s in scopes_of(user_id, account_id, strategy_id, source_id) if s in self._on]
-        return max((record.mode for record in on), key=lambda mode: mode.rank, default=None)

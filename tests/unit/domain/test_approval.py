@@ -6,10 +6,10 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from engine.domain.approval import expired, killed_since, price_moved
+from engine.domain.approval import expired, killed_since, killed_text, price_moved
 from engine.domain.delivery import Delivery, Item
 from engine.domain.enums import KillState
-from engine.domain.killswitch import KillRecord
+from engine.domain.killswitch import KillRecord, KillSwitches
 from tests.support.desk import SOURCE, a_signal
 from tests.support.trade import ACCOUNT, NOW, STRATEGY, USER
 
@@ -63,10 +63,11 @@ def test_price_may_move_so_far(seen, now, code):
 def test_kill_counts_while_it_is_on_and_when_it_was_since(scope, state, after_s, covers):
     at = NOW + timedelta(seconds=after_s)
     record = KillRecord(scope=scope, version=1, state=state, reason="r", actor="a", at=at)
-    found = killed_since({scope: record}, intent=waiting(), account_id=ACCOUNT, since=NOW)
-    assert (found is record) is covers
+    found = killed_since(KillSwitches([record]), waiting(), ACCOUNT, since=NOW)
+    assert (found == killed_text(record)) is covers
+    assert (found is not None) is covers
 
 
 def test_kill_of_somebody_else_is_none():
     record = KillRecord(scope="account:x", version=1, state=KillState.BLOCKED, reason="r", actor="a", at=NOW)
-    assert killed_since({"account:x": record}, intent=waiting(), account_id=ACCOUNT, since=NOW) is None
+    assert killed_since(KillSwitches([record]), waiting(), ACCOUNT, since=NOW) is None
