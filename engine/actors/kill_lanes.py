@@ -5,6 +5,7 @@ of each scope, the ledger every change, for each has its audit record. A release
 it is told, and it must not come later by itself.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -28,7 +29,7 @@ _WAITING = 10_000
 Write = Callable[[KillRecord], Awaitable[None]]
 
 
-class Lane:
+class Lane(ABC):
     """One store: what it is known to have, and who waits for that."""
 
     def __init__(self, name: str) -> None:
@@ -39,21 +40,21 @@ class Lane:
         self._moved = trio.Event()
 
     @property
+    @abstractmethod
     def waiting(self) -> int:
         """Records that nobody has taken yet."""
-        raise NotImplementedError
 
-    def put(self, record: KillRecord) -> None:
-        """Have *record* written; never waits."""
-        raise NotImplementedError
+    @abstractmethod
+    def put(self, record: KillRecord, *, advances: bool = False) -> None:
+        """Have *record* written, which *advances* a scope that was on before; never waits."""
 
+    @abstractmethod
     async def run(self) -> None:
         """Write until cancelled."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def flush(self) -> None:
         """Try once to write what waits."""
-        raise NotImplementedError
 
     def has(self, record: KillRecord) -> bool:
         """Whether the store has *record*, or a later one of its scope."""
@@ -95,7 +96,7 @@ class CopyLane(Lane):
         """Scopes of which the store lacks the newest record."""
         return len(self._waiting)
 
-    def put(self, record: KillRecord) -> None:
+    def put(self, record: KillRecord, *, advances: bool = False) -> None:
         """Have *record* written in place of an older one of its scope; never waits."""
         waiting = self._waiting.get(record.scope)
         # a release that was under way when the scope tripped anew comes after that trip, and must not replace it
@@ -173,11 +174,7 @@ class LedgerLane(Lane):
         """Records that the ledger could not take."""
         return len(self._without_room)
 
-    def put(self, record: KillRecord) -> None:
-        """Hand *record* to the ledger; never waits."""
-        self.note(record)
-
-    def note(self, record: KillRecord, *, advances: bool = False) -> None:
+    def put(self, record: KillRecord, *, advances: bool = False) -> None:
         """Hand *record* to the ledger, which *advances* a scope that was on before; never waits."""
 
         def committed() -> None:
@@ -213,7 +210,7 @@ class LedgerLane(Lane):
         """Try once more what the ledger could not take."""
         again, self._without_room = self._without_room, deque(maxlen=_WAITING)
         for record, advances in again:
-            self.note(record, advances=advances)
+            self.put(record, advances=advances)
 
 
 def _draft(record: KillRecord, *, advances: bool) -> AuditDraft:

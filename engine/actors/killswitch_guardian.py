@@ -102,8 +102,7 @@ class KillSwitchGuardian:
         held = self.switches.records.get(scope)
         if held is None or not held.enabled or held.state is state or scope in self._releasing:
             return None
-        fields = {"reason": held.reason, "actor": held.actor, "mode": held.mode, "day": held.day}
-        return self._change(scope, advances=True, state=state, tripped_at=held.since, **fields)
+        return self._change(scope, advances=True, state=state, **_kept(held))
 
     async def block(self, scope: str, *, reason: str, actor: str, mode: KillMode = KillMode.BLOCK) -> KillRecord:
         """Block *scope* at once and return when it is on disk, or after some seconds of trying.
@@ -178,15 +177,7 @@ class KillSwitchGuardian:
         if now_held is None or not now_held.enabled:
             # there was nothing to release: what stood stands
             return released
-        return self._change(
-            now_held.scope,
-            state=now_held.state,
-            reason=now_held.reason,
-            actor=now_held.actor,
-            mode=now_held.mode,
-            day=now_held.day,
-            tripped_at=now_held.since,
-        )
+        return self._change(now_held.scope, state=now_held.state, **_kept(now_held))
 
     def _change(self, scope: str, *, advances: bool = False, **fields: Any) -> KillRecord:
         """Put a new record of *scope* into memory, then on its way to every store."""
@@ -233,13 +224,7 @@ class KillSwitchGuardian:
 
     def _spread(self, record: KillRecord, lanes: Sequence[Lane], *, advances: bool = False) -> None:
         for lane in lanes:
-            if lane is self._ledger:
-                self._record_in_ledger(record, advances=advances)
-            else:
-                lane.put(record)
-
-    def _record_in_ledger(self, record: KillRecord, *, advances: bool = False) -> None:
-        self._ledger.note(record, advances=advances)
+            lane.put(record, advances=advances)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Make changes durable until cancelled."""
@@ -263,6 +248,17 @@ class KillSwitchGuardian:
             reason=record.reason,
             actor=record.actor,
         )
+
+
+def _kept(held: KillRecord) -> dict[str, Any]:
+    """Return what a new record of a scope that stays on takes over from *held*."""
+    return {
+        "reason": held.reason,
+        "actor": held.actor,
+        "mode": held.mode,
+        "day": held.day,
+        "tripped_at": held.since,
+    }
 
 
 def _later(first: date | None, second: date | None) -> date | None:

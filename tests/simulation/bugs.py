@@ -403,9 +403,14 @@ def approved_orders_are_not_counted(world: World) -> Sequence[Patch]:
 @bug
 def kill_switch_is_not_kept(world: World) -> Sequence[Patch]:
     """The kill switch is in memory only."""
+    spread = KillSwitchGuardian._spread
+
+    def forgets(self: KillSwitchGuardian, record: Any, lanes: Any, *, advances: bool = False) -> None:
+        spread(self, record, [lane for lane in lanes if lane is not self._ledger], advances=advances)
+
     return [
         (SimKillFile, "append", lambda self, record: self._life.world.filed(self._life.host, record)),
-        (KillSwitchGuardian, "_record_in_ledger", lambda self, record, *, advances=False: None),
+        (KillSwitchGuardian, "_spread", forgets),
     ]
 
 
