@@ -6,7 +6,6 @@ that flattens without an engine writes it too. All calls block; use a thread.
 """
 
 import os
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import msgspec
 import structlog
 
 from engine.domain.order import Order
+from engine.runtime.durable import checked_body, checked_line, sync_folder
 
 _log = structlog.get_logger(__name__)
 
@@ -26,8 +26,7 @@ class FlattenFile:
 
     def append(self, order: Order) -> None:
         """Write one order ahead and return when it is on disk. Raises OSError; nothing may be sent then."""
-        body = msgspec.json.encode(order)
-        line = b"%08x %s\n" % (zlib.crc32(body), body)
+        line = checked_line(msgspec.json.encode(order))
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         is_new = not self._path.exists()
         descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -42,7 +41,7 @@ class FlattenFile:
         finally:
             os.close(descriptor)
         if is_new:
-            _sync_folder(self._path.parent)
+            sync_folder(self._path.parent)
 
     def read(self) -> Sequence[Order]:
         """Return the orders in it, as they were written ahead; what is damaged is left out. Raises OSError."""
@@ -52,9 +51,9 @@ class FlattenFile:
             return ()
         orders: dict[object, Order] = {}
         for number, line in enumerate(content.split(b"\n"), 1):
-            checksum, _, body = line.partition(b" ")
+            body = checked_body(line)
             try:
-                if checksum != b"%08x" % zlib.crc32(body):
+                if body is None:
                     raise msgspec.DecodeError("the check sum does not fit")
                 order = msgspec.json.decode(body, type=Order)
             except msgspec.MsgspecError as error:
@@ -68,12 +67,4 @@ class FlattenFile:
         """Forget them: the ledger has them all. Raises OSError."""
         if self._path.exists():
             self._path.unlink()
-            _sync_folder(self._path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync_folder(self._path.parent)

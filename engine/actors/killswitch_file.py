@@ -7,7 +7,6 @@ write it while no engine runs.
 import fcntl
 import os
 import time
-import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import msgspec
 
 from engine.domain.killswitch import KillRecord, merge
 from engine.errors import EngineError
+from engine.runtime.durable import checked_body, checked_line, sync_folder
 
 _LOCK_WITHIN_S = 1.0
 _LOCK_EVERY_S = 0.02
@@ -25,13 +25,12 @@ class KillFileDamaged(EngineError):
 
 
 def _line(record: KillRecord) -> bytes:
-    body = msgspec.json.encode(record)
-    return b"%08x %s\n" % (zlib.crc32(body), body)
+    return checked_line(msgspec.json.encode(record))
 
 
 def _parse(line: bytes) -> KillRecord | None:
-    checksum, _, body = line.partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(body):
+    body = checked_body(line)
+    if body is None:
         return None
     try:
         return msgspec.json.decode(body, type=KillRecord)
@@ -67,8 +66,8 @@ class KillFile:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        _sync_folder(self._path.parent)
-        _sync_folder(self._path.parent.parent)
+        sync_folder(self._path.parent)
+        sync_folder(self._path.parent.parent)
 
     def read(self) -> dict[str, KillRecord]:
         """Return the newest record of each scope; empty when there is no file.
@@ -100,7 +99,7 @@ class KillFile:
             draft.replace(self._path)
         finally:
             os.close(descriptor)
-        _sync_folder(self._path.parent)
+        sync_folder(self._path.parent)
 
     def _scan(self) -> tuple[dict[str, KillRecord], int | None]:
         try:
@@ -161,11 +160,3 @@ def _end_of_lines(descriptor: int, size: int) -> int:
             return start + found + 1
         end = start
     return 0
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

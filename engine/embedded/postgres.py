@@ -16,6 +16,7 @@ from engine.embedded import probe
 from engine.embedded.identity import MEND, ServerUser, private_directory
 from engine.embedded.server import EmbeddedServer, package_folder
 from engine.errors import StartupError
+from engine.runtime.durable import sync_folder
 
 OWNER_ROLE = "engine_owner"
 DATABASE = "engine"
@@ -149,8 +150,4 @@ def _put_in_place(draft: Path, home: Path) -> None:
         os.replace(draft, home)
     except OSError as error:
         raise StartupError(f"{home} is in the way of a new cluster ({error.strerror}): move it away") from error
-    handle = os.open(home.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(home.parent)

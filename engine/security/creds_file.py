@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 
 from engine.errors import EngineError
+from engine.runtime.durable import sync_folder
 from engine.security.envelope import KeyRing, Place, SecretUnreadable
 
 _TABLE = "creds.enc"
@@ -73,11 +74,7 @@ class CredsFile:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self._path.parent)
 
     def read(self) -> list[Credentials]:
         """Return every account's. Raises CredsUnreadable that names the mend."""

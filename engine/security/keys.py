@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from engine.config import decode_key
 from engine.errors import ConfigError, StartupError
+from engine.runtime.durable import sync_folder
 from engine.secret import Secret
 
 _FOLDER_MODE = 0o700
@@ -109,17 +110,9 @@ def _create(path: Path) -> None:
                 pass  # another engine was faster: its key counts
         finally:
             draft.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as exc:
         raise StartupError(f"cannot write {path}: {exc.strerror}") from None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read(path: Path) -> bytes:
