@@ -35,10 +35,15 @@ async def all_flags(connection: Any) -> list[dict[str, Any]]:
     return [dict(row) for row in rows]
 
 
-_PUT_LAST = """
+_PUT_LATEST = """
 INSERT INTO system_flags (name, value, version, updated_at) VALUES ($1, $2, $3, $4)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value, version = excluded.version, updated_at = excluded.updated_at"""
 _ROUNDS = "broker-rounds"
+
+
+def write_latest(name: str, value: Mapping[str, Any], *, at: datetime) -> Write:
+    """Return the statement that keeps *value* as the flag *name*, whatever stood there; *at* is now (UTC)."""
+    return Write(sql=_PUT_LATEST, args=(name, dict(value), int(at.timestamp() * 1000), at))
 
 
 def write_rounds(done: Mapping[str, str], *, at: datetime) -> Write:
@@ -57,7 +62,7 @@ _SQUARED_OFF = "squared-off"
 
 def write_squared_off(done: Mapping[str, list[str]], *, at: datetime) -> Write:
     """Return the statement that keeps which accounts each square-off by the clock is done for."""
-    return Write(sql=_PUT_LAST, args=(_SQUARED_OFF, dict(done), int(at.timestamp() * 1000), at))
+    return write_latest(_SQUARED_OFF, done, at=at)
 
 
 async def squared_off(connection: Any) -> dict[str, list[str]]:

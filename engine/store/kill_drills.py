@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 
 from engine.domain.drill import Drill, DrillReport, DrillVerdict
+from engine.store.flags import write_latest
 from engine.store.ledger import Write
 from engine.store.queries.filters import Filters
 
@@ -15,9 +16,6 @@ INSERT INTO kill_drills (id, due_at, asked_by, started_at) VALUES ($1, $2, $3, $
 _END = """
 UPDATE kill_drills SET ended_at = $2, verdict = $3, why = $4, report = $5 WHERE id = $1 AND ended_at IS NULL"""
 _HANDLED = "kill-drill"
-_PUT = """
-INSERT INTO system_flags (name, value, version, updated_at) VALUES ($1, $2, $3, $4)
-ON CONFLICT (name) DO UPDATE SET value = excluded.value, version = excluded.version, updated_at = excluded.updated_at"""
 
 
 class DrillMemory(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,8 +40,7 @@ def write_ended(drill: Drill) -> Write:
 
 def write_handled(schedule: str, due: datetime, *, at: datetime) -> Write:
     """Return the statement that keeps up to which due time *schedule* was handled."""
-    value = {"schedule": schedule, "handled": due.isoformat()}
-    return Write(sql=_PUT, args=(_HANDLED, value, int(at.timestamp() * 1000), at))
+    return write_latest(_HANDLED, {"schedule": schedule, "handled": due.isoformat()}, at=at)
 
 
 async def drill_memory(connection: Any) -> DrillMemory:
