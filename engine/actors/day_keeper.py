@@ -54,13 +54,8 @@ class DayKeeper:
         """Take what the ledger holds of positions, books and the day into *state*, at the prices of now."""
         self._waiting.clear()
         self._kept = (0, 0)
-        state.take_positions(history.positions, history.books, history.trips)
-        for part, peak in history.peaks:
-            state.pnl.set_peak(part, peak)
-        for exchange, symbol in state.pnl.open_instruments():
-            price = self._context.prices.get(f"{exchange}:{symbol}")
-            if price is not None:
-                state.set_price(exchange, symbol, price)
+        stored = (history.positions, history.books, history.trips, history.peaks)
+        state.take_stored_day(*stored, price=self._context.prices.get)
 
     async def run(self) -> None:
         """Look every second, less often while nothing is held, until cancelled."""

@@ -10,7 +10,7 @@ the order; the other way round its units would for a moment count nowhere.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -18,7 +18,7 @@ from uuid import UUID
 from engine.clock import trading_day
 from engine.domain.books import HAND, Book, RoundTrip
 from engine.domain.day_figures import DayFigures
-from engine.domain.day_pnl import DayPnl
+from engine.domain.day_pnl import DayPnl, Part
 from engine.domain.enums import Exchange, TransactionType
 from engine.domain.fill import Fill
 from engine.domain.limits import OrderRequest
@@ -246,6 +246,24 @@ class RiskState:
                     self.set_strategy_quantity(owner, key, self.closable(owner, key))
         for trip in trips:
             self.pnl.end_trip(trip)
+
+    def take_stored_day(
+        self,
+        positions: Iterable[Position],
+        books: Iterable[Book],
+        trips: Iterable[RoundTrip],
+        peaks: Iterable[tuple[Part, Decimal]],
+        *,
+        price: Callable[[str], Decimal | None],
+    ) -> None:
+        """Take over what a ledger holds of the day, at the prices of now; *price* is of ``EXCHANGE:SYMBOL``."""
+        self.take_positions(positions, books, trips)
+        for part, peak in peaks:
+            self.pnl.set_peak(part, peak)
+        for exchange, symbol in self.pnl.open_instruments():
+            found = price(f"{exchange}:{symbol}")
+            if found is not None:
+                self.set_price(exchange, symbol, found)
 
     def _marked(self, position: Position) -> Position:
         price = position.last_price or self._prices.get((position.exchange, position.symbol), _ZERO)

@@ -13,13 +13,8 @@ async def stored_state(services: Services, user_id: UUID) -> RiskState:
     today = trading_day(services.clock.now())
     found = await services.database.run(lambda connection: history.user(connection, user_id, today))
     state = RiskState(today)
-    state.take_positions(found["positions"], found["books"], found["trips"])
-    for part, peak in found["peaks"]:
-        state.pnl.set_peak(part, peak)
-    for exchange, symbol in state.pnl.open_instruments():
-        price = services.prices.get(f"{exchange}:{symbol}")
-        if price is not None:
-            state.set_price(exchange, symbol, price)
+    stored = (found["positions"], found["books"], found["trips"], found["peaks"])
+    state.take_stored_day(*stored, price=services.prices.get)
     for account, at, strategy in found["orders_today"]:
         state.count_order(account, at, strategy)
     return state
