@@ -501,8 +501,8 @@ class Trading:
     def _can_trade(self, executor: Executor) -> bool:
         """Whether something that the account holds could be traded now."""
         now = self._clock.now()
-        return not self._config.enforce_hours or any(
-            is_open(position.exchange, now, self.calendar)
+        return any(
+            self._is_open(position.exchange, now)
             for position in executor.desk.holdings.positions.values()
             if position.quantity
         )

@@ -144,8 +144,7 @@ class TriggerKeeper:
             return 0
         at, in_a_row = self._compared.get(executor.account_id, (None, 0))
         if at != report.read_at and report.positions is not None:
-            differs = any(not found.is_adopted for found in report.differences)
-            in_a_row = in_a_row + 1 if differs else 0
+            in_a_row = in_a_row + 1 if report.open_differences else 0
             self._compared[executor.account_id] = (report.read_at, in_a_row)
         return in_a_row
 

@@ -130,5 +130,4 @@ def _problem(report: ReconcileReport) -> str | None:
         return "not everything could be read"
     if report.unreadable:
         return f"{len(report.unreadable)} row(s) cannot be read"
-    open_differences = [found for found in report.differences if not found.is_adopted]
-    return f"{len(open_differences)} position(s) differ" if open_differences else None
+    return f"{len(report.open_differences)} position(s) differ" if report.open_differences else None

@@ -36,3 +36,8 @@ class ReconcileReport(msgspec.Struct, frozen=True, kw_only=True):
     differences: Sequence[Found] = ()
     unknown: Sequence[UUID] = ()
     unreadable: Sequence[str] = ()
+
+    @property
+    def open_differences(self) -> Sequence[Found]:
+        """Positions that differ still: they were not taken over."""
+        return [found for found in self.differences if not found.is_adopted]

@@ -163,10 +163,9 @@ class RiskActor:
                     await self._handle(passage)
                 case OrderChanged(order=order, larger=larger):
                     if order.is_attached:
+                        # it only reduces what its entry filled, and must not stand in the way of others that do
                         self.state.track_exit(order)
                     else:
-                        # an attached exit only reduces what its entry filled, and must not stand in the way of
-                        # others that do
                         counted = order if larger <= order.quantity else msgspec.structs.replace(order, quantity=larger)
                         self.state.track(counted)
                     self._live.order_changed(order, self.state)

@@ -19,11 +19,10 @@ from engine.security.kill_seal import KillSeal
 
 # Blocking must not wait for an engine: after that it goes into the file, and what was asked for holds as well.
 _BLOCK_WITHIN_S = 3.0
+# Letting go waits for the engine: for a flattening to end, then for accounts to be compared with their brokers.
+_OFF_S = 40.0
 
 app = typer.Typer(no_args_is_help=True, help="Block trading at once, or let it go on.")
-
-# the engine waits for a flattening to end, then compares accounts with their brokers
-_OFF_S = 40.0
 
 ScopeOption = Annotated[
     str, typer.Option("--scope", help="global, user:ID, account:ID, strategy:ID or source:ID.", show_default=True)
@@ -88,7 +87,9 @@ def off(
     scope, folder = _scope(scope), data_dir_of(data_dir)
     try:
         told = _ask(
-            folder, {"command": "killswitch-off", "scope": scope, "reason": reason, "force": force}, timeout_s=_OFF_S
+            folder,
+            {"command": "killswitch-off", "scope": scope, "reason": reason, "force": force},
+            timeout_s=_OFF_S,
         )
     except trio.TooSlowError as slow:
         raise EngineError("the engine does not answer: the switch stays on; look into its log, or stop it") from slow
