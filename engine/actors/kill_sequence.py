@@ -6,7 +6,7 @@ the ledger, when it is there, and the newest of each scope here. Restart: perman
 outlives a start, and those are read again.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from math import inf
 from uuid import UUID
 
@@ -32,7 +32,8 @@ from engine.domain.kill_sequence import (
     reasons,
     state_of,
 )
-from engine.domain.killswitch import GLOBAL, KillRecord
+from engine.domain.killswitch import KillRecord
+from engine.domain.rearming import accounts_of
 from engine.errors import MailboxFull, StoreUnavailable
 from engine.runtime.crashpoint import crashpoint
 from engine.store.kill_certificates import write_certificate
@@ -118,7 +119,7 @@ class KillSequence:
     def _drive(self, record: KillRecord, demand: Demand) -> None:
         now = trio.current_time()
         held = self._driven.get(record.scope)
-        since, accounts = now, set(self.accounts_of(record.scope))
+        since, accounts = now, set(self._accounts_of(record.scope))
         if held is not None:
             # one whose last position is closed has no business any more: the proof of it is still to come, and the
             # demand to be taken back from it
@@ -142,17 +143,12 @@ class KillSequence:
             self._alert(f"killswitch:{record.scope}", f"FLAT_FAILED: {reasons(ends, names)}; it is tried on")
         self._guardian.advance(record.scope, state)
 
-    def accounts_of(self, scope: str) -> list[UUID]:
-        """Return the accounts that *scope* covers, those of a strategy by what it trades."""
+    def _accounts_of(self, scope: str) -> Iterable[UUID]:
+        """Return the accounts that *scope* covers, those of a strategy by what it may hold."""
         kind, _, number = scope.partition(":")
-        accounts = self._directory.accounts
-        if kind == GLOBAL:
-            return list(accounts)
-        if kind == "user":
-            return [account.id for account in accounts.values() if str(account.user_id) == number]
-        if kind == "account":
-            return [account_id for account_id in accounts if str(account_id) == number]
-        return accounts_of_strategy(UUID(number), self._directory, self._crew)
+        if kind == "strategy":
+            return accounts_of_strategy(UUID(number), self._directory, self._crew)
+        return accounts_of(scope, self._directory)
 
     def _end(self, account_id: UUID, demand: Demand) -> AccountEnd:
         executor = self._crew.executors.get(account_id)

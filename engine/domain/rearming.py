@@ -26,11 +26,16 @@ class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
 
 def accounts_of(scope: str, directory: Directory) -> frozenset[UUID]:
     """Return the accounts that *scope* covers as the directory has them now."""
-    if scope.startswith(("strategy:", "source:")):
-        return strategy_accounts(scope, directory)
-    return frozenset(
-        account.id for account in directory.accounts.values() if scope in scopes_of(account.user_id, account.id, None)
-    )
+    kind, _, number = scope.partition(":")
+    match kind:
+        case "global":
+            return frozenset(directory.accounts)
+        case "user":
+            return frozenset(account.id for account in directory.accounts.values() if str(account.user_id) == number)
+        case "account":
+            return frozenset(account_id for account_id in directory.accounts if str(account_id) == number)
+        case _:
+            return strategy_accounts(scope, directory)
 
 
 def strategy_accounts(scope: str, directory: Directory) -> frozenset[UUID]:
