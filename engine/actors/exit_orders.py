@@ -2,7 +2,7 @@
 
 from engine.actors.order_desk import OrderDesk
 from engine.domain.order import Order
-from engine.domain.risk import reduces
+from engine.domain.risk_rules import reduces
 
 
 def is_exit(desk: OrderDesk, order: Order) -> bool:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from engine.domain.enums import OrderStatus as S
-from engine.domain.risk import is_reducing, may_be_exit, reduces
+from engine.domain.risk import is_reducing, may_be_exit
+from engine.domain.risk_rules import reduces
 from engine.domain.risk_state import RiskState
 from tests.support.trade import BUY, SELL, TODAY, a_fill, a_request, an_order
 

@@ -14,8 +14,9 @@ from engine.domain.enums import Exchange, OrderStatus, ProductType, Segment, Tra
 from engine.domain.limits import OrderRequest, RiskLimits, TradingWindow, narrow
 from engine.domain.order import Order, move
 from engine.domain.position import m2m
-from engine.domain.risk import check, is_reducing
+from engine.domain.risk import is_reducing
 from engine.domain.risk_state import RiskState
+from tests.support.risk_check import check
 from tests.support.trade import ACCOUNT, BUY, NOW, OTHER_ACCOUNT, SELL, TODAY, a_fill, a_request, an_order
 
 S = OrderStatus

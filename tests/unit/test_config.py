@@ -18,7 +18,7 @@ from engine.config import Config, DatabaseConfig, decode_key, load, resolve_secr
 from engine.config.checks import CHECKS, is_loopback
 from engine.config.loading import leaves
 from engine.domain.enums import Exchange, ProductType
-from engine.domain.risk import TradingWindow
+from engine.domain.limits import TradingWindow
 from engine.errors import ConfigError
 from engine.secret import Secret
 

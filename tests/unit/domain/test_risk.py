@@ -7,8 +7,9 @@ import pytest
 
 from engine.domain.enums import Exchange, OrderStatus, ProductType
 from engine.domain.limits import OrderRequest, RiskLimits, TradingWindow
-from engine.domain.risk import breached, check, is_reducing
+from engine.domain.risk import is_reducing
 from engine.domain.risk_state import RiskState
+from tests.support.risk_check import breached, check
 from tests.support.trade import ACCOUNT, BUY, NOW, OTHER_ACCOUNT, SELL, TODAY, a_position, a_request, an_order
 
 LAKH = Decimal(100_000)
