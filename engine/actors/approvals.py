@@ -15,7 +15,7 @@ import msgspec
 import structlog
 import trio
 
-from engine.actors.decision import Decision, take_back, targets_of
+from engine.actors.decision import targets_of
 from engine.actors.exits import Exits
 from engine.actors.ledger_entry import LedgerEntry
 from engine.actors.placing import Placer
@@ -23,6 +23,7 @@ from engine.actors.risk_messages import RiskContext
 from engine.actors.risk_records import created, left_out, notes_of, order_drafts
 from engine.domain.approval import AUTO, expired, killed_since, price_moved
 from engine.domain.audit import AuditDraft
+from engine.domain.decided import Decision, take_back
 from engine.domain.denial import Denial
 from engine.domain.enums import IntentStatus
 from engine.domain.intent import Intent, IntentEvent

@@ -4,7 +4,7 @@ Made of the directory, the risk state, the prices and now; what is approved is r
 next account is judged with it. The risk actor acts on it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, time, tzinfo
 from decimal import Decimal
 from uuid import UUID
@@ -17,6 +17,7 @@ from engine.domain.approval import killed_since
 from engine.domain.attached import check_exits
 from engine.domain.calendar import Calendar, is_open
 from engine.domain.contracts import HINT, is_like_contract
+from engine.domain.decided import Approved, Decision, Denied, hold, order_ids, refused, take_back, verdict_of
 from engine.domain.denial import Denial
 from engine.domain.directory import Account, Directory, Strategy, Target
 from engine.domain.entry_times import after_own_square_off, after_square_off, outside_window
@@ -25,17 +26,14 @@ from engine.domain.instruments import SLICED, Instrument, InstrumentBook, check_
 from engine.domain.intent import Intent
 from engine.domain.killswitch import KillSwitches
 from engine.domain.limits import OrderRequest, RiskLimits
-from engine.domain.order import Order
 from engine.domain.risk import is_reducing
 from engine.domain.risk_inputs import RiskInputs, inputs_of
-from engine.domain.risk_rules import RuleResult, evaluate
-from engine.domain.risk_rules import is_reducing as only_reduces
+from engine.domain.risk_rules import RuleResult
 from engine.domain.risk_state import AnyScope, RiskState
 from engine.domain.signal import Signal
 from engine.domain.strategy_book import book_of
-from engine.domain.verdict import AccountVerdict, IntentVerdict, judge
+from engine.domain.verdict import AccountVerdict, judge
 from engine.domain.wanted import cut, wanted_of
-from engine.ids import order_id
 
 # What a clock may be set back before the age of a signal is not believed.
 _AHEAD_S = 2.0
@@ -43,52 +41,6 @@ _AHEAD_S = 2.0
 _ORDER = "order"
 _KILL_SWITCH_OFF = RuleResult("KILL_SWITCH", _ORDER, None, "off", ok=True)
 _ACTIVE = RuleResult("LOGIN_REQUIRED", _ORDER, None, AccountStatus.ACTIVE.value, ok=True)
-
-
-class Approved(msgspec.Struct, frozen=True, kw_only=True):
-    """What every rule lets pass on one account; ``slices`` are the quantities of its orders, mostly one.
-
-    ``iceberg_quantity`` is units of the first leg of an iceberg order, 0 for others. ``note`` is what a person shall
-    know of the quantity. With ``attaches`` the signal's stop loss and target go with the order. ``verdict`` is every
-    rule, and ``limits`` are those of then by scope.
-    """
-
-    account: Account
-    request: OrderRequest
-    slices: tuple[int, ...]
-    iceberg_quantity: int = 0
-    note: str | None = None
-    attaches: bool = True
-    verdict: AccountVerdict
-    limits: dict[str, RiskLimits] = {}
-
-
-class Denied(msgspec.Struct, frozen=True, kw_only=True):
-    """Every reason against the order of one account; ``verdict`` is every rule, ``limits`` those of then by scope."""
-
-    account_id: UUID
-    label: str
-    denials: tuple[Denial, ...]
-    verdict: AccountVerdict
-    limits: dict[str, RiskLimits] = {}
-
-
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """The verdict on an intent; ``against`` speaks of the intent as a whole, ``verdict`` is what is stored of it."""
-
-    approved: tuple[Approved, ...] = ()
-    denied: tuple[Denied, ...] = ()
-    against: tuple[Denial, ...] = ()
-    verdict: IntentVerdict | None = None
-
-    @property
-    def reason(self) -> str | None:
-        """Why nothing was approved: every distinct reason, ``CODE: text; CODE: text``."""
-        if self.approved:
-            return None
-        reasons = [*self.against, *(denial for denied in self.denied for denial in denied.denials)]
-        texts = list(dict.fromkeys(str(denial) for denial in reasons))
-        return "; ".join(texts) or "NO_ACCOUNTS: the strategy trades no account; give it one"
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,57 +126,12 @@ def decide(
     )
 
 
-def refused(intent: Intent, against: tuple[Denial, ...], now: datetime) -> Decision:
-    """Return the decision that refuses *intent* as a whole."""
-    verdict = IntentVerdict(intent_id=intent.id, strategy_id=intent.strategy_id, at=now, against=against)
-    return Decision(against=against, verdict=verdict)
-
-
 def _count(state: RiskState, intent: Intent, targets: Iterable[tuple[Target, Account]], now: datetime) -> None:
     """Count the signal, whatever becomes of it: refusals repeated without end are what a throttle is for."""
     scopes: list[AnyScope] = [None, intent.strategy_id]
     for _, account in targets:
         scopes += (account.id, (account.id, intent.strategy_id))
     state.count_message(scopes, now)
-
-
-def verdict_of(intent: Intent, accounts: Sequence[Approved | Denied], now: datetime) -> IntentVerdict:
-    """Return what is stored of a decision: the limits once, for most accounts are judged by the same."""
-    places: dict[int, int] = {}
-    limits: list[RiskLimits] = []
-    found = []
-    for account in accounts:
-        at = {}
-        for scope, held in account.limits.items():
-            if id(held) not in places:
-                places[id(held)] = len(limits)
-                limits.append(held)
-            at[scope] = places[id(held)]
-        found.append(msgspec.structs.replace(account.verdict, limits=at))
-    return IntentVerdict(
-        intent_id=intent.id, strategy_id=intent.strategy_id, at=now, limits=tuple(limits), accounts=tuple(found)
-    )
-
-
-def order_ids(approved: Approved) -> list[UUID]:
-    """Return the ids of the orders of an approved account, a slice each."""
-    request = approved.request
-    return [order_id(request.intent_id, request.account_id, leg) for leg in range(len(approved.slices))]
-
-
-def hold(state: RiskState, approved: Approved, ids: Sequence[UUID]) -> None:
-    """Reserve what the order of an account was approved for, under the *ids* of its slices; repeating does nothing."""
-    request, inputs = approved.request, approved.verdict.inputs
-    for new_id, quantity in zip(ids, approved.slices, strict=True):
-        state.reserve(request, new_id, units=quantity)
-    if state.has_half_open and inputs is not None and not only_reduces(inputs):
-        state.begin_trial(request, ids[0])
-
-
-def take_back(state: RiskState, approved: Approved) -> None:
-    """Undo what was reserved for the order of an account: nothing of it was recorded."""
-    for held in order_ids(approved):
-        state.withdraw(held)
 
 
 def too_old(intent: Intent, rules: Rules, now: datetime) -> Denial | None:
@@ -456,60 +363,6 @@ def _iceberg(signal: Signal, quantity: int, instrument: Instrument) -> list[Deni
     if freeze is not None and leg > freeze:
         return [Denial(code="FREEZE_QUANTITY", text=f"a leg of {leg} exceeds {freeze}; use more legs")]
     return []
-
-
-def judge_change(
-    order: Order,
-    wanted: Order,
-    *,
-    directory: Directory,
-    state: RiskState,
-    instrument: Instrument | None,
-    defaults: RiskLimits,
-    rules: Rules,
-    now: datetime,
-) -> tuple[Denial, ...]:
-    """Return every reason against changing *order*, which works at the broker, into *wanted*."""
-    if instrument is None:
-        return (Denial(code="UNKNOWN_SYMBOL", text=f"{order.symbol} is not in the instrument master"),)
-    if wanted.quantity <= order.filled_quantity:
-        text = f"{order.filled_quantity} have filled already; the new total must be more, or cancel the order"
-        return (Denial(code="QUANTITY_REQUIRED", text=text),)
-    if order.is_attached and wanted.quantity > order.quantity:
-        # exits are reserved nowhere, for they only reduce: one that grew would be seen by no limit
-        text = f"an attached exit covers the {order.quantity} that have filled; make it smaller, or send another order"
-        return (Denial(code="EXIT_QUANTITY", text=text),)
-    static = check_order(
-        instrument,
-        quantity=wanted.quantity,
-        price=wanted.price,
-        trigger_price=wanted.trigger_price,
-        order_type=wanted.order_type,
-        product_type=wanted.product_type,
-        variety=wanted.variety,
-        transaction_type=wanted.transaction_type,
-    )
-    last = state.last_price(order.exchange, order.symbol) or (instrument.last_price or None)
-    own = wanted.trigger_price if wanted.order_type is OrderType.SL_M else wanted.price
-    request = OrderRequest(
-        intent_id=order.intent_id or order.id,
-        account_id=order.account_id,
-        strategy_id=order.strategy_id or order.id,
-        exchange=order.exchange,
-        symbol=order.symbol,
-        product_type=order.product_type,
-        transaction_type=order.transaction_type,
-        quantity=wanted.quantity,
-        reference_price=last if wanted.order_type is OrderType.MARKET else own,
-        multiplier=instrument.multiplier,
-        at=now,
-    )
-    account = directory.accounts.get(order.account_id)
-    found = limited(directory, defaults, order.user_id, account, order.strategy_id)
-    increase = max(wanted.quantity - order.quantity, 0)
-    inputs = inputs_for(request, state, found, instrument, rules, increase=increase)
-    against = (rule.denial for rule in evaluate(inputs, found.limits) if not rule.ok)
-    return tuple(dict.fromkeys((*static, *against)))
 
 
 def reference_price(signal: Signal, instrument: Instrument, state: RiskState) -> Decimal | None:

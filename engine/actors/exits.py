@@ -9,8 +9,9 @@ guardian flattens.
 from collections.abc import Iterable
 from uuid import UUID
 
-from engine.actors.decision import Decision, reference_price, targets_of
+from engine.actors.decision import reference_price, targets_of
 from engine.actors.risk_messages import Parked, RiskContext
+from engine.domain.decided import Decision
 from engine.domain.denial import Denial
 from engine.domain.directory import Account, Directory
 from engine.domain.enums import OrderStatus, TransactionType

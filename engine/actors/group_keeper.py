@@ -17,12 +17,12 @@ from uuid import UUID
 import structlog
 import trio
 
-from engine.actors.decision import Approved
 from engine.actors.ledger_entry import LedgerEntry
 from engine.actors.placing import Placer
 from engine.actors.risk_messages import RiskContext
 from engine.actors.risk_records import created, order_drafts
 from engine.actors.unwinding import Unwinder, group_draft, killed
+from engine.domain.decided import Approved
 from engine.domain.directory import Strategy
 from engine.domain.enums import GroupPolicy
 from engine.domain.group_policy import Leg, Plan, is_unwind, plan

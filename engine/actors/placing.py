@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from engine.actors.decision import Approved, Decision, decide, hold
+from engine.actors.decision import decide
 from engine.actors.risk_messages import RiskContext
 from engine.actors.risk_records import order_of
+from engine.domain.decided import Approved, Decision, hold
 from engine.domain.intent import Intent
 from engine.domain.order import Order
 from engine.domain.risk_state import RiskState

@@ -17,8 +17,9 @@ import trio
 
 from engine.actors.approvals import Approvals
 from engine.actors.audit_writer import AuditWriter, DuplicateIntent
+from engine.actors.change_verdict import judge_change
 from engine.actors.day_keeper import DayKeeper
-from engine.actors.decision import Decision, judge_change, refused, take_back, too_old
+from engine.actors.decision import too_old
 from engine.actors.exits import Exits
 from engine.actors.group_keeper import GroupKeeper
 from engine.actors.intake import Passage
@@ -41,6 +42,7 @@ from engine.actors.risk_records import Verdicts, audit_of, left_out, notes_of, t
 from engine.actors.risk_watch import RiskWatch
 from engine.clock import Clock, trading_day
 from engine.domain.books import RoundTrip
+from engine.domain.decided import Decision, refused, take_back
 from engine.domain.denial import Denial
 from engine.domain.directory import Directory
 from engine.domain.enums import IntentStatus

@@ -7,10 +7,10 @@ from uuid import UUID
 
 import msgspec
 
-from engine.actors.decision import Decision
 from engine.actors.ledger_entry import LedgerEntry
 from engine.clock import trading_day
 from engine.domain.audit import AuditDraft
+from engine.domain.decided import Decision
 from engine.domain.enums import IntentStatus, OrderStatus, OrderType
 from engine.domain.intent import Intent, IntentEvent
 from engine.domain.limits import OrderRequest

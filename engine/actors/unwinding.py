@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from engine.actors.decision import Approved, inputs_for, reference_price, verdict_of
+from engine.actors.decision import inputs_for, reference_price
 from engine.actors.ledger_entry import LedgerEntry
 from engine.actors.limit_scopes import limited
 from engine.actors.placing import Placer
@@ -19,6 +19,7 @@ from engine.actors.risk_messages import RiskContext
 from engine.actors.risk_records import conclusion, created, order_drafts
 from engine.domain.approval import killed_since
 from engine.domain.audit import AuditDraft
+from engine.domain.decided import Approved, verdict_of
 from engine.domain.denial import Denial
 from engine.domain.enums import AccountStatus, IntentStatus, OrderType, Validity, Variety
 from engine.domain.group_policy import unwind_key

@@ -12,7 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from engine.actors.decision import Decision, Rules, decide, take_back
+from engine.actors.decision import Rules, decide
+from engine.domain.decided import Decision, take_back
 from engine.domain.directory import Account, Directory, Limits, Strategy, Target
 from engine.domain.enums import (
     AccountStatus,

@@ -7,9 +7,10 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from engine.actors.decision import Approved, Rules, decide
+from engine.actors.decision import Rules, decide
 from engine.clock import IST
 from engine.domain.calendar import REGULAR, Calendar, SpecialSession
+from engine.domain.decided import Approved
 from engine.domain.directory import Account, Directory, Strategy, Target
 from engine.domain.enums import AccountStatus, IntentStatus, KillState, OrderType, SizingMode
 from engine.domain.instruments import InstrumentBook

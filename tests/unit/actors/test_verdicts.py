@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from engine.actors.decision import take_back
+from engine.domain.decided import take_back
 from engine.domain.directory import Limits
 from engine.domain.enums import Exchange
 from engine.domain.limits import RiskLimits, TradingWindow

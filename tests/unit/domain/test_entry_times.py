@@ -7,10 +7,11 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from engine.actors.decision import Decision, Rules, decide
+from engine.actors.decision import Rules, decide
 from engine.clock import IST
 from engine.domain.books import Book
 from engine.domain.calendar import REGULAR, Calendar, SpecialSession
+from engine.domain.decided import Decision
 from engine.domain.directory import Account, Directory, Strategy, Target
 from engine.domain.enums import AccountStatus, Exchange, IntentStatus, ProductType, SizingMode, TransactionType, Variety
 from engine.domain.intent import Intent
