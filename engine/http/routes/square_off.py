@@ -1,9 +1,7 @@
 """/executions/positions/square-off: closing chosen positions without a kill switch."""
 
-from typing import Annotated
 from uuid import UUID, uuid4
 
-import msgspec
 import trio
 
 from engine.actors.executor import Executor
@@ -14,13 +12,12 @@ from engine.errors import NotFoundError, UnavailableError
 from engine.http.endpoint import ApiBody, ApiRequest, ApiStruct, Reply, endpoint
 from engine.http.permissions import Permission
 from engine.http.ratelimit import RateClass
+from engine.http.routes.execution import Symbol, upper
 from engine.http.services import Services
 from engine.http.views.ownership import may_reach
 
 _WAIT_S = 15.0
 _LOOK_S = 0.05
-
-Symbol = Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
 
 
 class SquareOffBody(ApiBody, frozen=True, kw_only=True):
@@ -88,7 +85,7 @@ async def square_off(request: ApiRequest) -> SquareOffView | Reply:
         by=f"user:{request.user.user_id}",
         once=True,
         strategy_id=body.strategy_id,
-        symbol=None if body.symbol is None else body.symbol.upper(),
+        symbol=upper(body.symbol),
         delivery=body.symbol is not None,
     )
     before = {executor.account_id: _held(executor, demand) for executor in executors}
