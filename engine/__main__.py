@@ -1,4 +1,4 @@
-from engine.cli import main
+from engine.cli.root import main
 
 __all__ = ["main"]
 

@@ -1,15 +1,19 @@
 """The trading side, built and wired: who is told what by whom, and with which settings."""
 
 import random
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import structlog
 
+from engine import __version__
 from engine.actors.account_readiness import ReadinessCheck
+from engine.actors.alert_desk import AlertDesk
 from engine.actors.audit_writer import AuditWriter
 from engine.actors.broker_logins import BrokerLogins
 from engine.actors.capital_keeper import CapitalKeeper
@@ -20,6 +24,7 @@ from engine.actors.dead_letters import DeadLetters
 from engine.actors.decision import Rules
 from engine.actors.drill_keeper import DrillKeeper
 from engine.actors.drill_process import run_drill
+from engine.actors.event_hub import EventHub
 from engine.actors.executor import Executor, ExecutorContext
 from engine.actors.feeds import Feeds
 from engine.actors.flatten_file import FlattenFile
@@ -27,50 +32,65 @@ from engine.actors.freeze_keeper import FreezeKeeper
 from engine.actors.ingest import EarlierDeliveries, Ingest
 from engine.actors.instrument_master import InstrumentMaster
 from engine.actors.intake import Passage
+from engine.actors.kill_gate import KillFileLook
 from engine.actors.kill_lanes import Write
 from engine.actors.kill_sequence import KillSequence
 from engine.actors.kill_triggers import TriggerKeeper
 from engine.actors.killswitch_file import KillFile
 from engine.actors.killswitch_guardian import KillSwitchGuardian
 from engine.actors.lease_keeper import LeaseKeeper
+from engine.actors.ledger_entry import LedgerEntry
 from engine.actors.ledger_reader import LedgerReader
+from engine.actors.live_figures import LiveFigures
 from engine.actors.market_data import MarketData
+from engine.actors.morning_report import MorningReport
 from engine.actors.prices import Prices
 from engine.actors.rearming import Rearming
 from engine.actors.registrar import Registrar
 from engine.actors.risk import RiskActor, RiskContext
 from engine.actors.session_keeper import SessionKeeper
 from engine.actors.sessions import Sessions
+from engine.actors.source_watch import SourceWatch
 from engine.actors.square_off_clock import SquareOffClock
+from engine.actors.standing_watch import StandingWatch
+from engine.actors.trace_exporter import TraceExporter
+from engine.actors.warm_up import WarmUp
 from engine.broker.base import Broker, BrokerAuthError
 from engine.broker.standing import login_reason
 from engine.clock import Clock, trading_day
 from engine.config import Config
 from engine.domain.audit import AuditDraft
 from engine.domain.broker_session import may_vanish
-from engine.domain.calendar import is_open, is_trading_day
+from engine.domain.calendar import is_open, is_trading_day, opened_at
 from engine.domain.directory import Account, Directory
 from engine.domain.enums import AccountStatus, Exchange
 from engine.domain.intent import Intent
 from engine.domain.killswitch import KillSwitches
+from engine.domain.order import Order
 from engine.domain.signal import Signal
+from engine.domain.spans import SpanMaker
 from engine.domain.symbols import resolve
 from engine.domain.tag import is_ours, make_tag
 from engine.errors import BrokerUnavailable, MailboxFull
 from engine.infrastructure import Infrastructure
 from engine.journal.writer import JournalWriter
 from engine.market_calendar import build_calendar
+from engine.observability.logs import lines_lost
+from engine.observability.measures import METRICS
+from engine.observability.stages import StageClock
 from engine.runtime.child import ChildSpec
 from engine.security.creds_file import CredsFile
-from engine.security.envelope import KeyRing
 from engine.security.keys import Keys, derive
 from engine.security.kill_seal import KillSeal
 from engine.store.directory import Vault
+from engine.store.ledger import LedgerRefused
 
 _log = structlog.get_logger(__name__)
 
 _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _ONE = Decimal(1)
+# asked for several times an order
+_text_of = lru_cache(maxsize=16_384)(str)
 
 
 class Trading:
@@ -110,6 +130,12 @@ class Trading:
         self.calendar = build_calendar(config.market, today=trading_day(clock.now()))
         # accounts whose orders the broker refused, and why, until a person or a login has seen to it
         self._blocked: dict[UUID, str | None] = {}
+        self.stages = StageClock(clock.boottime_ns, METRICS)
+        """When signals pass which stage; its registry holds the histograms."""
+        self.hub = EventHub(lease.epoch, owner_of=self._owner_of, order_of=self._live_order)
+        self.hub.know_kill(kill.records)
+        ledger.on_committed = self._committed
+        ledger.on_refused = self._refused
         # what they call is built below
         self.clock_watch = ClockKeeper(
             clock, alert=lambda subject, text: self.alert(subject, text), trusted=lambda: self.crew.wake()
@@ -161,6 +187,7 @@ class Trading:
             seal=KillSeal(keys.master),
             journal=kill_journal,
         )
+        self.kill_look = KillFileLook(kill_file, self.guardian.adopt)
         self.kill_sequence = KillSequence(
             guardian=self.guardian,
             crew=self.crew,
@@ -183,6 +210,8 @@ class Trading:
             waiting_orders=lambda: self.crew.waiting_orders,
             earlier=EarlierDeliveries(),
             holds_lease=lease.confirm,
+            suspect=self.clock_watch.suspect,
+            stages=self.stages,
         )
         ledger.journal = self.ingest.progress
         journal.on_wiped = self._journal_wiped
@@ -194,6 +223,16 @@ class Trading:
             take_in=self.ingest.accept,
             find=reader.dead_letter,
         )
+        self.alerts = AlertDesk(
+            config.alerts.rules,
+            clock=clock,
+            describe=self.hub.describe,
+            retention=timedelta(days=config.alerts.retention_days),
+        )
+        """The list of alerts, which tells people."""
+        self.traces = self._for_traces()
+        self.on_kill: Callable[[], None] = lambda: None
+        """Told when a kill switch changed; must not wait and must not raise."""
         self.ask_person: Callable[[Intent], None] = lambda _intent: None
         """Asks a person about an intent that waits for approval; known once the edge is built."""
         self.login_page = ""
@@ -231,7 +270,7 @@ class Trading:
         self.creds = None
         if creds_path is not None:
             self.creds = CredsKeeper(
-                CredsFile(creds_path, KeyRing([keys.vault]), deployment=self._deployment),
+                CredsFile(creds_path, keys.ring(), deployment=self._deployment),
                 directory=directory,
                 root_of=self._root_of,
                 alert=lambda subject, text: self.alert(subject, text),
@@ -264,6 +303,18 @@ class Trading:
             alert=lambda subject, text: self.alert(subject, text),
             suspect=self.clock_watch.suspect,
         )
+        self.source_watch = SourceWatch(
+            directory=directory,
+            ledger=ledger,
+            clock=clock,
+            load=lambda: reader.heard(),
+            opened_at=self._market_opened_at,
+            end_old_keys=self.registrar.end_old_keys,
+            alert=lambda subject, text: self.alert(subject, text),
+            suspect=self.clock_watch.suspect,
+        )
+        self.rows_taken = reader.rows_taken
+        """Which deliveries of a source the ledger holds."""
         self.drills = DrillKeeper(
             config.drill.times,
             rehearse=run_drill,
@@ -274,10 +325,44 @@ class Trading:
             alert=lambda subject, text: self.alert(subject, text),
             suspect=self.clock_watch.suspect,
         )
+        self.standing_watch = StandingWatch(
+            stores_away=self._stores_away,
+            lanes=lambda: self.guardian.lanes,
+            executors=lambda: list(self.crew.executors.values()),
+            alert=lambda subject, text: self.alert(subject, text),
+            log_lines_lost=lines_lost,
+        )
+        self.live_figures = LiveFigures(
+            self.hub,
+            crew=self.crew,
+            price=self.prices.get,
+            owner_of_account=lambda account_id: self._owner_of("account", account_id),
+            clock=clock,
+        )
+        self.morning = MorningReport(
+            mode=config.market.readiness_gate,
+            usual=config.market.readiness_time,
+            calendar=self.calendar,
+            ledger=ledger,
+            clock=clock,
+            load=lambda: reader.gate(),
+            alert=lambda subject, text: self.alert(subject, text),
+            suspect=self.clock_watch.suspect,
+            always=config.enforce_hours,
+        )
         self._risk_context = self._for_risk()
         self._executor_context = self._for_executors()
         for account in directory.accounts.values():
             infrastructure.open_paper_account(account)
+
+    def _for_traces(self) -> TraceExporter | None:
+        tracing = self._config.tracing
+        if not tracing.otlp_url:
+            return None
+        from engine.notify.otlp import OtlpTraces  # an extra, which few have
+
+        collector = OtlpTraces(tracing.otlp_url, tracing.authorization, version=__version__)
+        return TraceExporter(collector, SpanMaker(tracing.sample_pct), clock=self._clock)
 
     def _for_sessions(self) -> SessionKeeper:
         kite = self._config.broker.kite
@@ -329,6 +414,8 @@ class Trading:
             ),
             rearm=self._rearm,
             bounds=self.prices.bounds,
+            held=self.morning.held,
+            stages=self.stages,
         )
 
     def _for_executors(self) -> ExecutorContext:
@@ -337,6 +424,7 @@ class Trading:
             clock=self._clock,
             ledger=self._ledger,
             kill=self._kill,
+            look_at_kill_file=self.kill_look.look,
             holds_lease=self._lease.holds,
             still_leads=self._lease.confirm,
             tag=self._tag,
@@ -350,6 +438,7 @@ class Trading:
             orders_per_minute=kite.orders_per_minute,
             orders_per_day=kite.orders_per_day,
             alert=self.alert,
+            pass_on=self.alerts.take,
             forget_broker=self.sessions.forget,
             account_status_now=self._account_status_now,
             is_ours=lambda tag: is_ours(tag, self._deployment),
@@ -367,28 +456,51 @@ class Trading:
             is_open=self._is_open,
             flatten_at_open=self._config.market.flatten_at_open,
             flatten_file=self._flatten_file,
+            stages=self.stages,
         )
 
     def _is_open(self, exchange: Exchange, instant: datetime) -> bool:
         return not self._config.enforce_hours or is_open(exchange, instant, self.calendar)
 
+    def _market_opened_at(self, instant: datetime) -> datetime | None:
+        if not self._config.enforce_hours:
+            return datetime.min.replace(tzinfo=UTC)
+        return opened_at(Exchange.NSE, instant, self.calendar)
+
+    def _owner_of(self, kind: str, number: UUID) -> UUID | None:
+        """Return the user whose an account, strategy or source is, None for nobody's."""
+        held: Any = {
+            "account": self._directory.accounts,
+            "strategy": self._directory.strategies,
+            "source": self._directory.sources,
+        }.get(kind, {})
+        found = held.get(number)
+        return None if found is None else found.user_id
+
+    def _live_order(self, order_id: UUID) -> Order | None:
+        found = (executor.desk.orders.get(order_id) for executor in self.crew.executors.values())
+        return next((order for order in found if order is not None), None)
+
     def _kill_changed(self) -> None:
+        self.hub.kill_changed(self._kill.records)
         self.crew.wake()
         self.kill_sequence.wake()
+        self.on_kill()
 
     def _protection(self, account_id: UUID) -> Decimal:
         account = self._directory.accounts.get(account_id)
         return Decimal(-1) if account is None else account.market_protection
 
     def _decide(self, passage: Passage) -> None:
-        """Hand a delivery to its user's risk actor; the prices it will need are asked for meanwhile."""
+        """Hand a delivery to its user's risk actor; while it waits there the prices it will need are asked for."""
+        if self.crew.decide(passage):
+            return
         for item in passage.delivery.items:
             try:
                 self._watch_prices(item.signal)
             except Exception:
                 # the risk actor asks again, and says what a missing price means; the delivery must not be lost
                 _log.exception("prices.fault", key=passage.delivery.idempotency_key)
-        self.crew.decide(passage)
 
     def _watch_prices(self, signal: Signal) -> None:
         book, rules = self.master.book, self._risk_context.rules
@@ -436,7 +548,7 @@ class Trading:
         """Name the broker's own account, once a login has told it; two accounts here may be one there."""
         account = self._directory.accounts.get(account_id)
         if account is None or account.login is None or not account.login.broker_user_id:
-            return str(account_id)
+            return _text_of(account_id)
         return f"{account.broker}:{account.login.broker_user_id}"
 
     def _journal_wiped(self) -> None:
@@ -456,16 +568,39 @@ class Trading:
         self.alert("journal", f"the journal was wiped while the engine ran; {again} deliveries were appended again")
 
     def alert(self, subject: str, text: str) -> None:
-        """Put what a person must look at on the record; routes to a person's phone come with the alerts actor."""
+        """Tell a person what must be looked at: in the log, the audit log, on the event stream and by the channels.
+
+        The one way for all of it.
+        """
         _log.error("alert", subject=subject, text=text)
-        draft = AuditDraft(
-            at=self._clock.now(), actor="system", action="ALERT", subject=subject, content={"text": text}
-        )
+        now = self._clock.now()
+        self.hub.alert(subject, text, now)
+        self.alerts.take(subject, text)
+        draft = AuditDraft(at=now, actor="system", action="ALERT", subject=subject, content={"text": text})
         try:
             self._ledger.record(draft)
         except MailboxFull as error:
             # whoever alerts is in the middle of something that must be brought to its end
             _log.error("alert.not_recorded", subject=subject, error=str(error))
+
+    def _committed(self, entries: Sequence[LedgerEntry]) -> None:
+        self.hub.committed(entries)
+        if self.traces is not None:
+            self.traces.committed(entries)
+        for entry in entries:
+            for event in entry.order_events:
+                # what the real world should not report; who saw it told the rest of the engine
+                if event.anomaly:
+                    self.alert(f"order:{event.order_id}", f"ORDER_ANOMALY: {event.detail}")
+
+    def _refused(self, entry: LedgerEntry, error: LedgerRefused) -> None:
+        subjects = [f"order:{order.id}" for order in (*entry.new_orders, *entry.order_updates)]
+        subjects = subjects or [f"intent:{intent.id}" for intent in (*entry.new_intents, *entry.intent_updates)]
+        if not subjects and not entry.fills and not entry.positions:
+            return  # whoever waits for the write is told
+        what = f"{len(entry.fills)} fill(s), {len(entry.positions)} position(s)"
+        subjects = subjects or [f"account:{fill.account_id}" for fill in entry.fills[:1]] or ["ledger"]
+        self.alert(subjects[0], f"LEDGER_REFUSED: the store refuses {len(subjects)} row(s), {what}: {error}")
 
     def session_refused(self, account_id: UUID, broker: Broker | None, error: BrokerAuthError) -> None:
         """A read of somebody else than the account's executor found its session dead, or none to be had (None)."""
@@ -516,8 +651,18 @@ class Trading:
         held = {"ledger": self._ledger.available, "journal": self._journal.available}
         return [name for name, is_there in held.items() if not is_there]
 
+    def unwell(self) -> str | None:
+        """Return why trading is not healthy, None when it is: what an outside service is to hear nothing for."""
+        if not self._lease.holds():
+            return "the lease is not held"
+        if not self.ingest.is_open:
+            return "the intake is closed"
+        away = self._stores_away()
+        return f"away: {', '.join(away)}" if away else self.clock_watch.suspect()
+
     def _trip(self, scope: str, why: str) -> None:
         self.guardian.block_nowait(scope, reason=f"ACTOR_FAILED: {why}", actor="system")
+        self.alert(scope, f"ACTOR_FAILED: {why}; its scope is blocked")
 
     async def _rearm(self, scope: str, version: int, reason: str, actor: str) -> bool:
         """Lift a block that is still the one of *version*; one that somebody changed since is theirs."""
@@ -571,7 +716,12 @@ class Trading:
             ChildSpec(name="broker-logins", start=self.logins.run),
             ChildSpec(name="session-keeper", start=self.session_keeper.run),
             ChildSpec(name="capital-keeper", start=self.capital_keeper.run),
+            ChildSpec(name="warm-up", start=WarmUp(self._directory, self.crew).run),
             ChildSpec(name="drills", start=self.drills.run),
+            ChildSpec(name="source-watch", start=self.source_watch.run),
+            ChildSpec(name="live-figures", start=self.live_figures.run),
+            ChildSpec(name="standing-watch", start=self.standing_watch.run),
+            *([] if self.traces is None else [ChildSpec(name="traces", start=self.traces.run)]),
             *([] if self.creds is None else [ChildSpec(name="creds-keeper", start=self.creds.run)]),
         ]
 

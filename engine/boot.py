@@ -5,6 +5,7 @@ Every start takes this road, after a crash as after a clean stop.
 
 import re
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -21,11 +22,14 @@ from engine.errors import Fenced, JournalUnavailable, StartupError, StoreUnavail
 from engine.journal import keys
 from engine.journal.store import JournalStore
 from engine.security.envelope import SecretUnreadable
-from engine.store import directory, history, lease
+from engine.security.keys import Keys
+from engine.security.root_key import root_is_kept
+from engine.store import data_keys, directory, history, lease
 from engine.store.checks import database_settings
+from engine.store.data_keys import KEYS_DO_NOT_FIT
 from engine.store.database import APP_ROLE, Database
 from engine.store.directory import Vault
-from engine.store.migrate import applied, available, migrate, plan
+from engine.store.migrate import applied, available, latest_version, migrate, plan
 
 _log = structlog.get_logger(__name__)
 
@@ -61,15 +65,17 @@ async def schema_is_behind(url: str) -> bool:
     return bool(have) and bool(plan(available(), have))
 
 
-async def open_database(url: str, *, wait_s: float = 10.0) -> tuple[Database, int, bool]:
+async def open_database(url: str, *, owner_url: str | None = None, wait_s: float = 10.0) -> tuple[Database, int, bool]:
     """Migrate the database at *url* and open it; return it, its schema version, and whether the role is set.
+
+    *owner_url* is for the login that migrates, where the engine's own may not.
 
     Raises StartupError that names the mend.
     """
     deadline = trio.current_time() + wait_s
     while True:
         try:
-            await migrate(url)
+            await migrate(owner_url or url)
             break
         except StoreUnavailable as error:
             if trio.current_time() > deadline:
@@ -88,6 +94,8 @@ async def open_database(url: str, *, wait_s: float = 10.0) -> tuple[Database, in
     problems = settings.problems()
     if problems:
         raise StartupError("the PostgreSQL server cannot keep what the engine promises: " + "; ".join(problems))
+    if settings.schema_version > latest_version():
+        _log.warning("schema.ahead", schema=settings.schema_version, known=latest_version())
     database = Database(url, role=APP_ROLE if settings.has_role else None)
     await database.open()
     return database, settings.schema_version, settings.has_role
@@ -102,10 +110,29 @@ async def prove_keys(database: Database, vault: Vault) -> None:
     try:
         await database.run(lambda c: directory.load(c, vault, Directory()), timeout_s=30)
     except SecretUnreadable as error:
-        raise StartupError(
-            "this engine's keys do not open what the stores hold: give it those of the engine that leads, "
-            "its data directory's keys folder or the same [security] master_key"
-        ) from error
+        raise StartupError(KEYS_DO_NOT_FIT) from error
+
+
+async def take_over_root(keys: Keys, url: str, folder: Path) -> Keys:
+    """Return *keys* around the root key of the database at *url*, if there is one; *folder* is where keys are kept.
+
+    An engine with a data directory of its own learns the root here that a change of the master key left in the
+    store. Raises StartupError when the keys do not open it, or *folder* keeps another. A database that cannot be
+    asked, or has no schema yet, leaves them as they are: the start goes on to say so.
+    """
+    database = Database(url, max_connections=1)
+    try:
+        await database.open()
+        root = await database.run(lambda c: data_keys.stored_root(c, keys.keks), timeout_s=10)
+    except StoreUnavailable:
+        return keys
+    finally:
+        await database.close(timeout_s=1)
+    if root is None or root == keys.master:
+        return keys
+    if root_is_kept(folder):
+        raise StartupError("the stores and this data directory are of two deployments: their root keys differ")
+    return keys.with_root(root)
 
 
 async def check_journal(store: JournalStore) -> None:

@@ -11,6 +11,7 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 IST = ZoneInfo("Asia/Kolkata")
+_IST_OFFSET = timedelta(hours=5, minutes=30)
 
 
 class Clock(Protocol):
@@ -53,4 +54,5 @@ class SteadyTime:
 
 def trading_day(instant: datetime) -> date:
     """Return the IST calendar date of *instant*: limits and Kite's order book roll at IST midnight."""
-    return instant.astimezone(IST).date()
+    # asked many times an order, nearly always of an instant in UTC; India has kept one offset since 1945
+    return (instant + _IST_OFFSET).date() if instant.tzinfo is UTC else instant.astimezone(IST).date()

@@ -26,7 +26,7 @@ class DirectoryLock:
     @classmethod
     def take(cls, data_dir: Path) -> Self | None:
         """Make *data_dir* and lock it for this engine; None while another process has it. Raises StartupError."""
-        descriptor = _lock(data_dir)
+        descriptor = lock_if_free(data_dir)
         if descriptor is None:
             return None
         os.ftruncate(descriptor, 0)
@@ -48,7 +48,7 @@ def lock_data_dir(data_dir: Path) -> int:
 
     Raises StartupError when another process has it or it cannot be made.
     """
-    descriptor = _lock(data_dir)
+    descriptor = lock_if_free(data_dir)
     if descriptor is None:
         raise StartupError(f"another engine runs in {data_dir}; stop it first, or use --data-dir DIR for a second one")
     return descriptor
@@ -70,7 +70,11 @@ def locked_by(data_dir: Path) -> tuple[str, int]:
         os.close(descriptor)
 
 
-def _lock(data_dir: Path) -> int | None:
+def lock_if_free(data_dir: Path) -> int | None:
+    """Make *data_dir* and lock it; return the descriptor that holds the lock, None while another process has it.
+
+    Raises StartupError when the directory cannot be made.
+    """
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(data_dir / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

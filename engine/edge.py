@@ -1,23 +1,29 @@
 """The edge: every way into the engine from outside, and what it may use of the inside."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import trio
 
-from engine import first_run
+from engine import console, first_run
 from engine.actors.audit_writer import AuditWriter
+from engine.actors.checkpoint_keeper import CheckpointKeeper
 from engine.actors.control import ControlSocket
 from engine.actors.dead_letters import letter_id_of, told_letter
-from engine.actors.demo_feeder import DemoFeeder
+from engine.actors.key_keeper import KeyKeeper
+from engine.actors.kill_words import KillWords
 from engine.actors.lease_keeper import LeaseKeeper
 from engine.actors.people_keeper import PeopleKeeper
-from engine.actors.telegram_replies import TelegramReplies
+from engine.alert_side import AlertSide
 from engine.assembly import Trading
 from engine.clock import Clock, trading_day
 from engine.config import Config
+from engine.demo.director import Director
+from engine.doctor.live import Doctor
 from engine.domain.directory import Directory
 from engine.domain.enums import KillMode, KillState
 from engine.domain.freeze import freeze_list
@@ -25,23 +31,28 @@ from engine.domain.killswitch import KillRecord, KillSwitches, parse_scope
 from engine.errors import EngineError
 from engine.http import login_commands, telegram_approvals
 from engine.http.app import create_app
+from engine.http.client_ip import parse_networks
+from engine.http.exposure import secured, server_limits
 from engine.http.login_links import CONSOLE_PATH
+from engine.http.once import OnceKeeper
 from engine.http.ratelimit import RateLimits
 from engine.http.routes import registry
 from engine.http.server import HttpServer
 from engine.http.services import Services
 from engine.http.sign_in import reload_auth
 from engine.journal.writer import JournalWriter
+from engine.observability.measures import METRICS
 from engine.runtime.child import ChildSpec, ChildState
 from engine.runtime.watchdog import Watchdog
-from engine.security.keys import Keys, derive
+from engine.security.keys import Keys, derive, previous_jwt_key
 from engine.security.login_states import LoginStates
 from engine.security.passwords import PasswordHasher
 from engine.security.sessions import SessionRegistry, UserDirectory
-from engine.security.tokens import RefreshTokens, TokenIssuer
+from engine.security.tokens import LEEWAY_S, RefreshTokens, TokenIssuer
 from engine.store import users as user_store
 from engine.store.database import Database
 from engine.store.directory import Vault
+from engine.telegram_side import TelegramSide
 
 _FLATTENED_WITHIN_S = 15.0
 _FLATTENED_LOOK_S = 0.1
@@ -71,6 +82,9 @@ class Edge:
         trading: Trading,
         watchdog: Watchdog,
         tree: Callable[[], ChildState],
+        key_keeper: KeyKeeper,
+        checkpoints: CheckpointKeeper,
+        doctor: Doctor,
     ) -> None:
         self._config = config
         self._data_dir = data_dir
@@ -80,8 +94,28 @@ class Edge:
         self._users = users
         self._kill = kill
         self._trading = trading
-        self._replies = TelegramReplies(config.telegram.api_url, config.telegram.bot_token)
+        self._key_keeper = key_keeper
         approval_key = derive(keys.tag, "approval")
+        self._telegram = TelegramSide(
+            config,
+            clock=clock,
+            database=database,
+            ledger=ledger,
+            trading=trading,
+            users=users,
+            vault=vault,
+            button_key=approval_key,
+        )
+        self._alerts = AlertSide(
+            config, clock=clock, database=database, trading=trading, telegram=self._telegram.tell_alert
+        )
+        words = KillWords(trading.alerts.take)
+        words.know(kill)
+        trading.on_kill = lambda: words.changed(kill)
+        self._replies = self._telegram.replies
+        self._doctor = doctor
+        checkpoints.push = self._tell_admins
+        self._mark_key = derive(keys.tag, "idempotency fingerprint")
         self._services = Services(
             config=config,
             clock=clock,
@@ -90,7 +124,13 @@ class Edge:
             users=users,
             sessions=SessionRegistry(access_ttl_s=config.security.access_ttl_s),
             passwords=PasswordHasher(),
-            tokens=TokenIssuer(keys.jwt, ttl_s=config.security.access_ttl_s),
+            tokens=TokenIssuer(
+                keys.jwt,
+                ttl_s=config.security.access_ttl_s,
+                previous=previous_jwt_key(config.security.jwt_secret_previous, data_dir),
+                # whatever it signed was signed before this start
+                retires_at=clock.now() + timedelta(seconds=config.security.access_ttl_s + LEEWAY_S),
+            ),
             refresh_tokens=RefreshTokens(keys.jwt),
             rate_limits=RateLimits(
                 login_per_minute=config.limits.login_per_minute,
@@ -123,10 +163,18 @@ class Edge:
                 "readiness": trading.readiness,
                 "session_refused": trading.session_refused,
                 "approval_key": approval_key,
-                "answer_press": self._replies.answer_press,
+                **self._telegram.extras(),
                 "rearming": trading.rearming,
                 "kill_sequence": trading.kill_sequence,
                 "drills": trading.drills,
+                "source_watch": trading.source_watch,
+                "rows_taken": trading.rows_taken,
+                "hub": trading.hub,
+                "doctor": doctor,
+                "morning": trading.morning,
+                "alerts": trading.alerts,
+                "alert_senders": self._alerts.senders,
+                "metrics": METRICS,
             },
         )
         trading.ask_person = lambda intent: telegram_approvals.ask(
@@ -137,41 +185,72 @@ class Edge:
             tell=self._replies.tell,
         )
 
-    async def specs(self, *, demo: bool, listener: trio.socket.SocketType | None = None) -> list[ChildSpec]:
-        """Return the children; *listener* is the socket of an engine that was on standby."""
+    def _tell_admins(self, text: str) -> None:
+        # a person's chat with the bot has the person's own id
+        for chat_id in self._config.telegram.admin_user_ids:
+            self._replies.tell(chat_id, text)
+
+    async def specs(
+        self, *, demo: Director | None = None, listener: trio.socket.SocketType | None = None
+    ) -> list[ChildSpec]:
+        """Return the children; *listener* is the socket of an engine that was on standby, *demo* plays the demo."""
         services, server, ingest = self._services, self._config.server, self._trading.ingest
         await reload_auth(services)
+        once = OnceKeeper(database=services.database, vault=services.vault, clock=self._clock, mark_key=self._mark_key)
+        endpoints = registry()
+        for page in console.pages():
+            endpoints.add(page)
+        await self._telegram.begin(services, endpoints)
+        await self._alerts.begin()
         self._http = HttpServer(
-            create_app(services, registry()), host=server.host, port=server.port, clock=self._clock, listener=listener
+            create_app(services, endpoints, once=once),
+            host=server.host,
+            port=server.port,
+            limits=server_limits(server),
+            clock=self._clock,
+            listener=listener,
+            tls=secured(server),
+            uncounted=parse_networks(server.trusted_proxies),
         )
         edge = [
             ChildSpec(name="people", start=PeopleKeeper(lambda: reload_auth(services)).run),
             ChildSpec(name="ingest", start=ingest.run, mailbox=ingest.mailbox),
+            ChildSpec(name="morning-report", start=self._trading.morning.run),
+            ChildSpec(name="disk-samples", start=self._doctor.keep_samples),
             ChildSpec(name="control", start=ControlSocket(self._data_dir, self._control).run),
-            ChildSpec(name="telegram-replies", start=self._replies.run, mailbox=self._replies.mailbox),
-            ChildSpec(name="http", start=self._http.run, stop=self._http.drain, shutdown_s=5),
+            *self._telegram.specs(lease=services.lease, base=self._base_url),
+            *self._alerts.specs(),
+            ChildSpec(name="http", start=self._http.run, stop=self._drain_http, shutdown_s=5),
         ]
-        if demo:
-            feeder = DemoFeeder(ingest=ingest, directory=services.directory, clock=self._clock)
-            edge.append(ChildSpec(name="demo", start=feeder.run))
+        if demo is not None:
+            edge.append(ChildSpec(name="demo", start=demo.run))
         return edge
 
     def tell(self, told: first_run.FirstRun | None) -> None:
         """Print what a first start made, and that the engine is ready."""
         self._trading.login_page = f"{self._base_url()}{CONSOLE_PATH}"
         if told is not None and told.password is not None:
-            self._announce(f"first administrator: {first_run.ADMIN_EMAIL}  password: {told.password}  (shown only now)")
+            self._announce(f"first administrator: {told.email}  password: {told.password}  (shown only now)")
         if told is not None and told.api_key is not None:
             self._announce(f"sheets source: X-API-Key {told.api_key}  secret {told.source_secret}  (shown only now)")
             self._announce("a first signal, good for five minutes:")
-            self._announce(first_run.curl_line(self._http.base_url, told, self._clock))
+            self._announce(first_run.curl_line(self._reached_at(), told, self._clock))
         if self._config.broker.mode == "kite":
             self._announce(f"accounts are logged in at {self._trading.login_page}")
         self._announce(f"engine ready {self._http.base_url}")
 
+    def _drain_http(self) -> None:
+        self._http.drain()
+        # streams wait for events: they look whether the server closes
+        self._trading.hub.nudge()
+
     def _base_url(self) -> str:
         """Return where a browser reaches the engine: as configured, else as it listens."""
         return self._config.server.public_url.rstrip("/") or self._http.base_url
+
+    def _reached_at(self) -> str:
+        """Return where a program on this machine reaches the engine: a certificate is good for one name only."""
+        return self._base_url() if self._config.server.tls_cert else self._http.base_url
 
     async def _control(self, request: dict[str, Any]) -> dict[str, Any]:
         guardian, scope = self._trading.guardian, parse_scope(str(request.get("scope") or "global"))
@@ -183,12 +262,16 @@ class Edge:
                 return {"record": msgspec.to_builtins(record)}
             case "killswitch-off":
                 return {"record": msgspec.to_builtins(await self._release(scope, reason, request))}
+            case "doctor":
+                return {"checks": msgspec.to_builtins(await self._doctor.examine())}
             case "killswitch-status":
                 return {"records": msgspec.to_builtins(list(self._kill.records.values()))}
             case "users-changed":
                 version = self._users.version
                 self._users.load(await self._database.run(user_store.list_users), read_after=version)
                 return {"users": len(self._users)}
+            case "keys-status" | "keys-renewed" | "keys-retired":
+                return await self._key_keeper.obey(request)
             case "freeze-set":
                 rows = freeze_list(str(request.get("csv") or ""), as_of=trading_day(self._clock.now()))
                 return {"quantities": len(await self._trading.freeze.replace(rows, by="cli"))}
@@ -196,6 +279,9 @@ class Edge:
                 return login_commands.link(self._services, request, base=self._base_url())
             case "login-complete":
                 return await login_commands.complete(self._services, request)
+            case "alert-ack":
+                acked = self._trading.alerts.acknowledge(UUID(str(request.get("id"))), by="cli")
+                return {"error": "there is no such alert"} if acked is None else {"code": acked.code}
             case "dead-letter-requeue":
                 return told_letter(await self._trading.dead_letters.requeue(letter_id_of(request), actor="cli"))
             case "dead-letter-discard":

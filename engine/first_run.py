@@ -11,15 +11,16 @@ from engine.clock import Clock
 from engine.domain.audit import AuditDraft
 from engine.domain.directory import Account, Directory, Source, Strategy, Target
 from engine.domain.enums import AccountStatus, Role, SizingMode, SourceType
+from engine.errors import StartupError
 from engine.ids import uuid7
 from engine.secret import Secret
+from engine.security.password_rules import check
 from engine.security.passwords import hash_password
 from engine.security.sessions import UserDirectory, UserRecord
 from engine.security.signatures import sign
 from engine.store.directory import Vault, write_account, write_source, write_strategy
 from engine.store.ledger import Write
 
-ADMIN_EMAIL = "admin@localhost"
 PAPER_CAPITAL = Decimal(1_000_000)
 _SIGNAL = {
     "symbol": "INFY",
@@ -34,6 +35,7 @@ _SIGNAL = {
 class FirstRun(msgspec.Struct, frozen=True, kw_only=True):
     """What was made, and what is told once: the password unless it was given, and the source's keys."""
 
+    email: str
     password: str | None
     api_key: str | None
     source_secret: str | None
@@ -71,13 +73,20 @@ def new_secret() -> str:
     return secrets.token_urlsafe(32)
 
 
-def plan(*, paper: bool, given_password: str | None, vault: Vault, clock: Clock) -> FirstRunPlan:
-    """Make the records of a first start; hashing the password takes some 50 ms, so not on the event loop."""
+def plan(*, paper: bool, email: str, given_password: str | None, vault: Vault, clock: Clock) -> FirstRunPlan:
+    """Make the records of a first start, *email* the administrator's.
+
+    Hashing the password takes some 50 ms, so not on the event loop.
+
+    Raises StartupError for a given password that would not be taken from anybody else either.
+    """
     now = clock.now()
     password = given_password or secrets.token_urlsafe(15)
+    if given_password and (faults := check(given_password, email)):
+        raise StartupError(f"ENGINE_ADMIN_PASSWORD {' and '.join(faults)}: set another, or none to have one made")
     user = UserRecord(
         id=uuid7(),
-        email=ADMIN_EMAIL,
+        email=email,
         name="Administrator",
         role=Role.ADMIN,
         password_hash=hash_password(password),
@@ -98,7 +107,7 @@ def plan(*, paper: bool, given_password: str | None, vault: Vault, clock: Clock)
     audit = [draft("USER_CREATED", f"user:{user.id}", {"email": user.email, "role": user.role.value})]
     told_password = None if given_password else password
     if not paper:
-        told = FirstRun(password=told_password, api_key=None, source_secret=None)
+        told = FirstRun(email=email, password=told_password, api_key=None, source_secret=None)
         return FirstRunPlan(
             writes=tuple(writes),
             audit=tuple(audit),
@@ -164,7 +173,7 @@ def plan(*, paper: bool, given_password: str | None, vault: Vault, clock: Clock)
         account=account,
         strategy=strategy,
         sources=(sheets, telegram),
-        told=FirstRun(password=told_password, api_key=api_key, source_secret=secret),
+        told=FirstRun(email=email, password=told_password, api_key=api_key, source_secret=secret),
     )
 
 

@@ -14,11 +14,15 @@ from engine.config import Config
 from engine.domain.directory import Account
 from engine.embedded.postgres import EmbeddedPostgres
 from engine.embedded.valkey import EmbeddedValkey
+from engine.errors import EngineError, StartupError
 from engine.exchange.config import ExchangeConfig
+from engine.exchange.core import Exchange
 from engine.exchange.server import ExchangeServer
 from engine.runtime.child import Backoff, ChildSpec
 from engine.runtime.supervisor import Strategy, Supervisor
+from engine.store.database import APP_ROLE
 
+_ADMIT_WITHIN_S = 10.0
 _PATIENCE: dict[str, Any] = {"max_restarts": float("inf"), "backoff": Backoff(initial=0.2, max=5.0)}
 
 
@@ -40,13 +44,25 @@ class Infrastructure:
 
     @property
     def database_url(self) -> str:
-        """Where PostgreSQL is: the embedded one or the configured one."""
-        return self._postgres.url() if self._postgres else self._config.database.url
+        """Where PostgreSQL is, the embedded one or the configured one, for the engine's work."""
+        return self._postgres.url_as(APP_ROLE) if self._postgres else self._config.database.url
+
+    @property
+    def owner_url(self) -> str:
+        """The same database for the login that owns the schema and migrates it."""
+        if self._postgres is not None:
+            return self._postgres.url()
+        return self._config.database.owner_url or self._config.database.url
 
     @property
     def redis_url(self) -> str:
         """Where Valkey is: the embedded one or the configured one."""
-        return self._valkey.url() if self._valkey else self._config.redis.url
+        return self._valkey.engine_url() if self._valkey else self._config.redis.url
+
+    @property
+    def exchange(self) -> Exchange | None:
+        """The paper exchange's core, for the demo; None in kite mode. Raises ExchangeError before it runs."""
+        return None if self._exchange is None else self._exchange.exchange
 
     @property
     def is_embedded(self) -> bool:
@@ -68,6 +84,12 @@ class Infrastructure:
         async with trio.open_nursery() as starting:
             for spec in specs:
                 starting.start_soon(self.supervisor.add_child, spec)
+        if self._postgres is not None:
+            try:
+                with trio.fail_after(_ADMIT_WITHIN_S):
+                    await self._postgres.admit(APP_ROLE)
+            except (OSError, EngineError, trio.TooSlowError) as error:
+                raise StartupError(f"the embedded PostgreSQL does not make the engine's login: {error}") from error
 
     async def start_exchange(self) -> None:
         """Start the paper exchange; an engine on standby has none, for it would answer from an old record."""

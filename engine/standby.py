@@ -19,12 +19,14 @@ from engine.clock import Clock
 from engine.config import ServerConfig
 from engine.data_dir import DirectoryLock, locked_by
 from engine.errors import StartupError, StoreUnavailable, Unavailable
-from engine.http.limits import ServerLimits
+from engine.http.client_ip import parse_networks
+from engine.http.exposure import secured, server_limits
 from engine.http.server import HttpServer, listen
 from engine.http.standby import StandbyApp
 from engine.journal.store import JournalStore
 from engine.leadership import Candidate, Grant
 from engine.runtime import holder
+from engine.runtime.beat import beat
 from engine.runtime.crashpoint import crashpoint
 from engine.store.database import Database
 from engine.store.lease import Lease
@@ -88,11 +90,20 @@ class Standby:
         """Listen on the engine's address, answer that this engine waits, and say so. Raises StartupError."""
         if self._server is not None:
             return
-        self._listener = listen(self._config.host, self._config.port, backlog=ServerLimits().backlog)
+        limits, tls = server_limits(self._config), secured(self._config)
+        self._listener = listen(self._config.host, self._config.port, backlog=limits.backlog)
         app = StandbyApp(self._clock, why=lambda: self._why, leads=lambda: self._leader)
         # a second descriptor of one socket: what comes in while the servers change waits in its queue
         twin = trio.socket.fromfd(self._listener.fileno(), self._listener.family, socket.SOCK_STREAM)
-        self._server = HttpServer(app, host=self._config.host, clock=self._clock, listener=twin)
+        self._server = HttpServer(
+            app,
+            host=self._config.host,
+            limits=limits,
+            clock=self._clock,
+            listener=twin,
+            tls=tls,
+            uncounted=parse_networks(self._config.trusted_proxies),
+        )
         self._announce(f"engine standby {await self.nursery.start(self._serve)}")
 
     async def _serve(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
@@ -186,25 +197,33 @@ class Standby:
                     self.lock.beat()
             except OSError as error:
                 _log.warning("directory.no_beat", error=str(error))
-            await trio.sleep(_BEAT_S)
+            await beat(_BEAT_S)
 
     # the stores
 
     async def lead(
-        self, url: str, journal: JournalStore, *, wait_s: float, prove: Callable[[Database], Awaitable[None]]
+        self,
+        url: str,
+        journal: JournalStore,
+        *,
+        owner_url: str | None = None,
+        wait_s: float,
+        prove: Callable[[Database], Awaitable[None]],
     ) -> Led:
         """Open the stores, wait until no other engine works on them, and take the lease.
 
-        *wait_s* is how long PostgreSQL may take to come up; *prove* is called before a wait and raises when this
-        engine could not do its work afterwards, for want of the keys for example. Raises StartupError.
+        *owner_url* is for the login that migrates, if it is another; *wait_s* is how long PostgreSQL may take to come
+        up; *prove* is called before a wait and raises when this engine could not do its work afterwards, for want of
+        the keys for example. Raises StartupError.
         """
         candidate = Candidate(self._clock)
-        await self._wait_with_old_schema(candidate, url)
-        database, schema_version, has_role = await boot.open_database(url, wait_s=wait_s)
+        owner = owner_url or url
+        await self._wait_with_old_schema(candidate, owner)
+        database, schema_version, has_role = await boot.open_database(url, owner_url=owner, wait_s=wait_s)
         try:
             await boot.check_journal(journal)
             crashpoint("R1.database_open")
-            seen, grant, waited = await self._take_turn(candidate, database, url, journal, prove)
+            seen, grant, waited = await self._take_turn(candidate, database, owner, journal, prove)
         except BaseException:
             await database.close(timeout_s=1)
             raise

@@ -1,23 +1,37 @@
 """Servers that tests share: one real PostgreSQL and one real Valkey for the whole run."""
 
 import itertools
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
-from tests.support.servers import TestServers
+from tests.support import tls_context
+from tests.support.servers import TestServers, in_memory
+from tests.support.shared_engine import SharedEngine
 
+tls_context.share()
 hypothesis.settings.register_profile(
     "engine",
     deadline=None,  # machines are shared: a slow example is no defect
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    max_examples=60,  # python -m tests.fuzz goes on for as long as it is told
     derandomize=True,
     database=None,
 )
 hypothesis.settings.load_profile("engine")
 
+
+# a start of the engine is for the most part its imports: compiling six hundred modules anew each time would double it
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# where tmp_path is: engines sync their files and their own servers' all the time, and no test here cuts the power
+if (_memory := in_memory()) is not None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_memory))
 
 # what takes longest begins first, or a single worker would finish it alone
 _FIRST = ("simulation", "crash", "faults", "browser", "security", "contract", "integration", "powerloss")
@@ -28,9 +42,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     folders = {name: place for place, name in enumerate(_FIRST)}
 
     def place(item: pytest.Item) -> int:
-        return folders.get(item.path.relative_to(item.config.rootpath / "tests").parts[0], len(_FIRST))
+        return folders.get(_folder(item), len(_FIRST))
 
     items.sort(key=place)
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(item.config.rootpath / "tests").parts[0]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -46,6 +64,31 @@ def servers() -> Iterator[TestServers]:
         yield running
 
 
+_SHARING = {"security", "contract"}
+"""The folders whose modules share an engine."""
+_shared = pytest.StashKey[SharedEngine]()
+
+
+@pytest.fixture(scope="session")
+def shared_engine(
+    request: pytest.FixtureRequest, servers: TestServers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SharedEngine]:
+    """The engine that modules share."""
+    shared = SharedEngine(servers, tmp_path_factory.mktemp("shared_engine"))
+    request.config.stash[_shared] = shared
+    yield shared
+    shared.end()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End the shared engine once the tests have moved on to folders that have no use for it."""
+    if nextitem is not None and _folder(item) in _SHARING and _folder(nextitem) not in _SHARING:
+        shared = item.config.stash.get(_shared, None)
+        if shared is not None:
+            shared.end()
+
+
 _database_numbers = itertools.count(1)
 
 
@@ -57,7 +100,7 @@ def database_url(servers: TestServers) -> Iterator[str]:
     servers.drop_database(name)
 
 
-_redis_numbers = itertools.cycle(range(1, 16))
+_redis_numbers = itertools.cycle(range(1, 11))  # the others are those of engines that last
 
 
 @pytest.fixture

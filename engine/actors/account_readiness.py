@@ -100,21 +100,22 @@ class ReadinessCheck:
             if self._sessions.current(account.id) is broker:
                 # at once in memory, so that nothing goes while the store is written
                 self._session_refused(account.id, broker, BrokerAuthError(reason, RefusalCode.WRONG_USER))
-                await self._drop(account.id, reason)
+                await self._drop(account, reason)
             return _session(False, reason), None
         if account.broker == "kite" and known is None and self._sessions.current(account.id) is broker:
             await self._learn(account, profile)
         return _session(True, f"Zerodha user {profile.user_id}"), broker
 
-    async def _drop(self, account_id: UUID, reason: str) -> None:
+    async def _drop(self, account: Account, reason: str) -> None:
         """Let go of a session of somebody else, so that nothing of it is used again."""
-        account = self._directory.accounts.get(account_id)
-        if account is None:
-            return
-        changed = msgspec.structs.replace(
-            account, access_token=None, status=AccountStatus.LOGIN_REQUIRED, status_reason=reason
-        )
-        await self._registrar.put_account(changed, by="system", action="BROKER_SESSION_DROPPED")
+        async with self._registrar.changing(account.user_id):
+            held = self._directory.accounts.get(account.id)
+            if held is None or held.access_token != account.access_token:
+                return
+            changed = msgspec.structs.replace(
+                held, access_token=None, status=AccountStatus.LOGIN_REQUIRED, status_reason=reason
+            )
+            await self._registrar.put_account(changed, by="system", action="BROKER_SESSION_DROPPED")
 
     async def _learn(self, account: Account, profile: BrokerProfile) -> None:
         """Whose a token is that was pasted in: from now on another user's is refused."""

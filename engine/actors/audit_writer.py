@@ -2,7 +2,9 @@
 
 Owns the end of the audit chain and the ledger's connection. Everybody hands it `LedgerEntry`s; it
 packs all that waits into one transaction (natural group commit: while one is in flight the next
-gathers, no timers) and calls back when it is on disk. Every transaction checks the fencing epoch.
+gathers) and calls back when it is on disk. Every transaction checks the fencing epoch. What somebody
+waits for never waits for company; what tells of the past (the broker's answer, a fill) does for 20 ms,
+or each order's answer would start a commit of its own in front of the next decision's.
 Mailbox: bounded; full is a fault of the box, not of a signal: ingest stops taking signals in long
 before. Restart: permanent; entries in hand outlive a restart. A lost lease escalates.
 
@@ -15,7 +17,8 @@ will stand once that batch is on disk, and written in the same statement.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from time import perf_counter_ns
 from typing import Protocol
 
 import msgspec
@@ -23,8 +26,9 @@ import structlog
 import trio
 
 from engine.actors.ledger_entry import LedgerEntry, pack
-from engine.domain.audit import AuditDraft
+from engine.domain.audit import AuditDraft, AuditRecord
 from engine.errors import EngineError, StoreUnavailable, UnavailableError
+from engine.observability.measures import LEDGER_BATCH, LEDGER_COMMIT
 from engine.runtime.crashpoint import crashpoint
 from engine.runtime.mailbox import Mailbox, Overflow
 from engine.store.ledger import Head, JournalCursor, LedgerRefused, LedgerStore
@@ -34,6 +38,7 @@ _log = structlog.get_logger(__name__)
 _CAPACITY = 200_000
 _BATCH = 512
 _COMMIT_TIMEOUT_S = 5.0
+_COMPANY_S = 0.02
 _RETRY_S = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
@@ -69,7 +74,16 @@ class AuditWriter:
         self._singly: deque[LedgerEntry] = deque()
         self._head: Head | None = None
         self._doubt: _Doubt | None = None
+        self._sealed: Sequence[AuditRecord] = ()
         self.journal: CursorSource | None = None
+        self.on_committed: Callable[[Sequence[LedgerEntry]], None] = lambda _entries: None
+        """Is told what is on disk now, in order; must not wait and must not raise."""
+        self.on_refused: Callable[[LedgerEntry, LedgerRefused], None] = lambda _entry, _error: None
+        """Is told what the store refuses for good; must not wait and must not raise."""
+        self.on_audit: Callable[[Sequence[AuditRecord]], None] = lambda _records: None
+        """Is given the audit records that are on disk now; must not wait and must not raise."""
+        # set while something is in the mailbox that is waited for
+        self._pressing = trio.Event()
         self._appended = 0
         self._settled = 0
         self._waiters: list[tuple[int, trio.Event]] = []
@@ -81,6 +95,11 @@ class AuditWriter:
     def mailbox(self) -> Mailbox[LedgerEntry]:
         """The mailbox, for its depth and age."""
         return self._mailbox
+
+    @property
+    def head(self) -> Head | None:
+        """The end of the audit chain as this actor committed or read it last; None while that is not known."""
+        return self._head
 
     @property
     def has_room_for_entries(self) -> bool:
@@ -99,6 +118,8 @@ class AuditWriter:
         """Queue *entry*. Raises MailboxFull."""
         self._mailbox.tell_nowait(entry)
         self._appended += 1
+        if not entry.can_wait:
+            self._pressing.set()
 
     def record(self, *drafts: AuditDraft) -> None:
         """Queue audit records that go with no row."""
@@ -141,6 +162,7 @@ class AuditWriter:
             return True
         event = trio.Event()
         self._waiters.append((target, event))
+        self._pressing.set()
         with trio.move_on_after(timeout_s):
             await event.wait()
         return event.is_set()
@@ -156,7 +178,15 @@ class AuditWriter:
                         self._in_hand = [self._singly.popleft()]
                     else:
                         await self._mailbox.wait()
+                        # whoever was woken by the same thing adds to this batch, not to one of its own: the order
+                        # that goes next beside the outcome of the one that made way for it
+                        await trio.lowlevel.checkpoint()
+                        if not self._pressing.is_set():
+                            with trio.move_on_after(_COMPANY_S):
+                                await self._pressing.wait()
                         self._in_hand = self._mailbox.take_all(_BATCH)
+                        if not self._mailbox.depth:
+                            self._pressing = trio.Event()
                 await self._commit_in_hand()
         finally:
             self.available = False
@@ -203,6 +233,7 @@ class AuditWriter:
         if self.journal is not None:
             batch.cursor = self.journal.ahead(entries)
         self._doubt = _Doubt(expected if batch.audit else None, batch.cursor)
+        self._sealed = batch.audit
         if batch.new_intents:
             crashpoint("S5.before_commit")
         if batch.fills:
@@ -211,7 +242,10 @@ class AuditWriter:
             crashpoint("S9.before_commit")
         if batch.writes:
             crashpoint("W.before_commit")
+        began_ns = perf_counter_ns()
         await self._store.commit(batch, epoch=self._epoch, timeout_s=_COMMIT_TIMEOUT_S)
+        LEDGER_COMMIT.observe_ns(perf_counter_ns() - began_ns)
+        LEDGER_BATCH.observe_ns(len(entries))
         if batch.new_intents:
             crashpoint("S5.after_commit")
         if batch.fills:
@@ -249,6 +283,10 @@ class AuditWriter:
         done, self._in_hand = self._in_hand, []
         self.entries += len(done)
         self._settle([(entry, None) for entry in done])
+        self.on_committed(done)
+        sealed, self._sealed = self._sealed, ()
+        if sealed:
+            self.on_audit(sealed)
         if cursor is not None and self.journal is not None:
             self.journal.reached(cursor)
 
@@ -295,3 +333,4 @@ class AuditWriter:
             (entry,), self._in_hand = self._in_hand, []
             _log.warning("ledger.refused", error=str(refused))
             self._settle([(entry, refused)])
+            self.on_refused(entry, refused)

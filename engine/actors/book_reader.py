@@ -77,7 +77,9 @@ class BookReader:
     def _missing(self, book: Sequence[BrokerOrder]) -> list[tuple[Order, BrokerOrder]]:
         found: list[tuple[Order, BrokerOrder]] = []
         for row in book:
-            if row.filled_quantity and row.filled_quantity > self._holdings.booked(row.broker_order_id)[0]:
+            if not row.filled_quantity or self._is_over(row):
+                continue
+            if row.filled_quantity > self._holdings.booked(row.broker_order_id)[0]:
                 order = self._index.find(row)
                 if order is not None:
                     found.append((order, row))
@@ -91,11 +93,14 @@ class BookReader:
         excess: list[tuple[Order, BrokerOrder]] = []
         doubles: list[tuple[Order, BrokerOrder]] = []
         foreign: list[BrokerOrder] = []
+        known = self._desk.known_broker_ids
         for row in self._whole(book):
+            if row.broker_order_id in known and self._is_over(row):
+                continue
             order = self._index.find(row)
             of_today = self._is_of_today(row)
             if of_today or (order is not None and order.trading_day == self._day):
-                self._desk.known_broker_ids.add(row.broker_order_id)
+                known.add(row.broker_order_id)
             if order is None:
                 # what still works counts whatever its date: it was placed for this session before it began
                 if (of_today or not row.status.is_terminal) and row not in self._desk.closed:
@@ -251,6 +256,15 @@ class BookReader:
             self._lacking.clear()
             self._smaller.clear()
             self._legs.clear()
+
+    def _is_over(self, row: BrokerOrder) -> bool:
+        """Whether *row* is of an order that the books let go, which most rows of a busy day are."""
+        # of a leg the index takes note whose it is
+        return (
+            row.parent_order_id is None
+            and row.broker_order_id not in self._index.by_broker_id
+            and self._desk.closed.has(row.broker_order_id)
+        )
 
     def _is_of_today(self, row: BrokerOrder) -> bool:
         # yesterday's rows stand in the book until the broker clears it, and must not be missed after that

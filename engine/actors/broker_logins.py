@@ -125,12 +125,13 @@ class BrokerLogins:
         finally:
             with trio.move_on_after(1, shield=True):
                 await reads.aclose()
-        # as it stands now: the exchange took a while
-        now_held = self._find(account_id)
-        if (now_held.api_key, now_held.api_secret) != (account.api_key, account.api_secret):
-            raise ConflictError("the account's keys changed meanwhile; log in again", code="KEYS_CHANGED")
-        changed = logged_in(now_held, Secret(session.access_token), self._login(session))
-        return await self._registrar.put_account(changed, by=by, action="ACCOUNT_LOGGED_IN")
+        async with self._registrar.changing(account.user_id):
+            # as it stands now: the exchange took a while
+            now_held = self._find(account_id)
+            if (now_held.api_key, now_held.api_secret) != (account.api_key, account.api_secret):
+                raise ConflictError("the account's keys changed meanwhile; log in again", code="KEYS_CHANGED")
+            changed = logged_in(now_held, Secret(session.access_token), self._login(session))
+            return await self._registrar.put_account(changed, by=by, action="ACCOUNT_LOGGED_IN")
 
     def _find(self, account_id: UUID) -> Account:
         account = self._directory.accounts.get(account_id)

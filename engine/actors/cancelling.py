@@ -31,6 +31,13 @@ _WATCH_S = 2.0
 _TRIES = 10
 
 
+class _Followed:
+    """An order that somebody waits for, as it was last seen: one that fills leaves the books at once."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+
+
 class Canceller:
     """Sends cancel requests of one account; *turns* has its budget of calls."""
 
@@ -50,6 +57,7 @@ class Canceller:
         self._turns = turns
         self._tries: dict[str, int] = {}
         self._under_way: set[str] = set()
+        self._followed: set[_Followed] = set()
 
     async def cancel(self, order: Order, *, by: str, nursery: trio.Nursery) -> Order:
         """Cancel an order that was sent, and wait up to two seconds for the broker's word.
@@ -67,14 +75,39 @@ class Canceller:
             _log.error("cancel.not_noted", order=str(order.id), error=str(error))
         reply: Reply[None] = Reply()
         nursery.start_soon(self._answer, broker_order_id, order.variety, reply)
-        with trio.move_on_after(_ANSWER_TIMEOUT_S) as scope:
-            await reply.wait()
+        followed = _Followed(order)
+        self._followed.add(followed)
+        try:
+            return await self._outcome(reply, followed)
+        finally:
+            self._followed.discard(followed)
+
+    async def _outcome(self, reply: Reply[None], followed: _Followed) -> Order:
+        try:
+            with trio.move_on_after(_ANSWER_TIMEOUT_S) as scope:
+                await reply.wait()
+        except OrderExecutionError:
+            # the broker refuses to cancel what has ended: by another cancel, or a fill, of the same moment
+            await self._until_ended(followed)
+            if not followed.order.status.is_terminal:
+                raise
+            return followed.order
         if scope.cancelled_caught:
             raise UnavailableError("the broker does not answer; read the order again", retry_after_s=5)
+        await self._until_ended(followed)
+        return followed.order
+
+    def order_changed(self, order: Order) -> None:
+        """Take in an order as it is now."""
+        for followed in self._followed:
+            if followed.order.id == order.id:
+                followed.order = order
+
+    async def _until_ended(self, followed: _Followed) -> None:
+        """Wait until the order's end is known here, two seconds at most."""
         with trio.move_on_after(_WATCH_S):
-            while (latest := self._desk.orders.get(order.id)) is not None and not latest.status.is_terminal:
+            while not followed.order.status.is_terminal:
                 await self._watch.wait_looked()
-        return self._desk.orders.get(order.id, order)
 
     async def _answer(self, broker_order_id: str, variety: Variety, reply: Reply[None]) -> None:
         try:

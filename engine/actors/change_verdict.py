@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from engine.actors.decision import Rules, inputs_for
+from engine.actors.decision import Rules, inputs_for, not_ready
 from engine.actors.limit_scopes import limited
 from engine.domain.denial import Denial
 from engine.domain.directory import Directory
@@ -10,6 +10,7 @@ from engine.domain.enums import OrderType
 from engine.domain.instruments import Instrument, check_order
 from engine.domain.limits import OrderRequest, RiskLimits
 from engine.domain.order import Order
+from engine.domain.risk import is_reducing
 from engine.domain.risk_rules import evaluate
 from engine.domain.risk_state import RiskState
 
@@ -24,8 +25,12 @@ def judge_change(
     defaults: RiskLimits,
     rules: Rules,
     now: datetime,
+    held: str | None = None,
 ) -> tuple[Denial, ...]:
-    """Return every reason against changing *order*, which works at the broker, into *wanted*."""
+    """Return every reason against changing *order*, which works at the broker, into *wanted*.
+
+    *held* is why the checks of the morning hold entries of its account back.
+    """
     if instrument is None:
         return (Denial(code="UNKNOWN_SYMBOL", text=f"{order.symbol} is not in the instrument master"),)
     if wanted.quantity <= order.filled_quantity:
@@ -64,5 +69,7 @@ def judge_change(
     found = limited(directory, defaults, order.user_id, account, order.strategy_id)
     increase = max(wanted.quantity - order.quantity, 0)
     inputs = inputs_for(request, state, found, instrument, rules, increase=increase)
+    if held is not None and increase and not is_reducing(request, state):
+        static = (*static, not_ready(held))
     against = (rule.denial for rule in evaluate(inputs, found.limits) if not rule.ok)
     return tuple(dict.fromkeys((*static, *against)))

@@ -6,7 +6,6 @@ disk. At IST midnight: the day rolls in every executor. No mailbox. Restart: per
 """
 
 from datetime import date
-from pathlib import Path
 from uuid import UUID
 
 import structlog
@@ -15,13 +14,13 @@ import trio
 from engine.actors.audit_writer import AuditWriter
 from engine.actors.crew import Crew
 from engine.actors.ingest import Ingest
-from engine.actors.killswitch_file import KillFile, KillFileDamaged
-from engine.actors.killswitch_guardian import KillSwitchGuardian
+from engine.actors.kill_gate import KillFileLook
 from engine.actors.ledger_entry import LedgerEntry
 from engine.clock import Clock, trading_day
 from engine.domain.reconcile import next_day_close
 from engine.errors import JournalUnavailable
 from engine.journal.store import JournalStore
+from engine.runtime.beat import beat
 from engine.runtime.crashpoint import crashpoint
 
 _log = structlog.get_logger(__name__)
@@ -41,9 +40,7 @@ class ClockActor:
         ledger: AuditWriter,
         journal: JournalStore,
         journal_epoch: UUID,
-        guardian: KillSwitchGuardian,
-        kill_file: KillFile,
-        kill_path: Path,
+        kill_look: KillFileLook,
         crew: Crew,
     ) -> None:
         self._clock = clock
@@ -51,12 +48,9 @@ class ClockActor:
         self._ledger = ledger
         self._journal = journal
         self._epoch = journal_epoch
-        self._guardian = guardian
-        self._kill_file = kill_file
-        self._kill_path = kill_path
+        self._kill_look = kill_look
         self._crew = crew
         self._cursor_trimmed = ""
-        self._kill_seen = (0, 0, 0)
         self._day: date | None = None
         self._day_close_at = next_day_close(clock.now())
 
@@ -65,10 +59,10 @@ class ClockActor:
         task_status.started()
         ticks = 0
         while True:
-            await trio.sleep(_TICK_S)
+            await beat(_TICK_S)
             ticks += 1
             self.write_cursor()
-            await self._read_kill_file()
+            self._kill_look.look()
             self._roll_day()
             self._close_day()
             if ticks % _TRIM_EVERY == 0:
@@ -81,23 +75,6 @@ class ClockActor:
         crashpoint("S11.cursor_noted")
         # every transaction takes the cursor along, also one of nothing else
         self._ledger.append(LedgerEntry())
-
-    async def _read_kill_file(self) -> None:
-        try:
-            found = self._kill_path.stat()
-        except OSError:
-            return  # none was ever written, or it cannot be seen now
-        # two changes within one tick of the file system's clock differ in size at least
-        seen = (found.st_mtime_ns, found.st_size, found.st_ino)
-        if seen == self._kill_seen:
-            return
-        self._kill_seen = seen
-        try:
-            records = await trio.to_thread.run_sync(self._kill_file.read)
-        except (KillFileDamaged, OSError) as error:
-            _log.error("killswitch.file_damaged", error=str(error))
-            return
-        self._guardian.adopt(records.values())
 
     def _roll_day(self) -> None:
         day = trading_day(self._clock.now())

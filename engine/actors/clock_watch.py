@@ -14,6 +14,7 @@ import trio
 
 from engine.clock import Clock
 from engine.domain.clock_watch import ClockWatch
+from engine.runtime.beat import next_beat
 
 _log = structlog.get_logger(__name__)
 
@@ -46,7 +47,8 @@ class ClockKeeper:
     def suspect(self) -> str | None:
         """Return why the wall clock cannot be trusted now, or None. Never waits, never raises."""
         reason = self._watch.look(*self._instant())
-        self._note(reason)
+        if (reason is None) is not (self._told is None):
+            self._note(reason)
         return reason
 
     def heard(self, date: str | None, elapsed_s: float) -> None:
@@ -73,7 +75,7 @@ class ClockKeeper:
         """Look once a second and tell of every change until cancelled."""
         task_status.started()
         while True:
-            with trio.move_on_after(_TICK_S):
+            with trio.move_on_at(next_beat(_TICK_S)):
                 await self._changed.wait()
             self._changed = trio.Event()
             now = self.suspect()

@@ -11,7 +11,10 @@ import structlog
 import trio
 
 from engine.domain.directory import Account, Directory
+from engine.errors import EngineError
+from engine.runtime.beat import beat
 from engine.security.creds_file import Credentials, CredsFile
+from engine.security.envelope import KeyRing
 
 _log = structlog.get_logger(__name__)
 
@@ -35,18 +38,37 @@ class CredsKeeper:
         self._alert = alert
         self._written: list[Credentials] | None = None
         self._failed = False
+        self._writing = trio.Lock()
+        self._looked_at: tuple[list[Account], list[str]] = ([], [])
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the file until cancelled."""
         task_status.started()
         while True:
             await self.look()
-            await trio.sleep(_LOOK_S)
+            await beat(_LOOK_S)
+
+    async def change_keys(self, change: Callable[[KeyRing], None]) -> None:
+        """Have *change* done to the keys of the file, and write it anew under them at once. Raises EngineError."""
+        change(self._file.ring)
+        self._written = None
+        await self.look()
+        if self._written is None:
+            raise EngineError("state/creds.enc cannot be written under the new key; make room and try again")
 
     async def look(self) -> None:
         """Write the file if it says something else than the directory."""
-        wanted = [self._of(account) for account in sorted(self._directory.accounts.values(), key=lambda a: str(a.id))]
+        async with self._writing:
+            await self._look()
+
+    async def _look(self) -> None:
+        accounts = list(self._directory.accounts.values())
+        roots = [self._root_of(account) for account in {account.broker: account for account in accounts}.values()]
+        if self._written is not None and (accounts, roots) == self._looked_at:
+            return  # the same records, mostly the very same: of ten thousand nothing is worked out anew
+        wanted = [self._of(account) for account in sorted(accounts, key=lambda a: str(a.id))]
         if wanted == self._written:
+            self._looked_at = (accounts, roots)
             return
         try:
             await trio.to_thread.run_sync(self._file.write, wanted, abandon_on_cancel=False)
@@ -57,7 +79,7 @@ class CredsKeeper:
             self._failed = True
             return
         self._failed = False
-        self._written = wanted
+        self._written, self._looked_at = wanted, (accounts, roots)
 
     def _of(self, account: Account) -> Credentials:
         is_paper = account.broker == "paper"

@@ -16,7 +16,7 @@ from engine.actors.cancel_all import Ended
 from engine.actors.caretaker import Rests, tend_executor, tend_risk
 from engine.actors.executor import Executor
 from engine.actors.intake import Passage
-from engine.actors.risk import Decide, Message, RiskActor
+from engine.actors.risk import Message, RiskActor
 from engine.domain.directory import Directory
 from engine.domain.order import Order
 from engine.runtime.child import ChildSpec, Escalation, OnEscalate, SupervisorNotRunning
@@ -158,9 +158,9 @@ class Crew:
 
     # what the others call
 
-    def decide(self, passage: Passage) -> None:
-        """Hand a delivery to its user's risk actor."""
-        self.risk(passage.delivery.user_id).tell(Decide(passage=passage))
+    def decide(self, passage: Passage) -> bool:
+        """Hand a delivery to its user's risk actor; tell whether that has decided about it."""
+        return self.risk(passage.delivery.user_id).decide(passage)
 
     def tell_risk(self, user_id: UUID, message: Message) -> None:
         """Hand a user's risk actor what happened on an account."""

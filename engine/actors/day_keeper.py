@@ -6,12 +6,11 @@ once when it begins and once when it is over. What was confirmed counts, not wha
 """
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
 import structlog
-import trio
 
 from engine.actors.ledger_entry import LedgerEntry
 from engine.actors.risk_messages import RiskContext, UserHistory
@@ -21,7 +20,9 @@ from engine.domain.day_pnl import Part
 from engine.domain.enums import Exchange
 from engine.domain.risk_state import RiskState
 from engine.errors import MailboxFull
+from engine.runtime.beat import beat
 from engine.store.books import write_results
+from engine.store.pnl_points import KEEP_DAYS, forget_points, write_point
 
 _log = structlog.get_logger(__name__)
 
@@ -49,6 +50,7 @@ class DayKeeper:
         self._is_told = False
         self._kept = (0, 0)
         self._kept_ns = 0
+        self._swept: date | None = None
 
     def restore(self, history: UserHistory, state: RiskState) -> None:
         """Take what the ledger holds of positions, books and the day into *state*, at the prices of now."""
@@ -61,7 +63,7 @@ class DayKeeper:
         """Look every second, less often while nothing is held, until cancelled."""
         while True:
             self.tick()
-            await trio.sleep(_TICK_S if self._waiting else _IDLE_S)
+            await beat(_TICK_S if self._waiting else _IDLE_S)
 
     def tick(self) -> None:
         """Do what is due."""
@@ -74,9 +76,9 @@ class DayKeeper:
 
     def roll(self, state: RiskState) -> None:
         """Begin the new day if there is one; before anything of it is taken in, and not by a clock in doubt."""
-        if self._context.clock_suspect() is not None:
-            return
         today = trading_day(self._clock.now())
+        if state.day == today or self._context.clock_suspect() is not None:
+            return
         if state.day is not None and today > state.day:
             self._write(state)
         state.roll_day(today)
@@ -95,12 +97,19 @@ class DayKeeper:
         for account in self._context.directory.accounts_of(self._user_id):
             capital[account.id, None] = account.capital
             capital[None, None] += account.capital
-        write = write_results(self._user_id, state.day, figures, capital, at=self._clock.now())
+        now = self._clock.now()
+        writes = [write_results(self._user_id, state.day, figures, capital, at=now)]
+        # a day that is written when the next has begun has no minute left of its own
+        if (None, None) in figures and trading_day(now) == state.day:
+            writes.append(write_point(self._user_id, now, figures[None, None].net))
+        if self._swept != state.day:
+            writes.append(forget_points(self._user_id, now - timedelta(days=KEEP_DAYS)))
         try:
-            self._context.ledger.append(LedgerEntry(writes=(write,)))
+            self._context.ledger.append(LedgerEntry(writes=tuple(writes)))
         except MailboxFull as error:
             _log.warning("day.not_kept", user=str(self._user_id), error=str(error))
             return
+        self._swept = state.day
         self._kept = (state.pnl.peaks_version, state.pnl.version)
         self._kept_ns = self._clock.boottime_ns()
 

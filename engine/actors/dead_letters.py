@@ -254,14 +254,17 @@ class DeadLetters:
             await self._take_in(self.delivery(letter))
             return await self._decided(letter, LetterStatus.REQUEUED, actor)
 
-    async def discard(self, letter_id: UUID, *, actor: str) -> DeadLetter:
-        """Drop a letter; it stays on the record. Raises NotFoundError, ConflictError, UnavailableError."""
+    async def discard(self, letter_id: UUID, *, actor: str, reason: str = "") -> DeadLetter:
+        """Drop a letter; it stays on the record, with the *reason*.
+
+        Raises NotFoundError, ConflictError, UnavailableError.
+        """
         async with self._deciding:
             letter = await self._waiting(letter_id)
             against = letter.against_discard()
             if against is not None:
                 raise ConflictError(against)
-            return await self._decided(letter, LetterStatus.DISCARDED, actor)
+            return await self._decided(letter, LetterStatus.DISCARDED, actor, reason)
 
     def delivery(self, letter: DeadLetter) -> Delivery:
         """Return what a letter takes in when it is requeued now. Raises ConflictError when its seal does not fit."""
@@ -281,10 +284,10 @@ class DeadLetters:
             raise NotFoundError("there is no such dead letter")
         return letter
 
-    async def _decided(self, letter: DeadLetter, status: LetterStatus, actor: str) -> DeadLetter:
+    async def _decided(self, letter: DeadLetter, status: LetterStatus, actor: str, reason: str = "") -> DeadLetter:
         now: datetime = self._clock.now()
         change = decided(letter, status, by=actor, at=now, taken=status is LetterStatus.REQUEUED)
-        record = decision_record(letter, status, by=actor, at=now)
+        record = decision_record(letter, status, by=actor, at=now, reason=reason)
         await self._ledger.write(LedgerEntry(writes=(change,), audit=(record,)))
         return await self._find(letter.id) or letter
 

@@ -4,7 +4,7 @@ Made of the directory, the risk state, the prices and now; what is approved is r
 next account is judged with it. The risk actor acts on it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, time, tzinfo
 from decimal import Decimal
 from uuid import UUID
@@ -19,7 +19,7 @@ from engine.domain.calendar import Calendar, is_open
 from engine.domain.contracts import HINT, is_like_contract
 from engine.domain.decided import Approved, Decision, Denied, hold, order_ids, refused, take_back, verdict_of
 from engine.domain.denial import Denial
-from engine.domain.directory import Account, Directory, Strategy, Target
+from engine.domain.directory import Account, Directory, Source, Strategy, Target
 from engine.domain.entry_times import after_own_square_off, after_square_off, outside_window
 from engine.domain.enums import AccountStatus, Exchange, OrderType, Variety
 from engine.domain.instruments import SLICED, Instrument, InstrumentBook, check_order, iceberg_quantity
@@ -31,6 +31,7 @@ from engine.domain.risk_inputs import RiskInputs, inputs_of
 from engine.domain.risk_rules import RuleResult
 from engine.domain.risk_state import AnyScope, RiskState
 from engine.domain.signal import Signal
+from engine.domain.source_caps import symbol_cap, value_cap
 from engine.domain.strategy_book import book_of
 from engine.domain.verdict import AccountVerdict, judge
 from engine.domain.wanted import cut, wanted_of
@@ -41,6 +42,19 @@ _AHEAD_S = 2.0
 _ORDER = "order"
 _KILL_SWITCH_OFF = RuleResult("KILL_SWITCH", _ORDER, None, "off", ok=True)
 _ACTIVE = RuleResult("LOGIN_REQUIRED", _ORDER, None, AccountStatus.ACTIVE.value, ok=True)
+
+
+Held = Callable[[UUID], str | None]
+"""Says why nothing may be opened in an account, by the checks of the morning; None when it may."""
+
+
+def _not_held(_account_id: UUID) -> None:
+    return None
+
+
+def not_ready(why: str) -> Denial:
+    """Return the reason against an entry that the morning's checks hold back."""
+    return Denial(code="NOT_READY", text=f"{why}; mend it, or an ADMIN overrides (POST /system/readiness/override)")
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,11 +86,13 @@ def decide(
     suspect: str | None = None,
     only: frozenset[UUID] | None = None,
     reserve: bool = True,
+    held: Held = _not_held,
 ) -> Decision:
     """Decide about *intent* for every account of its strategy, and reserve what is approved.
 
-    *suspect* is why the wall clock cannot be trusted: then only orders that reduce a position are approved. *only*
-    are the accounts that are asked about, where it is not all of them.
+    *suspect* is why the wall clock cannot be trusted: then only orders that reduce a position are approved, as they are
+    of an account of which *held* says that the morning's checks hold it back. *only* are the accounts that are asked
+    about, where it is not all of them.
 
     Each account is judged with what the ones before it were approved for, so that they cannot together pass what
     only one may. Nothing stays reserved when it raises; *reserve* False leaves the state alone altogether.
@@ -86,8 +102,11 @@ def decide(
     instrument = instruments.get(signal.exchange, signal.symbol)
     targets = [] if strategy is None else targets_of(strategy, signal, directory.accounts)
     if reserve:
-        _count(state, intent, () if isinstance(targets, Denial) else targets, now)
-    against = _against(intent, strategy, instrument, instruments, rules, now)
+        # whatever becomes of it: refusals repeated without end are what a throttle is for
+        accounts = () if isinstance(targets, Denial) else [account.id for _, account in targets]
+        count_signal(state, intent.strategy_id, accounts, now)
+    source = directory.sources.get(intent.source_id)
+    against = _against(intent, strategy, source, instrument, instruments, rules, now)
     if against or strategy is None or instrument is None:
         return refused(intent, tuple(against), now)
     if isinstance(targets, Denial):
@@ -104,12 +123,14 @@ def decide(
                 target,
                 account,
                 instrument,
+                source=source,
                 state=state,
                 kill=kill,
                 limits=limited(directory, defaults, intent.user_id, account, intent.strategy_id, capitals),
                 rules=rules,
                 now=now,
                 suspect=suspect,
+                held=held,
             )
             judged.append(verdict)
             if reserve and isinstance(verdict, Approved):
@@ -126,12 +147,28 @@ def decide(
     )
 
 
-def _count(state: RiskState, intent: Intent, targets: Iterable[tuple[Target, Account]], now: datetime) -> None:
-    """Count the signal, whatever becomes of it: refusals repeated without end are what a throttle is for."""
-    scopes: list[AnyScope] = [None, intent.strategy_id]
-    for _, account in targets:
-        scopes += (account.id, (account.id, intent.strategy_id))
-    state.count_message(scopes, now)
+def count_signal(state: RiskState, strategy_id: UUID, accounts: Iterable[UUID], at: datetime) -> None:
+    """Count a signal that came *at* (UTC) for a strategy and *accounts*, in every scope that has a limit of its own."""
+    state.count_message(_counted(strategy_id, accounts), at)
+
+
+def leave_no_trace(
+    decision: Decision, intent: Intent, *, directory: Directory, state: RiskState, now: datetime
+) -> None:
+    """Undo what `decide` counted and reserved *now* for an intent that it was asked about for a look alone."""
+    for approved in decision.approved:
+        take_back(state, approved)
+    strategy = directory.strategies.get(intent.strategy_id)
+    targets = [] if strategy is None else targets_of(strategy, intent.signal, directory.accounts)
+    accounts = () if isinstance(targets, Denial) else [account.id for _, account in targets]
+    state.forget_message(_counted(intent.strategy_id, accounts), now)
+
+
+def _counted(strategy_id: UUID, accounts: Iterable[UUID]) -> list[AnyScope]:
+    scopes: list[AnyScope] = [None, strategy_id]
+    for account_id in accounts:
+        scopes += (account_id, (account_id, strategy_id))
+    return scopes
 
 
 def too_old(intent: Intent, rules: Rules, now: datetime) -> Denial | None:
@@ -148,6 +185,7 @@ def too_old(intent: Intent, rules: Rules, now: datetime) -> Denial | None:
 def _against(
     intent: Intent,
     strategy: Strategy | None,
+    source: Source | None,
     instrument: Instrument | None,
     instruments: InstrumentBook,
     rules: Rules,
@@ -165,6 +203,9 @@ def _against(
         found.append(
             Denial(code="ALLOWED_SYMBOLS", text=f"{signal.symbol} is not among the symbols of {strategy.name}")
         )
+    capped = symbol_cap(source, intent)
+    if capped is not None:
+        found.append(capped)
     if instrument is None:
         mend = HINT if is_like_contract(signal.symbol) else "check symbol and exchange"
         text = f"{signal.exchange}:{signal.symbol} is not in the instrument master; {mend}"
@@ -204,12 +245,14 @@ def _account(
     account: Account,
     instrument: Instrument,
     *,
+    source: Source | None,
     state: RiskState,
     kill: KillSwitches,
     limits: Limited,
     rules: Rules,
     now: datetime,
     suspect: str | None,
+    held: Held,
 ) -> Approved | Denied:
     facts: list[RuleResult] = []
 
@@ -270,8 +313,13 @@ def _account(
     )
     denials = [*static, *exits, *_iceberg(signal, wanted.quantity, instrument)]
     denials += _not_at_this_hour(strategy, request, state, signal, rules, now)
-    if suspect is not None and not is_reducing(request, state):
+    opens = not is_reducing(request, state)
+    if opens and (over := value_cap(source, wanted.quantity, price, instrument.multiplier)) is not None:
+        denials.append(over)
+    if suspect is not None and opens:
         denials.append(Denial(code="CLOCK_SUSPECT", text=f"{suspect}; nothing that adds exposure is sent now"))
+    if opens and (why := held(account.id)) is not None:
+        denials.append(not_ready(why))
     if denials:
         facts.extend(_against_it(dict.fromkeys(denials)))
     else:

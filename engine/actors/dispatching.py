@@ -16,7 +16,7 @@ from engine.actors.order_queue import OrderQueue
 from engine.actors.sending import Sender
 from engine.broker.base import Gate, NotSent, RefusalCode, Refused, WriteOutcome
 from engine.clock import Clock, trading_day
-from engine.domain.enums import OrderStatus
+from engine.domain.enums import Exchange, OrderStatus
 from engine.domain.freshness import Freshness
 from engine.domain.lanes import Lane
 from engine.domain.order import Order
@@ -36,6 +36,21 @@ _LANES = (Lane.EXIT, Lane.ENTRY)
 _LINE = "cancels"
 
 
+class _Flattening:
+    """How many orders would close what is held, by instrument, as of one number of `OrderDesk.stirs`."""
+
+    __slots__ = ("_of", "as_of", "calls")
+
+    def __init__(self) -> None:
+        self.as_of = -1
+        self.calls = 0
+        self._of: dict[tuple[Exchange, str], int] = {}
+
+    def put(self, key: tuple[Exchange, str], calls: int) -> None:
+        self.calls += calls - self._of.get(key, 0)
+        self._of[key] = calls
+
+
 class Dispatcher:
     """Lets orders go in accepted order for each instrument, exits first, within the account's call budget."""
 
@@ -48,13 +63,13 @@ class Dispatcher:
         self._sweep = True
         self._wake = trio.Event()
         self._freshness = Freshness(context.max_age_s)
-        self._needed = (-1, 0)
+        self._flattening = _Flattening()
         self.queue = OrderQueue()
 
     def restart(self, history: AccountHistory) -> None:
         """Begin with an empty queue; *history* is what the ledger knows of the calls of the day and the last minute."""
         self.queue = OrderQueue()
-        self._needed = (-1, 0)
+        self._flattening = _Flattening()
         if not self._has_lived:
             # later lives go on with the budget they have: what was sent a moment ago counts
             self._has_lived = True
@@ -85,15 +100,16 @@ class Dispatcher:
             return None
         lane = self._lane(order)
         # what waits for the call budget goes first, in its own lane and those before it
-        if any(self.queue.next(before) is not None for before in _LANES if before <= lane):
+        if len(self.queue) and any(self.queue.next(before) is not None for before in _LANES if before <= lane):
             return None
-        if lane is Lane.ENTRY and self.short(order) is not None:
+        budget, today = self._budget, self.today()
+        if lane is Lane.ENTRY and budget.against_entry(today) is not None:
             return None
-        if not self._budget.try_take(lane, self.today(), slot=order.id):
+        if not budget.try_take(lane, today, slot=order.id):
             return None
-        self._freshness.note(order, *self._instant())
+        now, boot_ns = self._instant()
+        self._freshness.note(order, now, boot_ns)
         self.queue.hold(order.key, order.id)
-        now, today = self._clock.now(), self.today()
         return msgspec.structs.replace(order, status=OrderStatus.SUBMITTING, submitting_at=now, trading_day=today)
 
     def push(self, order: Order, *, recorded: bool = True, first: bool = False) -> None:
@@ -103,10 +119,10 @@ class Dispatcher:
 
     def today(self) -> date:
         """Return the IST date; a clock that is suspect does not turn the day."""
-        held = self._desk.day
-        if held is not None and self._context.clock_suspect() is not None:
-            return held
-        return trading_day(self._clock.now())
+        held, day = self._desk.day, trading_day(self._clock.now())
+        if day == held or held is None or self._context.clock_suspect() is None:
+            return day
+        return held
 
     # the budget
 
@@ -224,17 +240,17 @@ class Dispatcher:
         self.wake()
 
     def _calls_to_flatten(self) -> int:
-        stirs, needed = self._needed
-        if stirs != self._desk.stirs:
-            index, freeze = self._desk.index, self._context.freeze_quantity
-            held = (
-                (position.quantity, freeze(position.exchange, position.symbol))
-                for position in self._desk.holdings.positions.values()
-                if position.quantity
-            )
-            needed = calls_to_flatten(held, len(index.open) + len(index.open_external))
-            self._needed = (self._desk.stirs, needed)
-        return needed
+        desk = self._desk
+        if self._flattening.as_of != desk.stirs:
+            # of a thousand positions an order moves one
+            since = self._flattening.as_of
+            moved = desk.stirred_since(since) if since >= 0 else desk.holdings.instruments_listed()
+            for exchange, symbol in moved:
+                freeze = self._context.freeze_quantity(exchange, symbol)
+                held = [(quantity, freeze) for quantity in desk.holdings.quantities_in(exchange, symbol)]
+                self._flattening.put((exchange, symbol), calls_to_flatten(held, 0))
+            self._flattening.as_of = desk.stirs
+        return self._flattening.calls + len(desk.index.open) + len(desk.index.open_external)
 
     # staleness
 
@@ -285,10 +301,16 @@ class Dispatcher:
         self._sort_heads()
         budget, who = self._budget, self._desk.account_id
         while True:
-            heads = {lane: order for lane in _LANES if (order := self._head(lane, sender)) is not None}
-            went = next(
-                (order for lane, order in heads.items() if budget.try_take(lane, self.today(), slot=order.id)), None
-            )
+            heads: list[Lane] = []
+            went = None
+            for lane in _LANES:
+                order = self._head(lane, sender)
+                if order is None:
+                    continue
+                heads.append(lane)
+                if budget.try_take(lane, self.today(), slot=order.id):
+                    went = order
+                    break
             if went is None:
                 break
             self.queue.remove(went.key, went.id)
@@ -306,11 +328,12 @@ class Dispatcher:
 
     def _sort_heads(self) -> None:
         """Put what has become an exit while it waited into its lane."""
-        for position in self._desk.holdings.positions.values():
-            key = (position.exchange, position.symbol)
-            head = self.queue.head(key) if position.quantity else None
+        positions, who = self._desk.holdings.positions, self._desk.account_id
+        for key in self.queue.instruments():
+            head = self.queue.head(key)
             order = None if head is None else self._desk.orders.get(head)
-            if order is not None and order.product_type is position.product_type:
+            held = None if order is None else positions.get((who, *key, order.product_type))
+            if order is not None and held is not None and held.quantity:
                 self.queue.sort(key, order.id, self._lane(order))
 
     def _head(self, lane: Lane, sender: Sender) -> Order | None:

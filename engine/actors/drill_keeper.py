@@ -19,6 +19,7 @@ from engine.domain.drill import Drill, DrillEnd, DrillVerdict, ended
 from engine.domain.drill_schedule import DrillTimes, next_step, open_exchange
 from engine.errors import ConflictError, MailboxFull, StoreUnavailable, UnavailableError
 from engine.ids import uuid7
+from engine.runtime.beat import next_beat
 from engine.store.kill_drills import DrillMemory, write_begun, write_ended, write_handled
 from engine.store.ledger import Write
 
@@ -71,7 +72,7 @@ class DrillKeeper:
             if drill is not None:
                 await self._carry_out(drill)
                 continue
-            with trio.move_on_after(_TICK_S):
+            with trio.move_on_at(next_beat(_TICK_S)):
                 await self._wake.wait()
             self._wake = trio.Event()
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import trio
 
 from engine.domain.drill import DrillEnd, read_report
-from engine.drill.child import command
 from engine.embedded.process import Process, spawn
 from engine.errors import StartupError
+from engine.runtime.own_program import engine_command
 
 DEADLINE_S = 240.0
 _MOST_BYTES = 262_144
@@ -28,7 +28,7 @@ async def run_drill() -> DrillEnd:
     try:
         with os.fdopen(writing, "wb", buffering=0) as log:
             process = spawn(
-                command("drill", "--json", niceness=_NICENESS),
+                engine_command(("drill", "--json"), niceness=_NICENESS),
                 user=None,
                 reads=(),
                 death_signal=signal.SIGKILL,

@@ -189,6 +189,11 @@ class Executor:
         return self._watch.unreachable_s
 
     @property
+    def witnesses_at(self) -> tuple[float, float]:
+        """When (trio's clock) the order book and the trade book were read last; -inf for never."""
+        return self._watch.read_at, self._watch.trades_at
+
+    @property
     def is_ready(self) -> bool:
         """Whether the books are rebuilt and orders go out."""
         return self._ready
@@ -352,6 +357,10 @@ class Executor:
             self.desk.tell_again(order_id)
             raise
 
+    async def shown(self, order: Order) -> Order:
+        """Return an order of the account as it is once the broker's book shows it, or as it is after five seconds."""
+        return await self._modifier.shown(self.desk.orders.get(order.id, order))
+
     @property
     def gtts(self) -> Sequence[Gtt]:
         """The triggers (GTT) of the account that stand at the broker, or may."""
@@ -466,6 +475,9 @@ class Executor:
                 self._turns.push(order, recorded=order.id not in self._unrecorded)
 
     def _order_changed(self, order: Order) -> None:
+        if order.status is OrderStatus.COMPLETE:
+            self.context.stages.filled(order.id)
+        self._canceller.order_changed(order)
         self._exits.order_changed(order)
         self.square_off.order_changed(order)
 
@@ -496,6 +508,11 @@ class Executor:
             written_ns=written_ns,
             committed_ns=self._clock.boottime_ns(),
         )
+        nursery = self._nursery
+        if nursery is not None and self.mailbox.is_waited_on:
+            # the actor waits and would do no more than this
+            nursery.start_soon(self._sender.send, message)
+            return
         try:
             # exits have a lane of their own: entries that fill the mailbox stop none
             tell = self.mailbox.tell_urgent_nowait if is_exit(self.desk, order) else self.mailbox.tell_nowait

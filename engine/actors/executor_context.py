@@ -12,14 +12,20 @@ import msgspec
 from engine.actors.call_budget import CallBudgets
 from engine.actors.flatten_file import FlattenFile
 from engine.actors.order_desk import AccountHistory
+from engine.actors.rush import Rush
 from engine.broker.base import Broker, Refused
 from engine.domain.enums import AccountStatus, Exchange
 from engine.domain.instruments import Instrument
 from engine.domain.order import Order
+from engine.observability.stages import NO_STAGES, StageClock
 
 
 def _no_alert(_subject: str, _text: str) -> None:
     return None
+
+
+def _nothing_to_see() -> None:
+    """No file of a kill switch."""
 
 
 def _keep(_account_id: UUID) -> None:
@@ -125,7 +131,7 @@ class Doubts(Protocol):
         """
 
 
-class Send(msgspec.Struct, frozen=True, kw_only=True):
+class Send(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The ledger has this SUBMITTING row.
 
     ``incarnation`` is that of the executor that wrote it ahead; ``written_ns`` is when it handed the row
@@ -141,7 +147,8 @@ class Send(msgspec.Struct, frozen=True, kw_only=True):
 class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     """The world of an executor: clock, ledger, switches, broker sessions, and whom it tells.
 
-    ``alert`` takes a subject (``order:ID``, ``account:ID``) and a text for a person. ``forget_broker`` makes the
+    ``alert`` takes a subject (``order:ID``, ``account:ID``) and a text for a person, ``pass_on`` the same without
+    putting it on record. ``forget_broker`` makes the
     next ``open_broker`` log in anew. ``account_status_now`` is what the directory holds, None if not wired.
     ``is_ours`` tells a tag of this deployment; ``live_executors`` counts those that share the process.
     ``clock_suspect`` says why the wall clock cannot be trusted, None while it can. ``max_age_s`` is how long
@@ -155,7 +162,8 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     ``session_window`` says why only exits of an account may go now because its session may vanish, None otherwise.
     ``is_open`` tells whether an exchange takes orders at an instant; what flattening was asked for outside its hours
     is done when it opens only with ``flatten_at_open``. ``flatten_file`` takes write-ahead rows while the ledger is
-    away.
+    away. ``rush`` counts the orders of the process that are on their way. ``look_at_kill_file`` takes over what another
+    program has written to the kill switch's file.
     """
 
     clock: Any
@@ -173,6 +181,7 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     orders_per_minute: int
     orders_per_day: int
     alert: Callable[[str, str], None] = _no_alert
+    pass_on: Callable[[str, str], None] = _no_alert
     forget_broker: Callable[[UUID], None] = _keep
     account_status_now: Callable[[UUID], AccountStatus | None] = _not_known
     is_ours: Callable[[str], bool] = _nobodys
@@ -192,3 +201,6 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     is_open: Callable[[Exchange, datetime], bool] = _always_open
     flatten_at_open: bool = False
     flatten_file: FlattenFile | None = None
+    rush: Rush = msgspec.field(default_factory=Rush)
+    stages: StageClock = NO_STAGES
+    look_at_kill_file: Callable[[], None] = _nothing_to_see

@@ -104,9 +104,10 @@ class Exits:
 
     def _account_of(self, intent: Intent, order: UUID, account_id: UUID | None) -> Account | None:
         """Return the account that an order of an intent is on, its first slice most likely."""
-        accounts: list[Account] = list(self._context.directory.accounts_of(self._user_id))
         if account_id is not None:
-            return next((account for account in accounts if account.id == account_id), None)
+            account: Account | None = self._context.directory.accounts.get(account_id)
+            return account if account is not None and account.user_id == self._user_id else None
+        accounts: list[Account] = list(self._context.directory.accounts_of(self._user_id))
         for leg in range(MAX_SLICES):
             found = next((a for a in accounts if order_id(intent.id, a.id, leg) == order), None)
             if found is not None:

@@ -12,6 +12,7 @@ Restart: permanent; nothing is kept that the next connect does not bring anew.
 import random
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from math import inf
 from uuid import UUID
 
 import msgspec
@@ -24,13 +25,13 @@ from engine.broker.kite.ticker_pool import TickerPool
 from engine.broker.values import BrokerOrder
 from engine.domain.push import Push, PushFold
 from engine.errors import BrokerUnavailable
+from engine.observability.measures import NEWS_PUSH
 from engine.runtime.mailbox import Mailbox, Overflow
 
 _log = structlog.get_logger(__name__)
 
 _MAILBOX = 1000
 _TAKE_EVERY_S = 0.25
-_LOOK_S = 1.0
 # A connection that is back within so long was no outage that a person need hear of.
 _PATIENCE_S = 15.0
 # An outage is over when a connection has held so long; a flapping one is one outage.
@@ -101,6 +102,8 @@ class Feed:
         self.reason: str | None = "connecting"
         self.updates = 0
         self.news = 0
+        self.heard_at = -inf
+        """When (trio's clock) an order update came last."""
 
     @property
     def is_open(self) -> bool:
@@ -168,16 +171,17 @@ class Feed:
                 nursery.start_soon(self._pool.run)
                 nursery.start_soon(self._take_updates)
                 nursery.start_soon(self._take_prices)
-                nursery.start_soon(self._mind_outages)
         finally:
             self._context.down(self)
 
     async def _take_updates(self) -> None:
         async for update in self.mailbox:
             self.updates += 1
+            self.heard_at = trio.current_time()
             push = self._fold.take(update.as_report(), update.exchange_update_timestamp)
             if push is not Push.ECHO:
                 self.news += 1
+                NEWS_PUSH.inc()
                 self._context.order_update(self.account_id, update.broker_order_id)
 
     async def _take_prices(self) -> None:
@@ -185,19 +189,18 @@ class Feed:
             self._context.prices(self, await self._prices.take())
             await trio.sleep(_TAKE_EVERY_S)
 
-    async def _mind_outages(self) -> None:
-        while True:
-            await trio.sleep(_LOOK_S)
-            now = trio.current_time()
-            if self._context.ticket(self.account_id) is None:
-                # nobody is logged in: that is told elsewhere, and no outage
-                self._down_since = None
-            elif self.is_open:
-                if self._told and self._up_since is not None and now - self._up_since >= _STEADY_S:
-                    self._told = False
-            elif self._down_since is None:
-                self._down_since = now
-            elif not self._told and now - self._down_since >= _PATIENCE_S:
-                self._told = True
-                text = f"FEED_DOWN: {self.reason}; orders and prices are polled meanwhile"
-                self._context.alert(f"account:{self.account_id}", text)
+    def mind_outage(self) -> None:
+        """Tell of an outage that lasts: whoever keeps the feeds calls this every second."""
+        now = trio.current_time()
+        if self._context.ticket(self.account_id) is None:
+            # nobody is logged in: that is told elsewhere, and no outage
+            self._down_since = None
+        elif self.is_open:
+            if self._told and self._up_since is not None and now - self._up_since >= _STEADY_S:
+                self._told = False
+        elif self._down_since is None:
+            self._down_since = now
+        elif not self._told and now - self._down_since >= _PATIENCE_S:
+            self._told = True
+            text = f"FEED_DOWN: {self.reason}; orders and prices are polled meanwhile"
+            self._context.alert(f"account:{self.account_id}", text)

@@ -23,6 +23,7 @@ from engine.broker.kite.ticker import Ticket
 from engine.clock import Clock, trading_day
 from engine.domain.directory import Directory
 from engine.errors import EngineError
+from engine.runtime.beat import beat
 from engine.runtime.child import ChildSpec, Escalation, OnEscalate
 from engine.runtime.supervisor import Strategy, Supervisor
 
@@ -122,7 +123,9 @@ class Feeds:
                 except EngineError as error:
                     # the supervisor is being restarted, or a feed overran its stop: the next look tells
                     _log.warning("feeds.not_kept", error=str(error))
-                await trio.sleep(_LOOK_S)
+                for feed in list(self.feeds.values()):
+                    feed.mind_outage()
+                await beat(_LOOK_S)
 
     async def look(self) -> None:
         """Look once who has business, and act on it."""

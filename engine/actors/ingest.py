@@ -7,7 +7,7 @@ memory outlives a restart, and the ledger's unique key is what stands behind it.
 """
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
 from uuid import UUID
 
@@ -16,7 +16,7 @@ import trio
 
 from engine.actors.audit_writer import DuplicateIntent
 from engine.actors.earlier import EarlierDeliveries
-from engine.actors.intake import Passage, Receipt
+from engine.actors.intake import Accepted, Passage
 from engine.actors.journal_progress import JournalProgress, Mark, Tracked
 from engine.clock import Clock
 from engine.domain.delivery import Delivery
@@ -31,6 +31,7 @@ from engine.errors import (
 )
 from engine.journal.entry import encode
 from engine.journal.writer import JournalWriter
+from engine.observability.stages import NO_STAGES, StageClock
 from engine.runtime.crashpoint import crashpoint
 from engine.runtime.mailbox import Mailbox, Overflow, Reply
 
@@ -45,21 +46,14 @@ _REMEMBERED = 50_000
 _REPLAY_TIMEOUT_S = 120.0
 
 
-class Accepted:
-    """The answer to a sender: one receipt for each good signal, and whether this was a repeat."""
-
-    __slots__ = ("duplicate", "receipts")
-
-    def __init__(self, receipts: tuple[Receipt, ...], *, duplicate: bool) -> None:
-        self.receipts = receipts
-        self.duplicate = duplicate
-
-
 class _Take:
-    __slots__ = ("delivery", "reply")
+    __slots__ = ("delivery", "elsewhere", "reply")
 
-    def __init__(self, delivery: Delivery, reply: "Reply[tuple[Passage | Accepted, bool]]") -> None:
+    def __init__(
+        self, delivery: Delivery, elsewhere: Collection[UUID], reply: "Reply[tuple[Passage | Accepted, bool]]"
+    ) -> None:
         self.delivery = delivery
+        self.elsewhere = elsewhere
         self.reply = reply
 
 
@@ -79,8 +73,12 @@ class Ingest:
         waiting_orders: Callable[[], int],
         earlier: EarlierDeliveries,
         holds_lease: Callable[[], Awaitable[bool]] | None = None,
+        suspect: Callable[[], str | None] = lambda: None,
+        stages: StageClock = NO_STAGES,
     ) -> None:
+        self.stages = stages
         self._holds_lease = holds_lease
+        self._suspect = suspect
         self._directory = directory
         self._kill = kill
         self.journal = journal
@@ -111,6 +109,11 @@ class Ingest:
         """Up to here everything in the journal is decided, in memory."""
         return self.progress.position
 
+    @property
+    def is_open(self) -> bool:
+        """Whether signals are taken in."""
+        return self._closed is None
+
     def open_intake(self) -> None:
         """Take signals from now on."""
         self._closed = None
@@ -123,17 +126,42 @@ class Ingest:
         """Refuse signals from now on; what was taken goes on."""
         self._closed = why
 
-    async def accept(self, delivery: Delivery) -> Accepted:
+    async def accept(self, delivery: Delivery, *, by_hand: bool = False, elsewhere: Collection[UUID] = ()) -> Accepted:
         """Take *delivery* in and return once it is durable.
+
+        While the wall clock is suspect, by which signatures and ages are judged, only what a person sends *by_hand* is
+        taken; of that nothing goes that adds exposure (SEC-109). *elsewhere* are other sources whose delivery of the
+        same key is the same call: a caller's key names one call, whichever source it went through.
 
         A repeat is answered like the first. Raises KillSwitchError, ConflictError (same key, another
         body), UnavailableError (no room, or nothing is known to have made it durable: the sender tries again).
         """
         if self._closed is not None:
             raise UnavailableError(f"{self._closed}; try again", retry_after_s=2)
+        reason = None if by_hand else self._suspect()
+        if reason is not None:
+            raise UnavailableError(f"no signals now: {reason}; try again", code="CLOCK_SUSPECT", retry_after_s=30)
         if self._holds_lease is not None and not await self._holds_lease():
             raise UnavailableError("another engine has taken over; send it there", retry_after_s=5)
-        return await self._pass(delivery)
+        return await self._pass(delivery, elsewhere)
+
+    def holds(self, source_id: UUID, key: str) -> bool:
+        """Whether a delivery of *key* came earlier, in this life or in one before it; nothing waits."""
+        first = self._recent.get((source_id, key))
+        return (first is not None and first.error is None) or self._earlier.may_hold((source_id, key))
+
+    async def earlier(self, sources: Iterable[UUID], key: str, body_sha256: bytes) -> Accepted | None:
+        """Return the answer to an earlier delivery of *key* by one of *sources*, None when there was none.
+
+        A repeat is answered by it before anything is judged anew: what was taken in once may not be told refused.
+        Raises as `accept` does.
+        """
+        for source_id in sources:
+            found = await self._earlier_of((source_id, key), body_sha256)
+            if found is not None:
+                self.duplicates += 1
+                return found if isinstance(found, Accepted) else await self._awaited(found)
+        return None
 
     async def known(self, deliveries: Sequence[Delivery]) -> set[tuple[UUID, str]]:
         """Return the keys of those of *deliveries* that the ledger has. Raises StoreUnavailable."""
@@ -188,10 +216,25 @@ class Ingest:
                 await passage.wait_settled()
         return not scope.cancelled_caught
 
-    async def _pass(self, delivery: Delivery) -> Accepted:
+    async def settle_intent(self, intent_id: UUID, *, timeout_s: float) -> None:
+        """Wait until the ledger has the intent *intent_id*, if it is on its way there, *timeout_s* seconds at most.
+
+        A decision may wait for a price: whoever was told of an intent can read it all the same.
+        """
+        with trio.move_on_after(timeout_s):
+            for passage in [each for each in self._open.values() if intent_id in each.intents]:
+                await passage.wait_settled()
+
+    async def _pass(self, delivery: Delivery, elsewhere: Collection[UUID]) -> Accepted:
+        if self.mailbox.is_waited_on and not self._may_be_earlier(delivery, elsewhere):
+            # the actor waits and nothing is before this one: taking it in here is taking it in its turn
+            passage = self._take_new(delivery)
+            with trio.move_on_after(_DURABLE_TIMEOUT_S):
+                await passage.wait_durable()
+            return await self._answer(passage, duplicate=False)
         reply: Reply[tuple[Passage | Accepted, bool]] = Reply()
         try:
-            self.mailbox.tell_nowait(_Take(delivery, reply))
+            self.mailbox.tell_nowait(_Take(delivery, elsewhere, reply))
         except MailboxFull as exc:
             raise UnavailableError("too many signals wait; try again", retry_after_s=1) from exc
         taken: Passage | Accepted | None = None
@@ -209,10 +252,16 @@ class Ingest:
             return await self._answer(taken, duplicate=duplicate)
         raise UnavailableError("too many signals wait; try again", retry_after_s=2)
 
+    async def _awaited(self, passage: Passage) -> Accepted:
+        with trio.move_on_after(_DURABLE_TIMEOUT_S):
+            await passage.wait_durable()
+        return await self._answer(passage, duplicate=True)
+
     async def _answer(self, passage: Passage, *, duplicate: bool) -> Accepted:
         error = passage.error
         if error is None and passage.is_durable:
             passage.promised = True
+            self.stages.accepted(passage.intents)
             return Accepted(passage.receipts(), duplicate=duplicate)
         if isinstance(error, DuplicateIntent):
             return await self._first_answer(passage)
@@ -251,25 +300,41 @@ class Ingest:
 
     async def _take(self, take: _Take) -> tuple[Passage | Accepted, bool]:
         delivery = take.delivery
-        key = (delivery.source_id, delivery.idempotency_key)
-        first = self._recent.get(key)
-        if first is not None and first.error is None:
-            if first.delivery.body_sha256 != delivery.body_sha256:
-                raise _conflict()
-            self.duplicates += 1
-            return first, True
-        if self._earlier.may_hold(key):
-            found = await self._earlier.find(key)
-            if found is not None:
-                body_sha256, receipts = found
-                if body_sha256 != delivery.body_sha256:
-                    raise _conflict()
+        for source_id in (delivery.source_id, *take.elsewhere):
+            earlier = await self._earlier_of((source_id, delivery.idempotency_key), delivery.body_sha256)
+            if earlier is not None:
                 self.duplicates += 1
-                return Accepted(receipts, duplicate=True), True
+                return earlier, True
+        return self._take_new(delivery), False
+
+    def _take_new(self, delivery: Delivery) -> Passage:
+        """Take in what no earlier delivery was. Raises KillSwitchError, UnavailableError."""
         self._refuse_if_killed(delivery)
         if self._open_signals + self._waiting_orders() + len(delivery.items) > MAX_WAITING:
             raise UnavailableError("too many signals wait; try again", retry_after_s=5)
-        return self._let_in(delivery, journal=self.journal), False
+        return self._let_in(delivery, journal=self.journal)
+
+    def _may_be_earlier(self, delivery: Delivery, elsewhere: Collection[UUID]) -> bool:
+        """Whether a delivery of this key may have come before; whoever says so has to look."""
+        key = delivery.idempotency_key
+        return any(
+            (source_id, key) in self._recent or self._earlier.may_hold((source_id, key))
+            for source_id in (delivery.source_id, *elsewhere)
+        )
+
+    async def _earlier_of(self, key: tuple[UUID, str], body_sha256: bytes) -> Passage | Accepted | None:
+        """Return what came of an earlier delivery of *key*, None when there was none. Raises ConflictError."""
+        first = self._recent.get(key)
+        if first is not None and first.error is None:
+            if first.delivery.body_sha256 != body_sha256:
+                raise _conflict()
+            return first
+        found = await self._earlier.find(key) if self._earlier.may_hold(key) else None
+        if found is None:
+            return None
+        if found[0] != body_sha256:
+            raise _conflict()
+        return Accepted(found[1], duplicate=True)
 
     def _let_in(
         self, delivery: Delivery, *, journal: JournalWriter | None = None, position: str | None = None
@@ -277,15 +342,22 @@ class Ingest:
         """Start both durable writes; what comes from the journal is in it already, at *position*."""
         key = (delivery.source_id, delivery.idempotency_key)
         passage = Passage(delivery)
-        try:
-            self._decide(passage)
-        except MailboxFull as full:
-            # nothing has been written and nothing remembered: a later try is a new one
-            raise UnavailableError("too many signals wait; try again", retry_after_s=2) from full
+        before = self._recent.get(key)
+        self.stages.taken(*key, passage.intents)
         passage.on_settled = self._passage_settled
         self._recent[key] = passage
         self._open[key] = passage
         self._open_signals += len(delivery.items)
+        try:
+            # it may be decided about by the time that this returns
+            self._decide(passage)
+        except MailboxFull as full:
+            # nothing has been written and nothing is remembered: a later try is a new one
+            del self._recent[key], self._open[key]
+            self._open_signals -= len(delivery.items)
+            if before is not None:
+                self._recent[key] = before
+            raise UnavailableError("too many signals wait; try again", retry_after_s=2) from full
         self._forget_old()
         self.accepted += 1
         if position is not None:
@@ -293,7 +365,7 @@ class Ingest:
             passage.promised = True
             passage.journalled(position)
             self.progress.add(passage)
-        elif journal is not None:
+        elif journal is not None and not passage.is_settled:
             self.progress.add(passage)
             journal.append(*self._entry_of(delivery), partial(self._answered, passage))
         crashpoint("S1.taken")

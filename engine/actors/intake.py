@@ -12,14 +12,27 @@ from engine.domain.enums import IntentStatus
 from engine.domain.intent import Intent
 from engine.domain.symbols import Resolution
 
+_OVER = trio.Event()
+_OVER.set()
 
-class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a sender is told of one signal: its intent, the state of that, and its place in the delivery."""
 
     intent_id: UUID
     status: IntentStatus
     position: int
     reason: str | None = None
+
+
+class Accepted:
+    """The answer to a sender: one receipt for each good signal, and whether this was a repeat."""
+
+    __slots__ = ("duplicate", "receipts")
+
+    def __init__(self, receipts: tuple[Receipt, ...], *, duplicate: bool) -> None:
+        self.receipts = receipts
+        self.duplicate = duplicate
 
 
 class Passage:
@@ -87,10 +100,12 @@ class Passage:
         if self._settled.is_set():
             return
         self._settled.set()
-        # of thousands that are remembered only the receipts are needed
+        # of thousands that are remembered only the receipts are needed, and nobody will have to wait again
         self.entry = None
-        if self.on_settled is not None:
-            self.on_settled(self)
+        self._durable = self._settled = _OVER
+        told, self.on_settled = self.on_settled, None
+        if told is not None:
+            told(self)
 
     def give_up(self, error: Exception) -> None:
         """Its sender is told that it is not executed: see to it, unless a transaction may hold it already."""

@@ -18,6 +18,7 @@ import trio
 
 from engine.domain.enums import KillMode
 from engine.domain.killswitch import GLOBAL, parse_scope
+from engine.runtime.beat import beat
 
 _log = structlog.get_logger(__name__)
 
@@ -65,7 +66,7 @@ class KillFileWatch:
         self.look()
         task_status.started()
         while True:
-            await trio.sleep(_LOOK_S)
+            await beat(_LOOK_S)
             self.look()
 
     def look(self) -> None:

@@ -90,6 +90,8 @@ class CopyLane(Lane):
         super().__init__(name)
         self._write = write
         self._waiting: dict[str, KillRecord] = {}
+        # when the write began that is going on, on trio's clock
+        self.writing_since: float | None = None
 
     @property
     def waiting(self) -> int:
@@ -117,6 +119,7 @@ class CopyLane(Lane):
         for record in list(self._waiting.values()):
             if self._waiting.get(record.scope) is not record:
                 continue  # a later one of its scope has its turn
+            self.writing_since = trio.current_time()
             try:
                 await self._write(record)
             except (OSError, EngineError) as error:
@@ -127,6 +130,8 @@ class CopyLane(Lane):
                 if self._waiting.get(record.scope) is record:
                     del self._waiting[record.scope]
                 self._written(record)
+            finally:
+                self.writing_since = None
 
 
 class FileLane(CopyLane):

@@ -28,6 +28,7 @@ from engine.domain.kill_triggers import (
     Trip,
 )
 from engine.errors import StoreUnavailable
+from engine.runtime.beat import beat
 
 _log = structlog.get_logger(__name__)
 
@@ -69,6 +70,7 @@ class TriggerKeeper:
         self._read_parked = parked
         self._audit_after = audit_after
         self._alert = alert
+        self.looked_at: float | None = None
         self._lag_s = 0.0
         self._wipes = 0
         self._parked = 0
@@ -91,7 +93,7 @@ class TriggerKeeper:
             nursery.start_soon(self._read_on)
             task_status.started()
             while True:
-                await trio.sleep(_TICK_S)
+                await beat(_TICK_S)
                 self.look()
 
     async def _read_on(self) -> None:
@@ -103,6 +105,7 @@ class TriggerKeeper:
 
     def look(self) -> None:
         """Look at everything now, and trip what begins to hold."""
+        self.looked_at = trio.current_time()
         lag_s, self._lag_s = self._lag_s, 0.0
         engine = EngineSight(
             loop_lag_s=lag_s,
@@ -135,7 +138,7 @@ class TriggerKeeper:
             ),
             mismatches=self._mismatches(executor),
             unreachable_s=executor.unreachable_s,
-            is_exposed=executor.desk.holdings.has_open and self._is_open(executor),
+            is_exposed=executor.unreachable_s > 0 and executor.desk.holdings.has_open and self._is_open(executor),
         )
 
     def _mismatches(self, executor: Executor) -> int:

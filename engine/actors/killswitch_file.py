@@ -69,6 +69,15 @@ class KillFile:
         sync_folder(self._path.parent)
         sync_folder(self._path.parent.parent)
 
+    def stamp(self) -> tuple[int, int, int] | None:
+        """Return what changes with every change of the file; None while there is none, or it cannot be seen."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        # two changes within one tick of the file system's clock differ in size at least
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
     def read(self) -> dict[str, KillRecord]:
         """Return the newest record of each scope; empty when there is no file.
 

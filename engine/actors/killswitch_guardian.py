@@ -73,6 +73,11 @@ class KillSwitchGuardian:
         """The stores, the file first."""
         return (self._file, self._ledger, *(() if self._journal is None else (self._journal,)))
 
+    @property
+    def writing_since(self) -> float | None:
+        """When the write into the file began that is going on now (trio's clock), None when there is none."""
+        return self._file.writing_since
+
     def block_nowait(self, scope: str, *, reason: str, actor: str, mode: KillMode = KillMode.BLOCK) -> KillRecord:
         """Block *scope* from this instant on; durability follows. Blocking again keeps it blocked."""
         begun_ns = self._clock.boottime_ns()

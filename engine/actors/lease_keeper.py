@@ -18,6 +18,7 @@ import trio
 
 from engine.clock import Clock
 from engine.errors import Fenced, StoreUnavailable
+from engine.runtime.beat import beat
 from engine.store import lease
 from engine.store.database import Database
 
@@ -57,11 +58,16 @@ class LeaseKeeper:
         While PostgreSQL is away the answer is yes: nobody can take the lease then, and the journal keeps
         what comes in.
         """
+        if not self._has_slept():
+            return not self._fenced
         with trio.move_on_after(timeout_s):
             # an answer that was under way when the process fell asleep tells nothing of the time since
-            while not self._fenced and self._clock.boottime_ns() - self._asked_ns >= LIFE_S * 1e9:
+            while not self._fenced and self._has_slept():
                 await self._asked.wait()
         return not self._fenced
+
+    def _has_slept(self) -> bool:
+        return self._clock.boottime_ns() - self._asked_ns >= LIFE_S * 1e9
 
     async def give_back(self) -> None:
         """Send nothing any more, and let another engine lead at once. Raises StoreUnavailable."""
@@ -94,4 +100,4 @@ class LeaseKeeper:
                 raise
             self._renewed_ns = asked_ns
             self._note_asked(asked_ns)
-            await trio.sleep(_RENEW_S)
+            await beat(_RENEW_S)

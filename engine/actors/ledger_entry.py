@@ -27,11 +27,13 @@ class LedgerEntry:
     ``on_commit`` is called once the rows are on disk, ``on_fail`` when they never will be; both are
     called by the ledger's task, must not wait and must not raise. `withdraw` takes back an entry that
     no transaction holds yet. The audit record is what proves a commit whose answer was lost: an entry
-    without one may be written twice, so that is for writes that can be repeated.
+    without one may be written twice, so that is for writes that can be repeated. One that ``can_wait`` tells of what
+    has happened at the broker and nobody waits for: it may stay in memory for a moment, to be written with others.
     """
 
     __slots__ = (
         "audit",
+        "can_wait",
         "fills",
         "in_flight",
         "intent_events",
@@ -65,7 +67,9 @@ class LedgerEntry:
         audit: Sequence[AuditDraft] = (),
         on_commit: Callable[[], None] = _nothing,
         on_fail: Callable[[Exception], None] = _no_failure,
+        can_wait: bool = False,
     ) -> None:
+        self.can_wait = can_wait
         self.new_intents = new_intents
         self.intent_updates = intent_updates
         self.intent_events = intent_events

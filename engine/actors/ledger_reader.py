@@ -5,6 +5,8 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
+import trio
+
 from engine.actors.ingest import EarlierDeliveries
 from engine.actors.intake import Receipt
 from engine.actors.order_desk import AccountHistory
@@ -17,16 +19,31 @@ from engine.domain.freeze import FreezeQuantity
 from engine.domain.intent import Intent
 from engine.domain.kill_sequence import Certificate
 from engine.domain.order import Order
+from engine.domain.readiness_gate import Gate
+from engine.domain.source_watch import Heard
+from engine.errors import StoreUnavailable
 from engine.store import audit_pages, freeze, history, late, lease
 from engine.store import dead_letters as dead_letter_rows
 from engine.store.database import Database
-from engine.store.flags import rounds, squared_off
+from engine.store.flags import gate, rounds, squared_off
 from engine.store.kill_certificates import newest_certificates
 from engine.store.kill_drills import DrillMemory, drill_memory
 from engine.store.queries import dead_letters as dead_letter_queries
+from engine.store.source_watch import all_heard, rows_taken
 
 _TIMEOUT_S = 30.0
 _ON_DEMAND_S = 3.0
+# So many have some thousand orders of a week each at most: more would hold the event loop up.
+_TOGETHER = 32
+
+
+class _Wish:
+    """An account whose history is waited for."""
+
+    def __init__(self, account_id: UUID, day: date) -> None:
+        self.account_id = account_id
+        self.day = day
+        self.found: history.AccountRows | None = None
 
 
 class LedgerReader:
@@ -34,16 +51,66 @@ class LedgerReader:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._wishes: list[_Wish] = []
+        self._reading = trio.Lock()
 
     async def account(self, account_id: UUID, day: date) -> AccountHistory:
-        """Return what an executor starts from. Raises StoreUnavailable."""
-        found = await self._database.run(lambda c: history.account(c, account_id, day), timeout_s=_TIMEOUT_S)
-        return AccountHistory(**found)
+        """Return what an executor starts from; those who ask meanwhile are read together. Raises StoreUnavailable.
+
+        What is read is never older than the call.
+        """
+        wish = _Wish(account_id, day)
+        self._wishes.append(wish)
+        try:
+            # in the order in which they came: whoever comes next reads for those behind it too
+            with trio.fail_after(_TIMEOUT_S):
+                await self._reading.acquire()
+            try:
+                if wish.found is None:
+                    await self._read_for(wish)
+            finally:
+                self._reading.release()
+        except trio.TooSlowError:
+            raise StoreUnavailable("the histories of too many accounts are being read") from None
+        finally:
+            if wish in self._wishes:
+                self._wishes.remove(wish)
+        if wish.found is None:
+            raise StoreUnavailable("the account's history was not read")
+        return AccountHistory(**history.account_of(wish.found, account_id))
+
+    async def _read_for(self, first: _Wish) -> None:
+        together = [wish for wish in self._wishes if wish.day == first.day][:_TOGETHER]
+        if first not in together:
+            together = [first]
+        for wish in together:
+            self._wishes.remove(wish)
+        ids = [wish.account_id for wish in together]
+        try:
+            found = await self._database.run(lambda c: history.accounts(c, ids, first.day), timeout_s=_TIMEOUT_S)
+        except BaseException:
+            # each of the others asks for itself: what is wrong may be wrong with this one, or it was cancelled
+            self._wishes[:0] = [wish for wish in together if wish is not first]
+            raise
+        for wish in together:
+            wish.found = found
 
     async def user(self, user_id: UUID, day: date) -> UserHistory:
         """Return what a risk actor starts from. Raises StoreUnavailable."""
         found = await self._database.run(lambda c: history.user(c, user_id, day), timeout_s=_TIMEOUT_S)
         return UserHistory(**found)
+
+    async def heard(self) -> dict[UUID, Heard]:
+        """Return what was heard of every source. Raises StoreUnavailable."""
+        return await self._database.run(all_heard, timeout_s=_TIMEOUT_S)
+
+    async def gate(self) -> Gate:
+        """Return what the morning's checks said last. Raises StoreUnavailable."""
+        return await self._database.run(gate, timeout_s=_TIMEOUT_S)
+
+    async def rows_taken(self, source_id: UUID, keys: Sequence[str]) -> dict[str, tuple[UUID, str, bytes]]:
+        """Return which of a source's *keys* were taken in: intent, its status, body hash. Raises StoreUnavailable."""
+        return await self._database.run(lambda c: rows_taken(c, source_id, keys), timeout_s=_ON_DEMAND_S)
 
     async def busy(self) -> tuple[list[UUID], list[UUID]]:
         """Return the users and accounts that have something going on, or may have an intent to set right."""

@@ -1,7 +1,6 @@
 """Which limits hold for an order: the user's, and what narrows them for its account, its strategy, or both together."""
 
 from decimal import Decimal
-from functools import cached_property
 from uuid import UUID
 
 import msgspec
@@ -21,18 +20,15 @@ class Capitals:
         self._user_id = user_id
         self._strategy_id = strategy_id
 
-    @cached_property
+    @property
     def user(self) -> Decimal:
         """Of all accounts of the user."""
-        return sum((account.capital for account in self._directory.accounts_of(self._user_id)), _ZERO)
+        return self._directory.capital_of(self._user_id)
 
-    @cached_property
+    @property
     def strategy(self) -> Decimal:
         """Of the accounts that the strategy trades."""
-        strategy = None if self._strategy_id is None else self._directory.strategies.get(self._strategy_id)
-        ids = set() if strategy is None else {target.account_id for target in strategy.targets}
-        accounts = self._directory.accounts
-        return sum((accounts[each].capital for each in ids if each in accounts), _ZERO)
+        return _ZERO if self._strategy_id is None else self._directory.capital_under(self._strategy_id)
 
 
 class Limited(msgspec.Struct, frozen=True):

@@ -20,6 +20,42 @@ from engine.domain.order import Order
 from engine.domain.risk_state import RiskState
 from engine.ids import retry_id
 
+_State = tuple[OrderStatus, int, int, str | None]
+
+
+class _States(dict[UUID, _State]):
+    """How the orders of an intent stand: status, quantity, filled, message; and how many of them still can change.
+
+    ``live`` and ``short`` (ended and not filled in full) are counted on every change: a signal may have made orders
+    on a thousand accounts, each of which changes several times.
+    """
+
+    __slots__ = ("live", "short")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = 0
+        self.short = 0
+
+    def put(self, order_id: UUID, state: _State) -> None:
+        self._count(self.get(order_id), -1)
+        self[order_id] = state
+        self._count(state, 1)
+
+    def take(self, order_id: UUID) -> _State | None:
+        state = self.pop(order_id, None)
+        self._count(state, -1)
+        return state
+
+    def _count(self, state: _State | None, by: int) -> None:
+        if state is None:
+            return
+        status, quantity, filled, _ = state
+        if not status.is_terminal:
+            self.live += by
+        elif filled < quantity:
+            self.short += by
+
 
 class LiveIntents:
     """Intents in EXECUTING with the state of their orders.
@@ -34,7 +70,7 @@ class LiveIntents:
         self._groups = groups
         groups.book = self
         self._intents: dict[UUID, Intent] = {}
-        self._orders: dict[UUID, dict[UUID, tuple[OrderStatus, int, int, str | None]]] = {}
+        self._orders: dict[UUID, _States] = {}
         self._accounts: dict[UUID, UUID] = {}
         # reasons of intents of which an exit came too late
         self._parked: dict[UUID, str] = {}
@@ -59,7 +95,10 @@ class LiveIntents:
                 continue
             self._intents[intent.id] = intent
             gone = replaced((oid, filled) for oid, _, _, filled, _ in orders)
-            self._orders[intent.id] = {oid: (status, q, f, m) for oid, status, q, f, m in orders if oid not in gone}
+            states = self._orders[intent.id] = _States()
+            for oid, status, quantity, filled, message in orders:
+                if oid not in gone:
+                    states.put(oid, (status, quantity, filled, message))
             for oid, status, quantity, filled, message in orders:
                 if oid not in gone and status.is_terminal:
                     self._order_ended(intent, oid, status, quantity - filled, message, state)
@@ -69,12 +108,12 @@ class LiveIntents:
         """Follow a new intent, if its orders go."""
         if intent.status is IntentStatus.EXECUTING:
             self._intents[intent.id] = intent
-            self._orders[intent.id] = {}
+            self._orders[intent.id] = _States()
             self._take(intent.id, orders)
 
     def _take(self, intent_id: UUID, orders: Iterable[Order]) -> None:
         for order in orders:
-            self._orders[intent_id][order.id] = (order.status, order.quantity, 0, None)
+            self._orders[intent_id].put(order.id, (order.status, order.quantity, 0, None))
             self._accounts[order.id] = order.account_id
 
     def look(self, intent_id: UUID) -> None:
@@ -104,12 +143,12 @@ class LiveIntents:
                 # its intent has ended: perhaps without this fill
                 self._late.look(order.trading_day)
             return
-        orders = self._orders.setdefault(intent.id, {})
+        orders = self._orders.setdefault(intent.id, _States())
         before = orders.get(order.id)
         if before is None and not order.filled_quantity and retry_id(order.id) in orders:
             return  # it was tried again, and counts no more
         self._accounts[order.id] = order.account_id
-        orders[order.id] = (order.status, order.quantity, order.filled_quantity, order.status_message)
+        orders.put(order.id, (order.status, order.quantity, order.filled_quantity, order.status_message))
         if order.status.is_terminal and (before is None or not before[0].is_terminal):
             unfilled = order.quantity - order.filled_quantity
             if not (order.status_message or "").startswith(RESLICED):
@@ -140,6 +179,8 @@ class LiveIntents:
             self._intents[intent_id], lambda: self._legs(intent_id), self._context.clock.now()
         ):
             return
+        if self._orders[intent_id].live:
+            return
         status, reason = outcome(list(self._orders[intent_id].values()))
         if not status.is_terminal:
             return
@@ -155,9 +196,7 @@ class LiveIntents:
 
     def _has_short(self, intent_id: UUID) -> bool:
         """Whether an order has ended and not filled in full: before that no policy has anything to do."""
-        return any(
-            status.is_terminal and filled < quantity for status, quantity, filled, _ in self._orders[intent_id].values()
-        )
+        return self._orders[intent_id].short > 0
 
     def _legs(self, intent_id: UUID) -> list[Leg]:
         return [
@@ -168,7 +207,7 @@ class LiveIntents:
 
     def replace(self, intent_id: UUID, of: Sequence[UUID], orders: Sequence[Order]) -> Callable[[], None]:
         """Let *orders* count in the place of those that they are tried again for; return what undoes it."""
-        held = {oid: self._orders[intent_id].pop(oid) for oid in of}
+        held = {oid: state for oid in of if (state := self._orders[intent_id].take(oid)) is not None}
         accounts = {oid: self._accounts.pop(oid) for oid in of}
         self._take(intent_id, orders)
 
@@ -176,8 +215,9 @@ class LiveIntents:
             found = self._orders.get(intent_id)
             if found is not None:
                 for order in orders:
-                    found.pop(order.id, None)
-                found.update(held)
+                    found.take(order.id)
+                for oid, state in held.items():
+                    found.put(oid, state)
                 self._accounts.update(accounts)
 
         return undo

@@ -18,6 +18,7 @@ from engine.actors.account_session import AccountSession
 from engine.actors.cancelling import Canceller
 from engine.actors.dispatching import Dispatcher
 from engine.actors.executor_context import ExecutorContext
+from engine.actors.kill_gate import against_kill
 from engine.actors.order_desk import OrderDesk
 from engine.actors.order_watch import OrderWatch
 from engine.actors.spawning import Spawner
@@ -33,9 +34,13 @@ _log = structlog.get_logger(__name__)
 _TIMEOUT_S = 20.0
 _ANSWER_TIMEOUT_S = 60.0
 _WATCH_S = 2.0
+_SHOWN_S = 5.0
 _CANCEL_WAIT_S = 10.0
 _CHANGEABLE = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED, OrderStatus.TRIGGER_PENDING)
 _AT_MARKET = (OrderType.MARKET, OrderType.SL_M)
+
+ON_ITS_WAY = (OrderStatus.SUBMITTING, OrderStatus.SUBMITTED)
+"""Sent, and not shown by the broker's book yet."""
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -101,6 +106,8 @@ class Modifier:
     async def modify(self, order: Order, terms: Terms, *, by: str, nursery: trio.Nursery) -> Order:
         """Change an order for a person, and wait up to two seconds until the book shows it.
 
+        One that the broker has taken and its book does not show open yet has five seconds to get there first: a
+        program may change what it has placed just now.
         Returns the order as it is then: the one that replaces it, where its changes are used up. The request
         is made in *nursery*, for whoever asks may go away while it is on the wire. Raises ConflictError,
         OrderExecutionError, UnavailableError.
@@ -110,6 +117,9 @@ class Modifier:
             raise ConflictError(
                 "the order closes a position for the engine; cancel it instead", code="SQUARE_OFF_ORDER"
             )
+        order = await self.shown(order)
+        if order.status.is_terminal:
+            raise ConflictError(f"the order is {order.status} already", code="ORDER_FINISHED")
         is_after_market = order.variety is Variety.AMO and order.status is OrderStatus.SUBMITTED
         if order.broker_order_id is None or not (order.status in _CHANGEABLE or is_after_market):
             raise ConflictError(
@@ -130,6 +140,15 @@ class Modifier:
             while self._desk.is_changing(changed):
                 await self._watch.wait_looked()
         return self._desk.orders.get(changed, order)
+
+    async def shown(self, order: Order) -> Order:
+        """Return an order as it is once the broker's book shows it, or as it is after five seconds."""
+        with trio.move_on_after(_SHOWN_S):
+            while order.status in ON_ITS_WAY and order.variety is not Variety.AMO:
+                self._watch.look_soon()
+                await self._watch.wait_looked()
+                order = self._desk.orders.get(order.id, order)
+        return order
 
     async def _answer(self, order: Order, terms: Terms, by: str, reply: Reply[UUID]) -> None:
         try:
@@ -161,13 +180,7 @@ class Modifier:
     def _against(self, order: Order) -> str | None:
         if not self._context.holds_lease():
             return "FENCED: the lease is not held"
-        killed = self._context.kill.covering(
-            user_id=order.user_id,
-            account_id=order.account_id,
-            strategy_id=order.strategy_id,
-            source_id=order.source_id,
-        )
-        return None if killed is None else f"KILL_SWITCH: {killed.scope} is blocked: {killed.reason}"
+        return against_kill(self._context, order)
 
     async def ask(self, order: Order, terms: Terms, *, gate: Callable[[], str | None] | None = None) -> WriteOutcome:
         """Ask the broker to change *order*; what the book shows of it later becomes its terms.

@@ -144,6 +144,10 @@ class OrderDesk:
         """Return the number, of `stirs`, of the last change of an order or position in the instrument *key*."""
         return self._stirred.get(key, 0)
 
+    def stirred_since(self, stirs: int) -> list[tuple[Exchange, str]]:
+        """Return the instruments with a change after number *stirs* of `stirs`."""
+        return [key for key, at in self._stirred.items() if at > stirs]
+
     # orders
 
     @property
@@ -217,10 +221,12 @@ class OrderDesk:
             anomaly=anomaly,
         )
 
-    def report(self, order: Order, report: OrderReport) -> Order:
-        """Fold what the broker says into an order and record it if it is news."""
+    def report(self, order: Order, report: OrderReport, *, note: str = "") -> Order:
+        """Fold what the broker says into an order and record it, with *note* in its history, if it is news."""
         folded, event = fold(order, report, at=self._clock.now())
         if event is not None:
+            if note:
+                event = msgspec.structs.replace(event, detail=f"{event.detail} {note}".lstrip())
             self._record(folded, event)
         return folded
 
@@ -291,7 +297,10 @@ class OrderDesk:
         on_fail: Callable[[Order, Exception], None] | None = None,
     ) -> None:
         draft = _audit(order, event, f"ORDER_{order.status}")
-        entry = LedgerEntry(order_updates=(order,), order_events=(event,), audit=(draft,))
+        # one that goes next is waited for, and people for an anomaly; what became of one that has gone is in the
+        # broker's books until it is here
+        can_wait = on_commit is None and on_fail is None and not event.anomaly
+        entry = LedgerEntry(order_updates=(order,), order_events=(event,), audit=(draft,), can_wait=can_wait)
         if on_commit is not None:
             entry.on_commit = lambda: on_commit(order)
 

@@ -15,6 +15,14 @@ UNPLACED = "UNPLACED"
 """How the message of an order begins whose absence at the broker was proven."""
 
 
+_NOWHERE = (False,) * 7
+# of each state: whether the order works at the broker or may, whether it works, whether it ended short
+_OF_STATUS = {
+    status: (status.is_working or status.is_unresolved, status.is_working, status in ENDED_SHORT)
+    for status in OrderStatus
+}
+
+
 class OrderIndex:
     """The orders of one account in memory, and sets of them that are asked for at every look."""
 
@@ -35,11 +43,19 @@ class OrderIndex:
         # of a leg of a cover order the order that it belongs to, both by the broker's ids
         self.parents: dict[str, str] = {}
         self._by_instrument: dict[tuple[Exchange, str], dict[UUID, None]] = {}
+        # those of them that are not over
+        self._unended: dict[tuple[Exchange, str], dict[UUID, None]] = {}
+        self._sets = (
+            *(self.open, self.open_external, self.complete, self.given_up, self.unplaced, self.submitting),
+            self.icebergs,
+        )
+        self._belongs: dict[UUID, tuple[bool, ...]] = {}
 
     def restore(self, orders: Iterable[Order]) -> None:
         """Hold *orders* and no others; of what ended before it was sent no late word can come."""
-        for found in (self.orders, self.by_broker_id, self._by_tag, self._tags, self._by_instrument):
+        for found in (self.orders, self.by_broker_id, self._by_tag, self._tags, self._by_instrument, self._belongs):
             found.clear()
+        self._unended.clear()
         for index in self._sets:
             index.clear()
         self.live_legs.clear()
@@ -48,44 +64,59 @@ class OrderIndex:
             if order.submitting_at is not None or order.is_external or not order.status.is_terminal:
                 self.put(order)
 
-    @property
-    def _sets(self) -> tuple[set[UUID], ...]:
-        return (
-            *(self.open, self.open_external, self.complete, self.given_up, self.unplaced, self.submitting),
-            self.icebergs,
-        )
-
     def put(self, order: Order) -> None:
         """Hold *order* as it is now, found by the tags of its earlier attempts too: a 429 may have placed one."""
-        self.orders[order.id] = order
-        self._by_instrument.setdefault(order.key, {})[order.id] = None
-        # the broker may not keep the case of a tag
-        self._by_tag[order.tag.upper()] = order.id
-        self._tags.setdefault(order.id, set()).add(order.tag.upper())
+        order_id = order.id
+        before = self.orders.get(order_id)
+        self.orders[order_id] = order
+        if before is None or before.tag != order.tag or before.key != order.key:
+            self._by_instrument.setdefault(order.key, {})[order_id] = None
+            # the broker may not keep the case of a tag
+            tag = order.tag.upper()
+            self._by_tag[tag] = order_id
+            self._tags.setdefault(order_id, set()).add(tag)
         if order.broker_order_id is not None:
-            self.by_broker_id[order.broker_order_id] = order.id
+            self.by_broker_id[order.broker_order_id] = order_id
         status = order.status
-        given_up = status in ENDED_SHORT and order.broker_order_id is None
+        if status.is_terminal:
+            self._end(order)
+        elif before is None or before.status.is_terminal:
+            self._unended.setdefault(order.key, {})[order_id] = None
+        is_open, is_working, is_short = _OF_STATUS[status]
+        is_ours = not order.is_external
+        given_up = is_short and order.broker_order_id is None
         belongs = (
-            (status.is_working or status.is_unresolved) and not order.is_external,
-            status.is_working and order.is_external,
+            is_open and is_ours,
+            is_working and not is_ours,
             status is OrderStatus.COMPLETE,
             given_up,
             given_up and status is OrderStatus.EXPIRED and (order.status_message or "").startswith(UNPLACED),
             status is OrderStatus.SUBMITTING,
-            order.variety is Variety.ICEBERG and not order.is_external,
+            is_ours and order.variety is Variety.ICEBERG,
         )
-        for index, is_in in zip(self._sets, belongs, strict=True):
-            if is_in:
-                index.add(order.id)
-            else:
-                index.discard(order.id)
+        known = self._belongs.get(order_id, _NOWHERE)
+        if belongs == known:
+            return
+        self._belongs[order_id] = belongs
+        for index, is_in, was_in in zip(self._sets, belongs, known, strict=True):
+            if is_in and not was_in:
+                index.add(order_id)
+            elif was_in and not is_in:
+                index.discard(order_id)
+
+    def _end(self, order: Order) -> None:
+        alive = self._unended.get(order.key)
+        if alive is not None:
+            alive.pop(order.id, None)
+            if not alive:
+                del self._unended[order.key]
 
     def drop(self, order_id: UUID) -> Order | None:
         """Forget an order; return it as it was."""
         order = self.orders.pop(order_id, None)
         if order is None:
             return None
+        self._end(order)
         alike = self._by_instrument[order.key]
         del alike[order_id]
         if not alike:
@@ -96,6 +127,7 @@ class OrderIndex:
             self.by_broker_id.pop(order.broker_order_id, None)
         for index in self._sets:
             index.discard(order_id)
+        self._belongs.pop(order_id, None)
         self.live_legs.pop(order_id, None)
         return order
 
@@ -105,7 +137,11 @@ class OrderIndex:
 
     def of_instrument(self, key: tuple[Exchange, str]) -> Iterator[Order]:
         """Yield the orders in an instrument."""
-        return (self.orders[order_id] for order_id in self._by_instrument.get(key, ()))
+        return map(self.orders.__getitem__, self._by_instrument.get(key, ()))
+
+    def alive_in(self, key: tuple[Exchange, str]) -> Iterator[Order]:
+        """Yield the orders in an instrument that are not over."""
+        return map(self.orders.__getitem__, self._unended.get(key, ()))
 
     def find(self, row: BrokerOrder) -> Order | None:
         """Return the order that a row of the order book is of, by the broker's id or by tag."""
@@ -149,6 +185,10 @@ class ClosedOrders:
     def forget_before(self, day: date) -> None:
         """Forget what was closed more than a week before *day*."""
         self._names = {name: at for name, at in self._names.items() if at > day - self._KEPT}
+
+    def has(self, broker_order_id: str) -> bool:
+        """Whether the broker's order is closed, by its id alone."""
+        return broker_order_id in self._names
 
     def __contains__(self, row: BrokerOrder) -> bool:
         if row.broker_order_id in self._names:

@@ -99,6 +99,10 @@ class OrderQueue:
             heappop(heads)
         return None
 
+    def instruments(self) -> list[Key]:
+        """Return the instruments that orders wait for."""
+        return list(self._waiting)
+
     def head(self, key: Key) -> UUID | None:
         """Return the order of an instrument that may go next, or None."""
         queue = self._waiting.get(key)

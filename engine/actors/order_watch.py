@@ -25,6 +25,7 @@ from engine.domain.enums import Exchange, OrderStatus
 from engine.domain.order import Order
 from engine.domain.reconcile import AbsenceProof, BookRead, Verdict, clean_book, clean_read, next_poll_delay
 from engine.errors import BrokerUnavailable
+from engine.observability.measures import BOOK_READ, NEWS_POLL, NEWS_TRADES
 from engine.runtime.crashpoint import crashpoint
 
 _log = structlog.get_logger(__name__)
@@ -92,6 +93,8 @@ class OrderWatch:
         self._looks = 0
         # the first and the latest of the reads in a row that failed, on trio's clock
         self._failed: tuple[float, float] | None = None
+        self.read_at = self.trades_at = -inf
+        """When (trio's clock) the order book, and the trade book, were read last."""
 
     # doubt
 
@@ -117,6 +120,10 @@ class OrderWatch:
         """Make an order UNKNOWN, of which bytes may have left, until the order book settles it."""
         doubted = self._desk.move(order, OrderStatus.UNKNOWN, message=f"outcome not known: {why}")
         _log.warning("order.unknown", order=str(order.id), why=why)
+        # its event is on record: people are told, once it is parked it is an alert as well
+        self._context.pass_on(
+            f"order:{order.id}", f"UNKNOWN: its outcome is not known: {why}; the order book settles it"
+        )
         self._prove(doubted, after_restart=after_restart)
         self.look_soon()
 
@@ -175,6 +182,7 @@ class OrderWatch:
                 self._looks = 0
                 # the broker needs a moment, and one read then serves all that were sent meanwhile
                 await trio.sleep(max(_FIRST_LOOK_S, self._rested_at - trio.current_time()))
+            await self._context.rush.stand_back()
             if self._has_reason and self._context.holds_lease():
                 await self.look()
             self._looks += 1
@@ -262,8 +270,15 @@ class OrderWatch:
             crashpoint("S10.book_read")
             self._failed = None
             self._session.alive()
+            self._told(trio.current_time(), asked_s, has_trades=trades is not None)
+            stirs = self._desk.stirs
             self._desk.take_trades(trades or ())
+            if self._desk.stirs != stirs:
+                NEWS_TRADES.inc()
+            stirs = self._desk.stirs
             news = self._reader.take(book)
+            if self._desk.stirs != stirs:
+                NEWS_POLL.inc()
             self._judge(began, known, book if is_sound else None)
             if news.excess:
                 self._cancel_excess(news.excess)
@@ -275,6 +290,12 @@ class OrderWatch:
             is_whole = full and is_sound and clean_book(known, {row.broker_order_id for row in book})
             return Look(started_at=started_at, book=book, trades=trades, foreign=news.foreign, is_whole=is_whole)
         return None
+
+    def _told(self, now_s: float, asked_s: float, *, has_trades: bool) -> None:
+        BOOK_READ.observe_ns(int((now_s - asked_s) * 1e9))
+        self.read_at = now_s
+        if has_trades:
+            self.trades_at = now_s
 
     async def _trades(self, broker: Broker) -> Sequence[BrokerTrade] | None:
         try:

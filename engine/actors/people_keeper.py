@@ -10,6 +10,7 @@ import structlog
 import trio
 
 from engine.errors import StoreUnavailable
+from engine.runtime.beat import beat
 
 _log = structlog.get_logger(__name__)
 
@@ -26,7 +27,7 @@ class PeopleKeeper:
         """Reload until cancelled."""
         task_status.started()
         while True:
-            await trio.sleep(_EVERY_S)
+            await beat(_EVERY_S)
             try:
                 await self._reload()
             except StoreUnavailable as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from engine.actors.decision import decide
+from engine.actors.decision import decide, leave_no_trace
 from engine.actors.risk_messages import RiskContext
 from engine.actors.risk_records import order_of
 from engine.domain.decided import Approved, Decision, hold
@@ -56,7 +56,14 @@ class Placer:
             suspect=context.clock_suspect(),
             only=only,
             reserve=reserve,
+            held=context.held,
         )
+
+    def preview(self, intent: Intent, now: datetime) -> Decision:
+        """Judge *intent* as it would be judged now, and leave no trace of it."""
+        decision = self.decision(intent, now)
+        leave_no_trace(decision, intent, directory=self._context.directory, state=self.state, now=now)
+        return decision
 
     def place(
         self, intent: Intent, approved: Sequence[Approved], now: datetime, *, of: Sequence[UUID] = ()

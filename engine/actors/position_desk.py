@@ -38,6 +38,9 @@ DELIVERED = "POSITION_DELIVERED"
 _DROP_SYNTHETIC = "DELETE FROM fills WHERE order_id = $1 AND trade_id = $2 AND synthetic"
 
 
+_PRODUCTS = tuple(ProductType)
+
+
 class _Booked:
     """The fills of one order at the broker."""
 
@@ -118,6 +121,15 @@ class PositionDesk:
         """Return what something is held of, by the account or in one of its books."""
         books = (book.position for book in self.book_desk.books.all())
         return {held.key[1:3] for held in (*self.positions.values(), *books) if held.quantity}
+
+    def instruments_listed(self) -> set[tuple[Exchange, str]]:
+        """Return the instruments of the account's positions, flat ones included."""
+        return {(exchange, symbol) for _, exchange, symbol, _ in self.positions}
+
+    def quantities_in(self, exchange: Exchange, symbol: str) -> list[int]:
+        """Return the signed units of the account's positions in an instrument, a product each."""
+        held = (self.positions.get((self.account_id, exchange, symbol, product)) for product in _PRODUCTS)
+        return [position.quantity for position in held if position is not None]
 
     @property
     def has_open(self) -> bool:
@@ -241,6 +253,7 @@ class PositionDesk:
                     *(_fill_audit(fill, now, "FILL_SYNTHETIC" if fill.synthetic else "FILL") for fill in fills),
                 ],
                 on_fail=_refused,
+                can_wait=True,
             )
         )
         self.positions.update(changed)

@@ -67,6 +67,7 @@ class Reconciler:
         self._day: date | None = None
         self.last: ReconcileReport | None = None
         self._has_compared = False
+        self._has_just_read = False
 
     def restore(self) -> None:
         """Begin anew: the books have just been rebuilt from the ledger."""
@@ -74,6 +75,7 @@ class Reconciler:
         self._check.clear()
         self._wants_all = True
         self._has_compared = False
+        self._has_just_read = False
 
     def is_unsure(self, instrument: tuple[Exchange, str]) -> bool:
         """Whether what is held of an instrument may be wrong: not compared in this life, or it differs and may be."""
@@ -89,7 +91,13 @@ class Reconciler:
     async def run(self) -> None:
         """Reconcile until cancelled."""
         while True:
-            pause = await self._attempt()
+            if self._has_just_read:
+                # before the account opened, and mostly it opens because something is about to happen
+                self._has_just_read = False
+                pause = self._rest_s(0.0, is_busy=True)
+            else:
+                await self._context.rush.stand_back()
+                pause = await self._attempt()
             with trio.move_on_after(pause):
                 await self._wanted.wait()
             if self._wanted.is_set():
@@ -108,10 +116,13 @@ class Reconciler:
                     await self._pass(full=False)
             except (BrokerUnavailable, MailboxFull) as error:
                 _log.info("reconcile.put_off", account=str(self._desk.account_id), error=str(error))
-        took = trio.current_time() - started
+        return self._rest_s(trio.current_time() - started, is_busy=self._is_busy)
+
+    def _rest_s(self, took: float, *, is_busy: bool) -> float:
+        """Return the seconds to the next pass, after one that *took* so long."""
         if self._is_pending:
             return APART_S
-        pause = _BUSY_S if self._is_busy else _IDLE_S
+        pause = _BUSY_S if is_busy else _IDLE_S
         return min(_MAX_PAUSE_S, max(pause, _SHARE_S * self._context.live_executors(), _COST_FACTOR * took))
 
     @property
@@ -147,6 +158,7 @@ class Reconciler:
             try:
                 async with self._at_work:
                     await self._pass(full=True)
+                self._has_just_read = True
             except (BrokerUnavailable, MailboxFull) as error:
                 _log.info("reconcile.put_off", account=str(self._desk.account_id), error=str(error))
 

@@ -19,7 +19,7 @@ from engine.actors.approvals import Approvals
 from engine.actors.audit_writer import AuditWriter, DuplicateIntent
 from engine.actors.change_verdict import judge_change
 from engine.actors.day_keeper import DayKeeper
-from engine.actors.decision import too_old
+from engine.actors.decision import count_signal, too_old
 from engine.actors.exits import Exits
 from engine.actors.group_keeper import GroupKeeper
 from engine.actors.intake import Passage
@@ -43,6 +43,7 @@ from engine.actors.risk_watch import RiskWatch
 from engine.clock import Clock, trading_day
 from engine.domain.books import RoundTrip
 from engine.domain.decided import Decision, refused, take_back
+from engine.domain.delivery import Delivery
 from engine.domain.denial import Denial
 from engine.domain.directory import Directory
 from engine.domain.enums import IntentStatus
@@ -51,6 +52,7 @@ from engine.domain.killswitch import KillSwitches
 from engine.domain.order import Order
 from engine.domain.risk_state import RiskState
 from engine.errors import MailboxFull, StoreUnavailable, UnavailableError
+from engine.observability.logs import IDS, note_intents
 from engine.runtime.crashpoint import crashpoint
 from engine.runtime.mailbox import Mailbox, Overflow
 
@@ -97,6 +99,8 @@ class RiskActor:
         self._in_hand: Passage | None = None
         self._tries = 0
         self._is_ready = False
+        # in this life messages are taken; a caretaker who reads the mailbox of a dead one decides otherwise
+        self._is_taking = False
         self._restored_trips: frozenset[object] = frozenset()
         self._day_keeper = DayKeeper(user_id, context, lambda: self.state)
         self.watch = RiskWatch(user_id, context, lambda: self.state)
@@ -113,6 +117,24 @@ class RiskActor:
     def tell(self, message: Message) -> None:
         """Hand the actor a message. Raises MailboxFull."""
         self.mailbox.tell_nowait(message)
+
+    def decide(self, passage: Passage) -> bool:
+        """Decide about a delivery in its turn: at once (True) where nothing is before it and nothing is waited for.
+
+        Raises MailboxFull.
+        """
+        if self._is_taking and self.mailbox.is_waited_on and self._ledger.has_room_for_entries:
+            # the actor waits for its next message, and this is it: no other step lies between
+            try:
+                self._day_keeper.roll(self.state)
+                if self._prices.knows(passage, self.state):
+                    self._decide(passage)
+                    return True
+            except Exception:
+                # the actor's own to fail by: it takes the same steps, if they were not taken
+                _log.exception("delivery.not_at_once")
+        self.mailbox.tell_nowait(Decide(passage=passage))
+        return False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Rebuild as soon as the ledger can be read, then decide until cancelled."""
@@ -157,12 +179,24 @@ class RiskActor:
             self.fail(passage, reason)
 
     async def _take_messages(self) -> None:
+        self._is_taking = True
+        try:
+            await self._take_each()
+        finally:
+            self._is_taking = False
+
+    async def _take_each(self) -> None:
         async for message in self.mailbox:
             # before anything of the new day is taken in: rolling twice would forget the day's loss
             self._day_keeper.roll(self.state)
             match message:
                 case Decide(passage=passage):
-                    await self._handle(passage)
+                    note_intents(passage.intents, passage.delivery.request_id)
+                    token = IDS.set({"intent_id": next(iter(passage.intents), None)})
+                    try:
+                        await self._handle(passage)
+                    finally:
+                        IDS.reset(token)
                 case OrderChanged(order=order, larger=larger):
                     if order.is_attached:
                         # it only reduces what its entry filled, and must not stand in the way of others that do
@@ -208,6 +242,11 @@ class RiskActor:
         for account, at, strategy in history.orders_today:
             self.state.count_order(account, at, strategy)
             self._placer.made_until(at)
+        strategies = self._context.directory.strategies
+        for at, strategy_id in history.latest_signals:
+            named = strategies.get(strategy_id)
+            accounts = frozenset() if named is None else {target.account_id for target in named.targets}
+            count_signal(self.state, strategy_id, accounts, at)
         for order in history.live_orders:
             if order.is_attached:
                 self.state.track_exit(order)
@@ -216,7 +255,7 @@ class RiskActor:
             self._placer.made_until(order.created_at)
         self._live.restore(history.live_intents, self.state, history.order_accounts)
         self.approvals.restore(intent for intent, _ in history.live_intents)
-        self.watch.restore()
+        self.watch.restore(history.latest_orders)
 
     # deciding
 
@@ -228,6 +267,7 @@ class RiskActor:
         made = Verdicts()
 
         def committed() -> None:
+            self._context.stages.committed(passage.intents)
             passage.commit()
             self._orders.committed(made.orders)
             self.approvals.committed(made.intents)
@@ -245,6 +285,7 @@ class RiskActor:
             passage.entry = self._verdict(passage, now, made)
             passage.entry.on_commit, passage.entry.on_fail = committed, failed
             passage.decided = True
+            self._context.stages.decided(passage.intents)
             crashpoint("S4.decided")
             self._ledger.append(passage.entry)
         except MailboxFull as full:
@@ -359,6 +400,23 @@ class RiskActor:
     def _ended(self, intent: Intent, status: IntentStatus, reason: str | None, now: datetime) -> Intent:
         return msgspec.structs.replace(intent, status=status, reason=reason, updated_at=now)
 
+    async def preview(self, delivery: Delivery) -> tuple[Intent, Decision]:
+        """Judge a delivery of one signal as if it had come now; nothing of it is reserved, counted, kept or sent.
+
+        Raises UnavailableError before the state is rebuilt.
+        """
+        passage = Passage(delivery)
+        if self._is_ready:
+            await self._prices.know(passage, self.state)
+        if not self._is_ready:
+            raise UnavailableError("the user's positions are being read; try again", retry_after_s=2)
+        (written,) = passage.intents.values()
+        intent, resolution = self._prices.resolved(passage, written)
+        now = self._clock.now()
+        if resolution.denial is not None:
+            return intent, refused(intent, (resolution.denial,), now)
+        return intent, self._placer.preview(intent, now)
+
     def judge_change(self, order: Order, wanted: Order) -> tuple[Denial, ...]:
         """Return what stands against changing an order into *wanted*; when nothing does, the larger of both is held.
 
@@ -375,6 +433,7 @@ class RiskActor:
             defaults=self._context.defaults,
             rules=self._context.rules,
             now=self._clock.now(),
+            held=self._context.held(order.account_id),
         )
         if not denials and wanted.quantity > order.quantity:
             self.state.track(wanted)

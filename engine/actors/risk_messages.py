@@ -19,6 +19,7 @@ from engine.domain.limits import RiskLimits
 from engine.domain.live_units import NO_BOUNDS, Bounds
 from engine.domain.order import Order
 from engine.domain.position import Position
+from engine.observability.stages import NO_STAGES, StageClock
 from engine.store.ledger import Write
 
 
@@ -30,7 +31,7 @@ class Decide(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # events (to me)
-class OrderChanged(msgspec.Struct, frozen=True, kw_only=True):
+class OrderChanged(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An order of one of the user's accounts stands as given.
 
     ``larger`` is the quantity (units) that it may already have at the broker, because a change of it to that was
@@ -52,7 +53,7 @@ class PositionsChanged(msgspec.Struct, frozen=True, kw_only=True):
     trips: tuple[RoundTrip, ...] = ()
 
 
-class PriceChanged(msgspec.Struct, frozen=True, kw_only=True):
+class PriceChanged(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The last price of an instrument, rupees."""
 
     exchange: Exchange
@@ -71,7 +72,8 @@ class UserHistory(msgspec.Struct, frozen=True, kw_only=True):
     """What the ledger knows of a user: the start of the risk state.
 
     ``trips`` are the round trips of the day in order, ``peaks`` the highest profit (rupees) that parts of it had.
-    ``order_accounts`` are the accounts of the orders of ``live_intents``.
+    ``order_accounts`` are the accounts of the orders of ``live_intents``. ``latest_orders`` are those of the day as
+    they stand, oldest first; ``latest_signals`` when (UTC) and for which strategy the latest minute's signals came.
     """
 
     positions: Sequence[Position]
@@ -82,6 +84,8 @@ class UserHistory(msgspec.Struct, frozen=True, kw_only=True):
     trips: Sequence[RoundTrip] = ()
     peaks: Sequence[tuple[Part, Decimal]] = ()
     order_accounts: Mapping[UUID, UUID] = {}
+    latest_orders: Sequence[Order] = ()
+    latest_signals: Sequence[tuple[datetime, UUID]] = ()
 
 
 class Orders(Protocol):
@@ -145,6 +149,10 @@ async def _no_rearm(_scope: str, _version: int, _reason: str, _actor: str) -> bo
     return False
 
 
+def _not_held(_account_id: UUID) -> None:
+    return None
+
+
 def _no_bounds(_key: str) -> Bounds:
     return NO_BOUNDS
 
@@ -159,7 +167,7 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True):
     that waits for approval, and never waits itself. ``trip`` blocks a scope at once, for a
     reason, in a mode, as an actor; ``rearm`` lifts a block that is still of the version given, and says whether it
     did (raises EngineError when it cannot be recorded); ``bounds`` returns between which prices the exchange takes
-    orders in ``EXCHANGE:SYMBOL``.
+    orders in ``EXCHANGE:SYMBOL``; ``held`` says why the checks of the morning hold an account's entries back, or None.
     """
 
     clock: Any
@@ -183,3 +191,5 @@ class RiskContext(msgspec.Struct, frozen=True, kw_only=True):
     trip: Callable[[str, str, KillMode, str], KillRecord | None] = _no_trip
     rearm: Callable[[str, int, str, str], Awaitable[bool]] = _no_rearm
     bounds: Callable[[str], Bounds] = _no_bounds
+    held: Callable[[UUID], str | None] = _not_held
+    stages: StageClock = NO_STAGES

@@ -42,12 +42,22 @@ class RiskPrices:
         a quote; one that had none does not hold up the next.
         """
         try:
+            if self.knows(passage, state):
+                return
             await self._wait_for(self._spots_missing(passage), lambda: self._spots_missing(passage))
             passage.resolutions = {intent.id: self._resolve(intent) for intent in passage.intents.values()}
             await self._wait_for(self._take(passage, state), lambda: self._take(passage, state))
         except Exception:
             # the verdict says what a missing price means; the delivery must not be lost for it
             _log.exception("prices.fault", key=passage.delivery.idempotency_key)
+
+    def knows(self, passage: Passage, state: RiskState) -> bool:
+        """Choose the instruments and take their prices over, if that takes no waiting; tell whether it is done."""
+        found = {intent.id: self._resolve(intent) for intent in passage.intents.values()}
+        if any(resolution.spot_key is not None for resolution in found.values()):
+            return False
+        passage.resolutions = found
+        return not self._take(passage, state)
 
     def resolved(self, passage: Passage, intent: Intent) -> tuple[Intent, Resolution]:
         """Return the intent with the symbol that is traded, and how that was chosen."""
@@ -100,9 +110,9 @@ class RiskPrices:
             if instrument is None:
                 continue
             state.set_bounds(signal.exchange, signal.symbol, self._context.bounds(instrument.key))
+            self._prices.watch(instrument.key)
             price = self._prices.get(instrument.key)
             if price is None:
-                self._prices.watch(instrument.key)
                 price = instrument.last_price
             if not price:
                 if self._is_needed(signal) and self._unpriced.get(instrument.key, 0.0) <= trio.current_time():

@@ -258,6 +258,7 @@ def conclusion(intent: Intent, now: datetime) -> LedgerEntry:
     if intent.status is IntentStatus.EXPIRED:
         detail = f"{detail} ({(now - intent.received_at).total_seconds():.1f} s old)".strip()
     return LedgerEntry(
+        can_wait=True,
         intent_updates=(intent,),
         intent_events=(IntentEvent(intent_id=intent.id, at=now, event=intent.status.value, detail=detail),),
         audit=(

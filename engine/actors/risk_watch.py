@@ -31,7 +31,7 @@ from engine.domain.denial import Denial
 from engine.domain.denial_codes import Code
 from engine.domain.enums import KillMode
 from engine.domain.killswitch import KillRecord
-from engine.domain.limits import RiskLimits, narrow
+from engine.domain.limits import RiskLimits, tightest
 from engine.domain.order import Order
 from engine.domain.risk_inputs import ACCOUNT, STRATEGY, USER, ScopeInputs
 from engine.domain.risk_rules import TRIP_MODES, breaches
@@ -68,8 +68,12 @@ class RiskWatch:
 
     # the limits
 
-    def restore(self) -> None:
-        """Begin from the state as rebuilt: what it is past trips now; a block of a breaker is taken over."""
+    def restore(self, orders: Iterable[Order] = ()) -> None:
+        """Begin from the state as rebuilt: what it is past trips now; a block of a breaker is taken over.
+
+        What the broker made of the day's *orders*, oldest first, is counted as if it had just been told; nothing
+        opens by it alone, for what opened a breaker then has left a block.
+        """
         self._breakers.clear()
         self._versions.clear()
         self._counted.clear()
@@ -81,6 +85,18 @@ class RiskWatch:
                 _, cooldown_s = self._breaker_limits(scope, key)
                 self._breakers[scope] = opened(cooldown_s=cooldown_s, now=record.at)
                 self._versions[scope] = record.version
+        now = self._context.clock.now()
+        for order in orders:
+            said = outcome(order)
+            if said is None:
+                continue
+            self._counted[order.id] = said
+            for scope, _ in self._scopes_of(order):
+                record = self._record(scope)
+                if record is not None and (record.enabled or order.created_at <= record.at):
+                    continue  # whoever lifted the block began the row anew
+                before = self._breakers.get(scope, CLOSED)
+                self._breakers[scope] = heard(before, said, limit=None, cooldown_s=None, now=now)
         self.changed(account.id for account in self._context.directory.accounts_of(self._user_id))
 
     def changed(self, accounts: Iterable[UUID]) -> None:
@@ -239,11 +255,11 @@ class RiskWatch:
         """Return after how many failures in a row the breaker opens, and for how many seconds."""
         directory, defaults = self._context.directory, self._context.defaults
         if scope.startswith("account:"):
-            both = narrow(*limits_for(directory, defaults, self._user_id, key).values())
-            return both.circuit_breaker_failures, both.circuit_breaker_cooldown_s
+            both = tuple(limits_for(directory, defaults, self._user_id, key).values())
+            return tightest("circuit_breaker_failures", *both), tightest("circuit_breaker_cooldown_s", *both)
         limits = limits_for(directory, defaults, self._user_id, None, key)
         own = limits.get(STRATEGY, RiskLimits())
-        return own.circuit_breaker_failures, narrow(*limits.values()).circuit_breaker_cooldown_s
+        return own.circuit_breaker_failures, tightest("circuit_breaker_cooldown_s", *limits.values())
 
     async def run(self) -> None:
         """Half-open what has cooled down, until cancelled."""

@@ -16,6 +16,7 @@ import trio
 from engine.actors.account_session import AccountSession
 from engine.actors.executor_context import Doubts, ExecutorContext, Send, Turns
 from engine.actors.exit_orders import is_exit
+from engine.actors.kill_gate import against_kill
 from engine.actors.order_desk import OrderDesk
 from engine.broker.base import Accepted, BrokerAuthError, NotSent, PlaceOutcome, Refused, Unknown
 from engine.clock import Clock
@@ -23,6 +24,8 @@ from engine.domain.enums import AccountStatus, OrderStatus
 from engine.domain.killswitch import KillSwitches
 from engine.domain.order import Order, OrderReport
 from engine.errors import BrokerUnavailable
+from engine.observability.logs import IDS
+from engine.observability.measures import QUEUED
 from engine.runtime.crashpoint import crashpoint
 
 _log = structlog.get_logger(__name__)
@@ -114,15 +117,7 @@ class Sender:
             return permit()
         if not self._context.holds_lease():
             return "FENCED: the lease is not held"
-        killed = self._kill.covering(
-            user_id=order.user_id,
-            account_id=order.account_id,
-            strategy_id=order.strategy_id,
-            source_id=order.source_id,
-        )
-        if killed is not None:
-            return f"KILL_SWITCH: {killed.scope} is blocked: {killed.reason}"
-        return self.hold_back(order)
+        return against_kill(self._context, order) or self.hold_back(order)
 
     def _outlived(self, order: Order) -> str | None:
         """Return the kill switch that was on while *order* waited, or None: what it found is not made up for."""
@@ -167,6 +162,8 @@ class Sender:
     def write_ahead(self, order: Order, *, attempt: int, detail: str = "") -> None:
         """Have the ledger record that *order* goes now, under a tag of its own for each attempt."""
         now, incarnation, written_ns = self._clock.now(), self._incarnation, self._clock.boottime_ns()
+        if order.status is not OrderStatus.SUBMITTING:
+            QUEUED.observe_ns(int((now - order.created_at).total_seconds() * 1e9))
         epoch = self._context.epoch
         same = attempt == order.attempt and epoch == order.epoch
         changes: dict[str, Any] = {
@@ -224,11 +221,16 @@ class Sender:
                 stop = "BUSY: another order of its instrument is not settled"
             if stop is None and not self._turns.departs(row):
                 stop = "LATE: its call of the budget has lapsed"
+            if stop is None:
+                self._context.stages.sent(row.id)
             return stop
 
+        token = IDS.set({"intent_id": row.intent_id, "order_id": row.id})
         try:
-            outcome = await self._place(row, gate)
+            with self._context.rush.order():
+                outcome = await self._place(row, gate)
         finally:
+            IDS.reset(token)
             # also when cancelled: a new life of the executor makes it UNKNOWN from the ledger's row
             self._handed.pop(row.id, None)
             self._turns.landed(row)
@@ -295,7 +297,7 @@ class Sender:
                 filled_quantity=0,
                 average_price=Decimal(0),
             )
-            self._desk.report(order, report)
+            self._desk.report(order, report, note=self._context.stages.answered(order.id, order.intent_id))
         self._doubts.look_soon()
 
     async def _limited(self, order: Order, refused: Refused) -> bool:

@@ -24,6 +24,7 @@ from engine.domain.directory import Account, Directory
 from engine.domain.enums import AccountStatus
 from engine.domain.readiness import AccountReadiness
 from engine.errors import EngineError, MailboxFull, StoreUnavailable
+from engine.runtime.beat import beat
 from engine.store.flags import write_rounds
 
 _log = structlog.get_logger(__name__)
@@ -76,7 +77,7 @@ class SessionKeeper:
                 await trio.sleep(_RETRY_S)
         while True:
             await self.tick()
-            await trio.sleep(_TICK_S)
+            await beat(_TICK_S)
 
     async def tick(self) -> None:
         """Make the rounds that are due now; none while the clock cannot be trusted."""

@@ -25,6 +25,8 @@ from engine.domain.enums import AccountStatus
 from engine.errors import BrokerUnavailable
 from engine.secret import Secret
 
+_CANDIDATES = 3
+
 
 class Sessions:
     """Opens brokers for accounts.
@@ -134,14 +136,24 @@ class Sessions:
 
         Prefers one that is logged in already; None when no account can read now.
         """
-        candidates = [a for a in self._directory.accounts.values() if a.status is not AccountStatus.LOGIN_REQUIRED]
-        candidates.sort(key=self._preference)
-        for account in candidates[:3]:
+        for account in self._candidates():
             try:
                 return await self.open(account.id)
             except BrokerUnavailable:
                 continue
         return None
+
+    def _candidates(self) -> list[Account]:
+        """Return the three accounts to try: of thousands mostly the first that are logged in."""
+        able = (a for a in self._directory.accounts.values() if a.status is not AccountStatus.LOGIN_REQUIRED)
+        seen, best = [], []
+        for account in able:
+            seen.append(account)
+            if not any(self._preference(account)):
+                best.append(account)
+                if len(best) == _CANDIDATES:
+                    return best
+        return sorted(seen, key=self._preference)[:_CANDIDATES]
 
     def _preference(self, account: Account) -> tuple[bool, bool]:
         broker = self._brokers.get(account.id)

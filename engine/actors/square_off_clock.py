@@ -27,6 +27,7 @@ from engine.domain.flatten import Demand, Stage, Standing
 from engine.domain.kill_sequence import AccountEnd, reasons
 from engine.domain.square_off_times import INTRADAY, Due, dues, dues_of
 from engine.errors import MailboxFull, StoreUnavailable
+from engine.runtime.beat import beat
 from engine.store.flags import write_squared_off
 
 _log = structlog.get_logger(__name__)
@@ -83,7 +84,7 @@ class SquareOffClock:
             self._done.setdefault(name, set()).update(accounts)
         while True:
             self._look()
-            await trio.sleep(_TICK_S)
+            await beat(_TICK_S)
 
     async def _restored(self) -> dict[str, list[str]]:
         while True:
@@ -91,7 +92,7 @@ class SquareOffClock:
                 return await self._load()
             except StoreUnavailable as error:
                 _log.warning("square_off.waits_for_ledger", error=str(error))
-                await trio.sleep(_TICK_S)
+                await beat(_TICK_S)
 
     def _look(self) -> None:
         now = self._clock.now()

@@ -21,7 +21,7 @@ from engine.errors import BrokerUnavailable
 E = TypeVar("E", bound=StrEnum)
 
 
-class BrokerOrder(msgspec.Struct, frozen=True, kw_only=True):
+class BrokerOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One row of the broker's order book, or one snapshot of an order's history.
 
     Quantities are units, prices rupees; ``filled_quantity`` and ``average_price`` are cumulative.
@@ -71,7 +71,7 @@ class BrokerOrder(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class BrokerTrade(msgspec.Struct, frozen=True, kw_only=True):
+class BrokerTrade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One execution in the broker's trade book: ``quantity`` units at ``price`` rupees, time in UTC."""
 
     trade_id: str
@@ -186,11 +186,15 @@ class BrokerHolding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MarginSegment(msgspec.Struct, frozen=True, kw_only=True):
-    """Funds of a segment, rupees: what came in, what is used, and what can be deployed now."""
+    """Funds of a segment, rupees: what came in, what is used, and what can be deployed now.
+
+    ``collateral`` is the part of ``available`` that pledged holdings stand for.
+    """
 
     available: Decimal = Decimal(0)
     used: Decimal = Decimal(0)
     net: Decimal = Decimal(0)
+    collateral: Decimal = Decimal(0)
     enabled: bool = True
 
 

@@ -9,17 +9,22 @@ import msgspec
 import trio
 import typer
 
+from engine.cli.audit_proof import Proof, prove
 from engine.cli.places import (
     ConfigOption,
     DataDirOption,
     JsonOption,
     config_of,
     data_dir_of,
+    load_keys,
     open_stores,
     say,
     say_json,
 )
-from engine.domain.audit import GENESIS, AuditRecord, verify
+from engine.cli.terminal import progress, say_mark
+from engine.config import Config
+from engine.domain.audit import AuditRecord
+from engine.security.checkpoint_book import public_key_of
 from engine.store.audit_pages import page
 from engine.store.database import Database
 
@@ -27,37 +32,61 @@ app = typer.Typer(no_args_is_help=True, help="Verify and export the audit log.")
 
 
 @app.command("verify")
-def verify_log(config: ConfigOption = None, data_dir: DataDirOption = None, json: JsonOption = False) -> None:
-    """Prove the hash chain; names the first broken record and exits 1 if there is one."""
-    settings, folder = config_of(config), data_dir_of(data_dir)
+def verify_log(
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    json: JsonOption = False,
+    checkpoints: Annotated[
+        Path | None, typer.Option("--checkpoints", help="Folder of checkpoint files; the data directory's otherwise.")
+    ] = None,
+    public_key: Annotated[
+        str | None,
+        typer.Option("--public-key", help="Key that signed the checkpoints, in hex; otherwise this engine's."),
+    ] = None,
+) -> None:
+    """Prove the hash chain against itself and against every signed checkpoint; exit 1 when anything is wrong.
 
-    async def work() -> tuple[int, int | None]:
+    Names the first record that cannot be trusted, a tail that was rewritten or cut off, and files of checkpoints that
+    are gone. Reads only.
+    """
+    settings, folder = config_of(config), data_dir_of(data_dir)
+    where = checkpoints or folder / "audit"
+    key = public_key or _own_public_key(settings, folder)
+
+    async def work() -> Proof:
         async with open_stores(settings, folder) as stores:
-            count, prev, broken = 0, GENESIS, None
             database = Database(stores.database_url, max_connections=1)
             await database.open()
             try:
-                while broken is None:
-                    after = count
-                    records = await database.run(lambda c: page(c, after_seq=after), timeout_s=60)  # noqa: B023
-                    if not records:
-                        break
-                    broken = verify(records, prev=prev, first_seq=count + 1)
-                    count += len(records)
-                    prev = records[-1].hash
+                return await prove(database, where, key, advance)
             finally:
                 await database.close()
-            return count, broken
 
-    records, broken = trio.run(work)
+    with progress("proving") as advance:
+        proof = trio.run(work)
     if json:
-        say_json({"ok": broken is None, "records": records, "firstBroken": broken})
-    elif broken is None:
-        say(f"ok: {records} records, the chain is whole")
+        say_json(proof)
+    elif proof.ok:
+        say_mark("ok", f": {proof.records} records, the chain is whole{_told(proof)}", ok=True)
     else:
-        say(f"BROKEN: record {broken} does not follow from the one before it")
-    if broken is not None:
+        if proof.first_broken is not None:
+            say_mark("BROKEN", f": record {proof.first_broken} does not follow from the one before it", ok=False)
+        for problem in proof.problems:
+            say_mark("BROKEN", f": {problem}", ok=False)
+    if not proof.ok:
         raise typer.Exit(1)
+
+
+def _told(proof: Proof) -> str:
+    if not proof.checkpoints:
+        return "; there are no checkpoints here to prove its end by"
+    return f" and agrees with {proof.checkpoints} checkpoints, signed by {proof.public_key}"
+
+
+def _own_public_key(settings: Config, folder: Path) -> str | None:
+    if settings.security.master_key is None and not (folder / "keys" / "master.key").exists():
+        return None  # to prove something makes no keys
+    return public_key_of(load_keys(settings.security, folder).audit)
 
 
 @app.command("export")

@@ -8,14 +8,13 @@ import trio
 from engine.broker.base import BrokerAuthError
 from engine.broker.kite.adapter import KiteBroker
 from engine.broker.standing import login_reason
+from engine.cli.places import load_keys
 from engine.clock import Clock
 from engine.config import Config
 from engine.domain.broker_session import is_trusted
 from engine.domain.directory import Account, Directory
 from engine.domain.enums import AccountStatus
 from engine.errors import BrokerUnavailable, EngineError
-from engine.security.envelope import KeyRing
-from engine.security.keys import load_or_create
 from engine.store import directory as directory_store
 from engine.store.database import Database
 from engine.store.directory import Vault
@@ -29,10 +28,8 @@ async def broker_tokens(settings: Config, folder: Path, database: Database, cloc
     security = settings.security
     if security.master_key is None and not (folder / "keys").exists():
         return "no account yet"
-    keys = await trio.to_thread.run_sync(
-        lambda: load_or_create(master_key=security.master_key, jwt_secret=security.jwt_secret, data_dir=folder)
-    )
-    directory, vault = Directory(), Vault(KeyRing([keys.vault]))
+    keys = await trio.to_thread.run_sync(lambda: load_keys(security, folder))
+    directory, vault = Directory(), Vault(keys.ring())
 
     async def unit(connection: Any) -> None:
         await directory_store.load(connection, vault, directory)

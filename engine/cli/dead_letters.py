@@ -1,5 +1,6 @@
 """``engine dead-letters``: jobs that gave up, with the engine running or stopped."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -19,6 +20,7 @@ from engine.cli.places import (
     say,
     say_json,
 )
+from engine.cli.terminal import say_table
 from engine.clock import SystemClock
 from engine.config import Config
 from engine.domain.dead_letter import DeadLetter, LetterQueue, LetterStatus
@@ -50,9 +52,14 @@ def show_all(
     if json:
         say_json([letter_view(letter) for letter in found])
         return
-    for letter in found:
-        at = letter.created_at.isoformat(timespec="seconds").replace("+00:00", "Z")
-        say(f"{letter.id}  {at}  {letter.queue:<9} {letter.kind:<10} {letter.status:<9} {letter.error}")
+    rows = [
+        (letter.id, _at(letter.created_at), letter.queue, letter.kind, letter.status, letter.error) for letter in found
+    ]
+    say_table(
+        ("ID", "At", "Queue", "Kind", "Status", "Error"),
+        rows,
+        plain=[f"{row[0]}  {row[1]}  {row[2]:<9} {row[3]:<10} {row[4]:<9} {row[5]}" for row in rows],
+    )
 
 
 @app.command("show")
@@ -75,6 +82,10 @@ def requeue(letter: LetterArgument, config: ConfigOption = None, data_dir: DataD
 def discard(letter: LetterArgument, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
     """Drop one for good; it stays on the record."""
     _decide("dead-letter-discard", LetterStatus.DISCARDED, _id(letter), config, data_dir)
+
+
+def _at(instant: datetime) -> str:
+    return instant.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _id(text: str) -> UUID:

@@ -1,17 +1,15 @@
-"""``engine doctor``: what is wrong with this box, each with its mend."""
+"""``engine doctor``: what could break the day on this box, each with its mend."""
 
-import os
-import shutil
-from collections.abc import Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from uuid import UUID
 
 import msgspec
 import trio
 import typer
 
+from engine.actors.control import call
 from engine.cli.broker_tokens import broker_tokens
-from engine.cli.egress import order_address
 from engine.cli.places import (
     ConfigOption,
     DataDirOption,
@@ -19,24 +17,28 @@ from engine.cli.places import (
     config_of,
     data_dir_of,
     open_stores,
-    say,
     say_json,
 )
-from engine.clock import SystemClock
+from engine.cli.terminal import say_mark
+from engine.clock import Clock, SystemClock, trading_day
 from engine.config import Config
 from engine.data_dir import locked_by
+from engine.doctor import box, stores
+from engine.doctor.looks import in_thread, look, of_the_box, worded
+from engine.domain import day_checks
+from engine.domain.day_checks import Check, Scope, State
 from engine.errors import EngineError
-from engine.journal.store import JournalStore
 from engine.leadership import SILENT_S
+from engine.market_calendar import build_calendar
 from engine.runtime import holder
-from engine.security.keys import load_or_create
 from engine.store import lease
-from engine.store.checks import database_settings
 from engine.store.database import Database
 from engine.store.migrate import applied, latest_version
 
-_LEAST_FREE = 1 << 30
-_OLDEST_SANE_YEAR = 2025
+_LIVE_S = 28.0
+# what a running engine alone knows, or knows better
+_LIVE_ONLY = frozenset({"descriptors", "instruments", "freezeQuantities", "clock", "disk"})
+_WORDS = {"orderAddress": "order address", "brokerToken": "broker token"}
 
 
 class Leader(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -55,125 +57,131 @@ class Leader(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     is_this_engine: bool
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One check: ``detail`` says what was seen, or, when it is not ok, the mend; ``leader`` is of the lease's."""
+class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """One check as it is printed: ``detail`` is what was found and, when it is not ok, the mend; ``ok`` is whether it
+    did not fail; ``leader`` is of the lease's."""
 
     check: str
+    code: str
     ok: bool
+    state: State
     detail: str
+    found: str
+    mend: str
+    scope: Scope
+    id: UUID | None = None
+    name: str = ""
+    checked_at: datetime
     leader: Leader | None = None
 
 
 def doctor(config: ConfigOption = None, data_dir: DataDirOption = None, json: JsonOption = False) -> None:
-    """Check keys, clock, disk, the address of orders, stores, migrations, journal and broker sessions; exit 1 on any
-    failure."""
+    """Check the box, the stores, the ways outside and, while an engine runs here, all that it knows; exit 1 on any
+    failure, each with its mend. A warning is for a person, and no failure."""
     settings, folder = config_of(config), data_dir_of(data_dir)
     findings = trio.run(_examine, settings, folder)
     if json:
         say_json(findings)
     else:
         for finding in findings:
-            say(f"{'ok  ' if finding.ok else 'FAIL'} {finding.check}: {finding.detail}")
+            say_mark(_MARKS[finding.state], f" {finding.check}: {finding.detail}", ok=finding.ok)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
 
+_MARKS = {State.OK: "ok  ", State.WARN: "warn", State.FAIL: "FAIL"}
+
+
 async def _examine(settings: Config, folder: Path) -> list[Finding]:
-    findings = [
-        await _check("keys", lambda: trio.to_thread.run_sync(_keys, settings, folder)),
-        await _check("clock", _clock),
-        await _check("disk", lambda: trio.to_thread.run_sync(_disk, folder)),
-        await _check("order address", lambda: order_address(settings)),
-    ]
+    clock = SystemClock()
+    now = clock.now()
+    live = await _live(folder)
+    checks = await _of_the_box(settings, folder, clock)
+    leader: Leader | None = None
     try:
-        async with open_stores(settings, folder) as stores:
-            findings.append(await _check("database", lambda: _database(stores.database_url)))
-            findings.append(await _check("migrations", lambda: _migrations(stores.database_url)))
-            findings.append(await _check("journal", lambda: _journal(stores.redis_url)))
-            findings.append(await _lease(stores.database_url, folder))
-            findings.append(await _check("broker token", lambda: _tokens(stores.database_url, settings, folder)))
+        async with open_stores(settings, folder) as found:
+            url = found.database_url
+            checks.append(await look("database", lambda: stores.database(url, settings), now))
+            checks.append(await look("migrations", lambda: stores.migrations(url), now))
+            checks.append(await look("journal", lambda: stores.journal(found.redis_url), now))
+            held, leader = await _lease(url, folder, now)
+            checks.append(held)
+            tokens = worded(lambda: _tokens(url, settings, folder))
+            checks.append(await look("brokerToken", tokens, now))
+            checks += await _unfinished(url, settings, now)
     except EngineError as error:
-        findings.append(Finding(check="stores", ok=False, detail=str(error)))
-    return findings
+        checks.append(day_checks.check("stores", day_checks.fail(str(error), "see [database] and [redis]"), now))
+    known = {each.code for each in live if each.code in _LIVE_ONLY}
+    checks = [each for each in checks if each.code not in known]
+    own = {each.code for each in checks}
+    checks += [each for each in live if each.scope is not Scope.ENGINE or each.code not in own]
+    return [_finding(each, leader if each.code == "lease" else None) for each in checks]
 
 
-async def _check(name: str, look: Callable[[], Awaitable[str]]) -> Finding:
+async def _live(folder: Path) -> list[Check]:
+    """Return what the engine that runs on *folder* says of itself, nothing when none does."""
     try:
-        return Finding(check=name, ok=True, detail=await look())
-    except (EngineError, OSError) as error:
-        return Finding(check=name, ok=False, detail=" ".join(str(error).split()))
+        answer = await call(folder, {"command": "doctor"}, timeout_s=_LIVE_S)
+    except (EngineError, trio.TooSlowError) as error:
+        text = str(error) or f"the engine here does not answer within {_LIVE_S:.0f} s"
+        return [day_checks.check("engine", day_checks.fail(text, "see its log"), SystemClock().now())]
+    if answer is None:
+        return []
+    if "checks" not in answer:
+        found = day_checks.warn(f"the engine here cannot say: {answer.get('error')}", "restart it after an upgrade")
+        return [day_checks.check("engine", found, SystemClock().now())]
+    return msgspec.convert(answer["checks"], list[Check])
 
 
-def _keys(settings: Config, folder: Path) -> str:
-    security = settings.security
-    if security.master_key is None and not (folder / "keys").exists():
-        return "none yet; the first start makes them"
-    load_or_create(master_key=security.master_key, jwt_secret=security.jwt_secret, data_dir=folder)
-    return "present, readable by you alone"
+async def _of_the_box(settings: Config, folder: Path, clock: Clock) -> list[Check]:
+    now = clock.now()
+    calendar = build_calendar(settings.market, today=trading_day(now))
+    looks = {
+        **of_the_box(settings, folder, clock),
+        "clock": in_thread(lambda: box.clock(now)),
+        "disk": in_thread(lambda: box.disk(folder)),
+    }
+    checks = [await look(code, of, now) for code, of in looks.items()]
+    return [
+        *checks,
+        day_checks.check("holidays", day_checks.holidays(now, calendar), now),
+        day_checks.check("market", day_checks.market(now, calendar), now),
+    ]
 
 
-async def _clock() -> str:
-    now = SystemClock().now()
-    if now.year < _OLDEST_SANE_YEAR:
-        raise EngineError(f"the clock says {now:%Y-%m-%d}; set it (timedatectl set-ntp true)")
-    return f"{now:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _disk(folder: Path) -> str:
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
-    if free < _LEAST_FREE:
-        raise EngineError(f"{free >> 20} MiB free at {existing}; make room, 1 GiB at least")
-    if not os.access(existing, os.W_OK):
-        raise EngineError(f"{existing} cannot be written; use --data-dir DIR or change its owner")
-    return f"{free >> 30} GiB free"
-
-
-async def _with_database(url: str, unit: Callable[[Any], Awaitable[Any]]) -> Any:
+async def _unfinished(url: str, settings: Config, now: datetime) -> list[Check]:
+    if len(await applied(url)) < latest_version():
+        return []
     database = Database(url, max_connections=1)
-    await database.open(timeout_s=5)
     try:
-        return await database.run(unit)
+        await database.open(timeout_s=5)
+        left, records = await stores.unfinished(database, now)
     finally:
         await database.close()
+    seen = day_checks.left_over(left, live=settings.broker.mode == "kite") | stores.kill_switches(records)
+    return [day_checks.check(code, each, now) for code, each in seen.items()]
 
 
-async def _database(url: str) -> str:
-    if not await applied(url):
-        return "reachable, empty; the first start makes the schema"
-    settings = await _with_database(url, database_settings)
-    problems = settings.problems()
-    if problems:
-        raise EngineError("; ".join(problems))
-    role = (
-        ""
-        if settings.has_role
-        else "; the login may not create roles, so the audit log is guarded by its trigger alone"
+def _finding(check: Check, leader: Leader | None) -> Finding:
+    word = _WORDS.get(check.code, check.code) + (f" of {check.scope} {check.name}" if check.subject else "")
+    return Finding(
+        check=word,
+        code=check.code,
+        ok=check.state is not State.FAIL,
+        state=check.state,
+        detail=f"{check.found}{f': {check.mend}' if check.mend else ''}",
+        found=check.found,
+        mend=check.mend,
+        scope=check.scope,
+        id=check.subject,
+        name=check.name,
+        checked_at=check.checked_at,
+        leader=leader,
     )
-    return f"PostgreSQL {settings.version_number // 10000}, fsync on{role}"
-
-
-async def _migrations(url: str) -> str:
-    have, want = len(await applied(url)), latest_version()
-    if have > want:
-        raise EngineError(f"the schema is {have}, this engine knows {want}: start the newer engine")
-    if have < want and have:
-        raise EngineError(f"the schema is {have} of {want}: run `engine migrate`")
-    return f"schema {have} of {want}"
-
-
-async def _journal(url: str) -> str:
-    settings = await JournalStore(url).settings()
-    problems = settings.problems()
-    if problems:
-        raise EngineError("; ".join(problems))
-    return f"{settings.server} {settings.version}, appendfsync {settings.appendfsync}, {settings.maxmemory_policy}"
 
 
 async def _tokens(url: str, settings: Config, folder: Path) -> str:
-    if len(await applied(url)) != latest_version():
+    if len(await applied(url)) < latest_version():
         return "not looked at: the schema is of another version"
     database = Database(url, max_connections=1)
     await database.open(timeout_s=5)
@@ -183,16 +191,16 @@ async def _tokens(url: str, settings: Config, folder: Path) -> str:
         await database.close()
 
 
-async def _lease(url: str, folder: Path) -> Finding:
+async def _lease(url: str, folder: Path, now: datetime) -> tuple[Check, Leader | None]:
     """Who leads. Nobody is as well as somebody: the next engine to start takes the lease."""
     try:
-        held = await _with_database(url, lease.read) if await applied(url) else None
+        held = await stores.with_database(url, lease.read) if await applied(url) else None
     except EngineError as error:
-        return Finding(check="lease", ok=False, detail=" ".join(str(error).split()))
+        return day_checks.check("lease", day_checks.fail(" ".join(str(error).split()), "start PostgreSQL"), now), None
     if held is None:
-        return Finding(check="lease", ok=True, detail="nobody leads yet")
+        return day_checks.check("lease", day_checks.ok("nobody leads yet"), now), None
     leader = _leader(held, locked_by(folder)[0])
-    return Finding(check="lease", ok=True, detail=_told_leader(leader), leader=leader)
+    return day_checks.check("lease", day_checks.ok(_told_leader(leader)), now), leader
 
 
 def _leader(held: lease.Lease, of_this_folder: str) -> Leader:

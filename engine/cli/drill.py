@@ -1,6 +1,5 @@
 """``engine drill``: rehearse the kill switch on an engine and an exchange of its own, and report."""
 
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +8,7 @@ import structlog
 import trio
 import typer
 
+from engine.cli.interruptible import until_signal
 from engine.cli.places import JsonOption, say, say_json
 from engine.clock import SystemClock
 from engine.domain.drill import DrillReport, DrillVerdict
@@ -61,21 +61,10 @@ def drill(
 
 async def _run(plan: DrillPlan, parent: Path | None) -> DrillReport:
     """Run it until it is over or a signal ends it; either way nothing of it stays."""
-    reports: list[DrillReport] = []
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-
-            async def stop_on_signal() -> None:
-                async for _ in signals:
-                    nursery.cancel_scope.cancel()
-                    return
-
-            nursery.start_soon(stop_on_signal)
-            reports.append(await rehearse(plan, parent=parent, clock=SystemClock(), tell=_tell))
-            nursery.cancel_scope.cancel()
-    if not reports:
+    report = await until_signal(lambda: rehearse(plan, parent=parent, clock=SystemClock(), tell=_tell))
+    if report is None:
         raise DrillError("interrupted: the drill was not finished, and everything of it was removed")
-    return reports[0]
+    return report
 
 
 def _tell(line: str) -> None:

@@ -19,7 +19,7 @@ from engine.actors.killswitch_file import KillFile
 from engine.actors.lone_broker import lone_broker
 from engine.actors.lone_flatten import LoneFlatten, LoneHands, Result
 from engine.assembly import deployment_of
-from engine.cli.places import ConfigOption, DataDirOption, JsonOption, config_of, data_dir_of, say, say_json
+from engine.cli.places import ConfigOption, DataDirOption, JsonOption, config_of, data_dir_of, load_keys, say, say_json
 from engine.clock import SystemClock, trading_day
 from engine.config import Config
 from engine.data_dir import lock_data_dir
@@ -30,8 +30,7 @@ from engine.domain.tag import make_tag
 from engine.errors import EngineError, StartupError
 from engine.market_calendar import build_calendar
 from engine.security.creds_file import Credentials, CredsFile
-from engine.security.envelope import KeyRing
-from engine.security.keys import Keys, load_or_create
+from engine.security.keys import Keys
 
 _TIMEOUT_S = 120.0
 _LOOK_S = 0.5
@@ -87,8 +86,8 @@ async def _flatten(
         return await _follow(folder, scopes, timeout_s)
     block(folder, scopes, reason)
     security = config.security
-    keys = load_or_create(master_key=security.master_key, jwt_secret=security.jwt_secret, data_dir=folder)
-    file = CredsFile(folder / "state" / "creds.enc", KeyRing([keys.vault]), deployment=deployment_of(keys))
+    keys = load_keys(security, folder)
+    file = CredsFile(folder / "state" / "creds.enc", keys.ring(), deployment=deployment_of(keys))
     accounts = _chosen(file.read(), scopes)
     lock = _lock(folder)
     try:

@@ -18,6 +18,7 @@ from engine.cli.places import (
     say,
     say_json,
 )
+from engine.cli.terminal import say_table
 from engine.clock import SystemClock, trading_day
 from engine.config import Config
 from engine.domain.audit import AuditDraft
@@ -84,8 +85,11 @@ def freeze_list_command(config: ConfigOption = None, data_dir: DataDirOption = N
     if json:
         say_json([freeze_view(row) for row in rows])
         return
-    for row in rows:
-        say(f"{row.exchange:<4} {row.symbol:<20} {row.quantity:>10}  {row.origin:<8} {row.as_of}")
+    say_table(
+        ("Exchange", "Symbol", ">Freeze quantity", "From", "As of"),
+        [(row.exchange, row.symbol, row.quantity, row.origin, row.as_of) for row in rows],
+        plain=[f"{row.exchange:<4} {row.symbol:<20} {row.quantity:>10}  {row.origin:<8} {row.as_of}" for row in rows],
+    )
 
 
 def _run(unit: Any, settings: Config, folder: Path) -> Any:

@@ -9,12 +9,12 @@ import typer
 
 from engine.actors.control import call
 from engine.actors.killswitch_file import KillFile
-from engine.cli.places import ConfigOption, DataDirOption, JsonOption, config_of, data_dir_of, say, say_json
+from engine.cli.places import ConfigOption, DataDirOption, JsonOption, config_of, data_dir_of, load_keys, say, say_json
+from engine.cli.terminal import say_table
 from engine.clock import SystemClock
 from engine.domain.enums import KillMode, KillState
 from engine.domain.killswitch import GLOBAL, KillRecord, next_version, parse_scope
 from engine.errors import EngineError
-from engine.security.keys import load_or_create
 from engine.security.kill_seal import KillSeal
 
 # Blocking must not wait for an engine: after that it goes into the file, and what was asked for holds as well.
@@ -72,7 +72,7 @@ def on(
             day=held.day if held is not None and held.enabled else None,
         )
     )
-    say(f"{scope}: {KillState.BLOCKED} (no engine answers here; it holds from its next look or start on)")
+    say(f"{scope}: {KillState.BLOCKED} (no engine answers here; no order of the scope goes from now on)")
 
 
 @app.command("off")
@@ -97,7 +97,7 @@ def off(
         say(f"{scope}: {told['record']['state']}")
         return
     security = config_of(config).security
-    keys = load_or_create(master_key=security.master_key, jwt_secret=security.jwt_secret, data_dir=folder)
+    keys = load_keys(security, folder)
     seal = KillSeal(keys.master)
     file, now = _file(folder, seal), SystemClock().now()
     held = file.read().get(scope)
@@ -130,9 +130,24 @@ def status(data_dir: DataDirOption = None, json: JsonOption = False) -> None:
     if json:
         say_json(rows)
         return
-    for row in rows:
-        reason = f"  {row['mode']}  {row['reason']} ({row['actor']})" if row["enabled"] else ""
-        say(f"{row['scope']:<50} {'ON ' if row['enabled'] else 'off'} {row['state']}{reason}")
+    say_table(
+        ("Scope", "Switch", "State", "Mode", "Reason", "By"),
+        [
+            (
+                row["scope"],
+                "ON" if row["enabled"] else "off",
+                row["state"],
+                *((row["mode"], row["reason"], row["actor"]) if row["enabled"] else ("", "", "")),
+            )
+            for row in rows
+        ],
+        plain=[_line(row) for row in rows],
+    )
+
+
+def _line(row: dict[str, Any]) -> str:
+    reason = f"  {row['mode']}  {row['reason']} ({row['actor']})" if row["enabled"] else ""
+    return f"{row['scope']:<50} {'ON ' if row['enabled'] else 'off'} {row['state']}{reason}"
 
 
 def _row(scope: str, record: KillRecord | None) -> dict[str, Any]:

@@ -23,6 +23,8 @@ def migrate(
             for migration in done:
                 say(f"{'would apply' if dry_run else 'applied'} {migration.name}")
             if not done:
-                say(f"the schema is at version {store_migrate.latest_version()}: nothing to do")
+                have, known = len(await store_migrate.applied(stores.database_url)), store_migrate.latest_version()
+                ahead = f", ahead of this engine's {known} by additions that it does not need" if have > known else ""
+                say(f"the schema is at version {have or known}{ahead}: nothing to do")
 
     trio.run(work)

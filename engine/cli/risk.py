@@ -22,6 +22,7 @@ from engine.cli.places import (
     say,
     say_json,
 )
+from engine.cli.terminal import Advance, progress
 from engine.clock import IST, SystemClock, trading_day
 from engine.config import Config, load
 from engine.domain.denial_codes import CODES, document
@@ -34,7 +35,7 @@ from engine.http.views.trading import intent_view
 from engine.store.database import Database
 from engine.store.migrate import migrate
 from engine.store.queries.intents import IntentStory, find_intent
-from engine.store.queries.verdicts import between, of_intent
+from engine.store.queries.verdicts import between, count_between, of_intent
 
 _PAGE = 500
 
@@ -55,6 +56,17 @@ def explain(
     json: JsonOption = False,
 ) -> None:
     """Show what risk said of an intent: every rule with the numbers it saw, and what became of it."""
+    story, rows = stored(intent, config, data_dir)
+    verdicts = [decode(row.body) for row in rows]
+    if json:
+        say_json({"intent": intent_view(story), "verdicts": [verdict_view(each) for each in verdicts]})
+        return
+    for line in explained(story, verdicts):
+        say(line)
+
+
+def stored(intent: str, config: Path | None, data_dir: Path | None) -> tuple[IntentStory, list[VerdictRow]]:
+    """Return what the ledger has of the intent *intent*, whether an engine runs or not. Raises EngineError."""
     try:
         intent_id = UUID(intent)
     except ValueError:
@@ -71,12 +83,7 @@ def explain(
     story, rows = trio.run(work)
     if story is None:
         raise EngineError(f"there is no intent {intent_id}; GET /signals/intents lists those there are")
-    verdicts = [decode(row.body) for row in rows]
-    if json:
-        say_json({"intent": intent_view(story), "verdicts": [verdict_view(each) for each in verdicts]})
-        return
-    for line in explained(story, verdicts):
-        say(line)
+    return story, rows
 
 
 def explained(story: IntentStory, verdicts: list[IntentVerdict]) -> list[str]:
@@ -151,7 +158,8 @@ def replay(
         raise typer.BadParameter("say --check, or --limits FILE, or both")
     wanted = _day(day)
     change = None if limits is None else _changed_by(limits)
-    done = trio.run(_replayed, config_of(config), data_dir_of(data_dir), wanted, check_, change)
+    with progress("judging") as advance:
+        done = trio.run(_replayed, config_of(config), data_dir_of(data_dir), wanted, check_, change, advance)
     if json:
         say_json(
             {
@@ -190,14 +198,17 @@ async def _replayed(
     day: date,
     is_check: bool,
     change: Callable[[RiskLimits], RiskLimits] | None,
+    advance: Advance,
 ) -> Replayed:
     start = datetime.combine(day, time(), IST)
+    end = start + timedelta(days=1)
     done, after = Replayed(), 0
     async with _opened(settings, folder) as database:
+        total: int = await database.run(lambda c: count_between(c, start, end), timeout_s=30)
         while True:
 
             async def unit(connection: Any, after: int = after) -> Any:
-                return await between(connection, start, start + timedelta(days=1), after=after, limit=_PAGE)
+                return await between(connection, start, end, after=after, limit=_PAGE)
 
             found = await database.run(unit, timeout_s=30, shield=True)
             if not found:
@@ -205,6 +216,7 @@ async def _replayed(
             after = found[-1].id
             rows = [each.row for each in found]
             done.verdicts += len(rows)
+            advance(done.verdicts, max(total, done.verdicts))
             if is_check:
                 done.different += check(rows)
             if change is not None:

@@ -3,7 +3,9 @@
 import re
 import secrets
 import sys
+from datetime import datetime
 from typing import Annotated, Any
+from uuid import UUID
 
 import trio
 import typer
@@ -19,13 +21,16 @@ from engine.cli.places import (
     say,
     say_json,
 )
+from engine.cli.terminal import say_table
 from engine.clock import SystemClock
 from engine.domain.audit import AuditDraft
 from engine.domain.enums import Role
 from engine.errors import EngineError
 from engine.ids import uuid7
-from engine.security.passwords import check, hash_password
-from engine.store import audit_append, users
+from engine.security.password_rules import check
+from engine.security.passwords import hash_password
+from engine.security.sessions import UserRecord
+from engine.store import audit_append, factors, users
 from engine.store.database import Database
 from engine.store.migrate import migrate
 
@@ -85,17 +90,47 @@ def passwd(
     hashed, now = hash_password(password), SystemClock().now()
 
     async def unit(connection: Any) -> None:
-        found = await users.user_by_email(connection, email)
-        if found is None:
-            raise EngineError(f"there is no user {email}; `engine user list` shows who there is")
+        found = await _found(connection, email)
         await users.set_password(connection, user_id=found.id, password_hash=hashed, now=now)
-        draft = AuditDraft(
-            at=now, actor="cli", action="PASSWORD_CHANGED", subject=f"user:{found.id}", content={"by": "cli"}
-        )
-        await audit_append.append(connection, draft)
+        await audit_append.append(connection, _draft(now, "PASSWORD_CHANGED", found.id))
 
     _change(unit, config, data_dir)
     say(f"new password for {email}" + (f": {password} (shown only now)" if is_made else " is set"))
+
+
+@app.command("mfa-reset")
+def mfa_reset(email: EmailOption, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+    """Take a person's second factor away, for a lost phone; every session of the person ends."""
+    now = SystemClock().now()
+
+    async def unit(connection: Any) -> None:
+        found = await _found(connection, email)
+        if found.short_password:
+            raise EngineError(
+                f"the password of {email} is too short to be the only factor: set another with `engine user passwd`"
+            )
+        if not await factors.remove(connection, found.id):
+            raise EngineError(f"{email} has no second factor")
+        await users.end_sessions(connection, found.id, now=now)
+        await audit_append.append(connection, _draft(now, "MFA_RESET", found.id))
+
+    _change(unit, config, data_dir)
+    say(f"{email} signs in with the password alone now; a new second factor is enrolled at POST /auth/mfa/enroll")
+
+
+@app.command("unlock")
+def unlock(email: EmailOption, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+    """Begin the count of a person's failed sign-ins anew, after a hundred in a row."""
+    now = SystemClock().now()
+
+    async def unit(connection: Any) -> None:
+        found = await _found(connection, email)
+        await users.forgive_failures(connection, found.id)
+        await factors.forgive_failures(connection, found.id)
+        await audit_append.append(connection, _draft(now, "LOGIN_UNLOCKED", found.id))
+
+    _change(unit, config, data_dir)
+    say(f"{email} may sign in from anywhere again")
 
 
 @app.command("list")
@@ -104,11 +139,28 @@ def show(config: ConfigOption = None, data_dir: DataDirOption = None, json: Json
     found = _change(users.list_users, config, data_dir)
     if json:
         say_json(
-            [{"id": u.id, "email": u.email, "name": u.name, "role": u.role, "disabled": u.disabled} for u in found]
+            [
+                {"id": u.id, "email": u.email, "name": u.name, "role": u.role, "disabled": u.disabled, "mfa": u.mfa}
+                for u in found
+            ]
         )
         return
-    for user in found:
-        say(f"{user.id}  {user.role.value:<6}  {user.email}{'  (disabled)' if user.disabled else ''}")
+    say_table(
+        ("ID", "Role", "E-mail", "Name", "Second factor", "Disabled"),
+        [(u.id, u.role.value, u.email, u.name, "yes" if u.mfa else "no", "yes" if u.disabled else "no") for u in found],
+        plain=[f"{u.id}  {u.role.value:<6}  {u.email}{'  (disabled)' if u.disabled else ''}" for u in found],
+    )
+
+
+async def _found(connection: Any, email: str) -> UserRecord:
+    found = await users.user_by_email(connection, email)
+    if found is None:
+        raise EngineError(f"there is no user {email}; `engine user list` shows who there is")
+    return found
+
+
+def _draft(now: datetime, action: str, user_id: UUID) -> AuditDraft:
+    return AuditDraft(at=now, actor="cli", action=action, subject=f"user:{user_id}", content={"by": "cli"})
 
 
 def _password(email: str, *, from_stdin: bool) -> tuple[str, bool]:

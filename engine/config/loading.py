@@ -16,15 +16,18 @@ import msgspec
 from engine.config.checks import CHECKS, half_of_pair
 from engine.config.reading import expected, from_environment, from_toml, is_secret
 from engine.config.secret_values import resolve_text
-from engine.config.sections import Config, Section
+from engine.config.section import Section
+from engine.config.sections import Config
 from engine.errors import ConfigError
 from engine.secret import Secret
 
 PREFIX = "ENGINE__"
 # Addresses of stores hold passwords, so they too may stand in a file or a variable.
-_RESOLVED_URLS = frozenset({"database.url", "redis.url"})
+_RESOLVED_URLS = frozenset({"database.url", "database.owner_url", "redis.url"})
 
 _DRILL = ("drill.at", "drill.schedule")
+# Paths of files that other programs write, relative to the configuration's folder as those of secrets are.
+_PATHS = frozenset({"server.tls_cert", "server.tls_key"})
 _EGRESS = ("broker.kite.local_address", "broker.kite.ipv4_only")
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -140,6 +143,8 @@ class _Loader:
         values[field.name] = value
 
     def _resolved(self, value: Any, where: str, key: str, *, secret: bool) -> Any:
+        if value and key in _PATHS:
+            return str(self._base / value)
         if value is None or not (secret or key in _RESOLVED_URLS):
             return value
         try:

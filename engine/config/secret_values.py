@@ -16,6 +16,7 @@ _MAX_FILE_BYTES = 64 * 1024
 # 32 random bytes have fewer different values than this once in more than 10^40 keys.
 _MIN_DIFFERENT_BYTES = 8
 _HEX_KEY = re.compile(r"[0-9a-fA-F]{64}")
+_CREDENTIAL_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,128}")
 _BASE64URL_KEY = re.compile(r"[A-Za-z0-9_-]{43}=?")
 # Anchored, but for the one that people wrap: a random token must never look like a placeholder.
 _PLACEHOLDER = re.compile(r"(?:replace-?|place-?holder|your-|insert-|example|<|\$\{)|.*change-?me")
@@ -26,8 +27,9 @@ def resolve_secret(value: str, base: Path, environ: Mapping[str, str]) -> Secret
     """Return the secret that *value* stands for.
 
     ``file:PATH`` is the content of a file (relative to *base*, without surrounding white space),
-    ``env:NAME`` an environment variable, anything else the secret as written. Raises `ConfigError`
-    naming the mend when the file or variable is missing, empty or readable by others.
+    ``env:NAME`` an environment variable, ``credential:NAME`` what systemd hands the service under that
+    name (LoadCredential=), anything else the secret as written. Raises `ConfigError` naming the mend
+    when the file or variable is missing, empty or readable by others.
     """
     return Secret(resolve_text(value, base, environ))
 
@@ -41,7 +43,21 @@ def resolve_text(value: str, base: Path, environ: Mapping[str, str]) -> str:
         if not environ.get(name):
             raise ConfigError(f"environment variable {name} is not set: set it, or give the secret as file:PATH")
         return environ[name]
+    if value.startswith("credential:"):
+        return _read_credential(value.removeprefix("credential:"), environ)
     return value
+
+
+def _read_credential(name: str, environ: Mapping[str, str]) -> str:
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    if not folder:
+        raise ConfigError(
+            f"credential {name} is handed over by systemd alone: set LoadCredential={name}:PATH in the unit, or give "
+            "the secret as file:PATH"
+        )
+    if not _CREDENTIAL_NAME.fullmatch(name):
+        raise ConfigError("a credential is named by letters, digits, _, - and dots: credential:NAME")
+    return _read_file(Path(folder) / name, handed_over=True)
 
 
 def decode_key(text: str) -> bytes:
@@ -76,7 +92,7 @@ def _decoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _read_file(path: Path) -> str:
+def _read_file(path: Path, *, handed_over: bool = False) -> str:
     try:
         # Non-blocking, so that a named pipe put in place of the file cannot hold up the start.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -84,7 +100,7 @@ def _read_file(path: Path) -> str:
         reason = (error.strerror or "error").lower() if isinstance(error, OSError) else "not a path"
         raise ConfigError(f"cannot read {path}: {reason}; engine init makes key files") from None
     try:
-        content = _read_private(descriptor, path)
+        content = _read_private(descriptor, path, handed_over=handed_over)
     finally:
         os.close(descriptor)
     if len(content) > _MAX_FILE_BYTES:
@@ -98,11 +114,13 @@ def _read_file(path: Path) -> str:
     return text
 
 
-def _read_private(descriptor: int, path: Path) -> bytes:
+def _read_private(descriptor: int, path: Path, *, handed_over: bool) -> bytes:
     # Judged by the open file, not by its name, which could be pointed elsewhere in between.
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise ConfigError(f"{path} is not a file: name a file that holds the secret")
+    if handed_over and status.st_uid == 0 and not status.st_mode & 0o037:
+        return os.read(descriptor, _MAX_FILE_BYTES + 1)  # the manager's, opened to this service by an access list
     if status.st_uid != os.geteuid():
         raise ConfigError(f"{path} belongs to another user: chown {os.geteuid()} {path}")
     if status.st_mode & 0o077:

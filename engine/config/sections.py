@@ -12,6 +12,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from engine.config.alert_sections import AlertsConfig
+from engine.config.section import Section
 from engine.domain.drill_schedule import DrillTimes, Every, read_times
 from engine.domain.enums import Exchange, ProductType, Segment
 from engine.domain.kill_triggers import Reaction, Trigger, TriggerSettings
@@ -28,23 +30,34 @@ MaxAge = Annotated[int, msgspec.Meta(ge=1, le=PROOF_OF_ABSENCE_S - 1)]
 EMBEDDED = "embedded"
 
 
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What all sections share: immutable, and no key that is not declared."""
-
-
 class ServerConfig(Section, frozen=True, kw_only=True):
-    """``[server]``: where the API listens and how it is reached from outside."""
+    """``[server]``: where the API listens, how it is reached from outside, and how many may be connected.
+
+    ``tls_cert`` and ``tls_key`` are paths of PEM files, both or neither.
+    """
 
     host: str = "127.0.0.1"
     port: Port = 8080
     trusted_proxies: tuple[str, ...] = ()
     public_url: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    allow_plain_http: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    connections: Annotated[int, msgspec.Meta(ge=16, le=10_000)] = 512
+    connections_per_address: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 32
 
 
 class DatabaseConfig(Section, frozen=True, kw_only=True):
-    """``[database]``: the PostgreSQL that holds the ledger."""
+    """``[database]``: the PostgreSQL that holds the ledger.
+
+    ``owner_url`` is for the login that owns the schema and migrates it, where that of ``url`` has fewer rights.
+    ``history_months`` is for how many whole months timelines and verdicts are kept.
+    """
 
     url: str = EMBEDDED
+    owner_url: str = ""
+    history_months: Annotated[int, msgspec.Meta(ge=12, le=1200)] = 60
 
     @property
     def is_embedded(self) -> bool:
@@ -52,7 +65,8 @@ class DatabaseConfig(Section, frozen=True, kw_only=True):
         return self.url == EMBEDDED
 
     def __repr__(self) -> str:
-        return f"DatabaseConfig(url={_masked(self.url)!r})"
+        owner = f", owner_url={masked_url(self.owner_url)!r}" if self.owner_url else ""
+        return f"DatabaseConfig(url={masked_url(self.url)!r}{owner})"
 
 
 class RedisConfig(Section, frozen=True, kw_only=True):
@@ -66,7 +80,7 @@ class RedisConfig(Section, frozen=True, kw_only=True):
         return self.url == EMBEDDED
 
     def __repr__(self) -> str:
-        return f"RedisConfig(url={_masked(self.url)!r})"
+        return f"RedisConfig(url={masked_url(self.url)!r})"
 
 
 class KiteConfig(Section, frozen=True, kw_only=True):
@@ -114,21 +128,30 @@ class BrokerConfig(Section, frozen=True, kw_only=True):
 
 
 class TelegramConfig(Section, frozen=True, kw_only=True):
-    """``[telegram]``: the one bot of the engine; ``admin_user_ids`` are Telegram's ids of people who may answer it."""
+    """``[telegram]``: the one bot of the engine; ``admin_user_ids`` are Telegram's ids of people who may answer it.
+
+    ``ip_ranges`` are where the webhook may be called from, as a second wall behind ``secret_token``; empty: anywhere.
+    """
 
     api_url: str = "https://api.telegram.org"
     bot_token: Secret = Secret("")
     secret_token: Secret = Secret("")
     mode: Literal["webhook", "polling", "off"] = "webhook"
     admin_user_ids: tuple[int, ...] = ()
+    ip_ranges: tuple[str, ...] = ()
 
 
 class SignalsConfig(Section, frozen=True, kw_only=True):
-    """``[signals]``: how long a signal lives and is remembered; ``aliases`` are other names of symbols."""
+    """``[signals]``: how long a signal lives and is remembered; ``aliases`` are other names of symbols.
+
+    ``rotation_grace_s`` is how long the keys of before a source's rotation are believed when the call names no other
+    time; at 0 they end at once, which is what a leaked key needs.
+    """
 
     max_age_s: MaxAge = 60
     dedup_window_s: Seconds = 86400
     max_clock_skew_s: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 300
+    rotation_grace_s: Annotated[int, msgspec.Meta(ge=0, le=604800)] = 0
     aliases: dict[str, str] = {}
 
 
@@ -244,7 +267,8 @@ class MarketConfig(Section, frozen=True, kw_only=True):
 
     ``auto_square_off`` None squares intraday positions off by the clock where hours are enforced. Flattening leaves
     shares held for delivery alone unless ``square_off_delivery``, and does nothing at an opening that was asked for
-    outside the hours of an exchange unless ``flatten_at_open``.
+    outside the hours of an exchange unless ``flatten_at_open``. At ``readiness_at`` (IST) the morning's report is made;
+    with ``readiness_gate`` "block" entries wait until its checks have passed.
     """
 
     timezone: str = "Asia/Kolkata"
@@ -254,6 +278,8 @@ class MarketConfig(Section, frozen=True, kw_only=True):
     auto_square_off: bool | None = None
     square_off_delivery: bool = False
     flatten_at_open: bool = False
+    readiness_at: str = "08:45"
+    readiness_gate: Literal["warn", "block"] = "warn"
     holidays: tuple[str, ...] = ()
     special_sessions: tuple[SessionConfig, ...] = ()
 
@@ -261,6 +287,11 @@ class MarketConfig(Section, frozen=True, kw_only=True):
     def zone(self) -> ZoneInfo:
         """The time zone of every clock time in the configuration."""
         return ZoneInfo(self.timezone)
+
+    @property
+    def readiness_time(self) -> time:
+        """When on trading days the morning's report is made, IST."""
+        return time.fromisoformat(self.readiness_at)
 
     @property
     def square_off_times(self) -> dict[Exchange, time]:
@@ -274,15 +305,25 @@ class MarketConfig(Section, frozen=True, kw_only=True):
 
 
 class SecurityConfig(Section, frozen=True, kw_only=True):
-    """``[security]``: keys, and the lives of tokens. A key of None is made at first start and kept."""
+    """``[security]``: keys, and the lives of tokens. A key of None is made at first start and kept.
+
+    ``master_key_previous`` is the master key before this one, until `engine keys rotate` has retired it.
+    ``require_mfa`` says who may do nothing but enrol a second factor until it is done. ``admin_email`` is whom the
+    first start makes.
+    """
 
     master_key: Secret | None = None
+    master_key_previous: Secret | None = None
     jwt_secret: Secret | None = None
+    jwt_secret_previous: Secret | None = None
     access_ttl_s: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 900
     refresh_ttl_s: Annotated[int, msgspec.Meta(ge=1, le=31_536_000)] = 1_209_600
+    refresh_idle_s: Annotated[int, msgspec.Meta(ge=1, le=31_536_000)] = 43_200
     registration: Literal["closed", "open"] = "closed"
+    require_mfa: Literal["off", "admin", "all"] = "off"
     two_admins: bool = False
     metrics_token: Secret = Secret("")
+    admin_email: str = "admin@localhost"
 
 
 class LimitsConfig(Section, frozen=True, kw_only=True):
@@ -305,12 +346,51 @@ class DrillConfig(Section, frozen=True, kw_only=True):
         return read_times(self.schedule, self.at)
 
 
+class BackupConfig(Section, frozen=True, kw_only=True):
+    """``[backup]``: the daily backup; none is made while ``dir`` is empty. ``at`` is IST, ``keep`` counts files.
+
+    ``after`` is a command with its arguments that takes each file off the box: ``{file}`` and ``{name}`` stand for its
+    path and name. A last backup older than ``old_after_h`` hours is an alert.
+    """
+
+    dir: str = ""
+    at: str = "02:30"
+    keep: Annotated[int, msgspec.Meta(ge=1, le=3650)] = 7
+    old_after_h: Annotated[int, msgspec.Meta(ge=25, le=8760)] = 48
+    after: tuple[str, ...] = ()
+
+    @property
+    def time(self) -> time:
+        """When it is made, IST."""
+        return time.fromisoformat(self.at)
+
+
 class LoggingConfig(Section, frozen=True, kw_only=True):
-    """``[logging]``: log files by day."""
+    """``[logging]``: log files by day; ``console`` is what stderr shows.
+
+    ``audit`` is whether audit records are written to files too; ``max_file_mb`` bounds one file, of several a day.
+    """
 
     dir: str = "logs"
     level: Literal["debug", "info", "warn", "error"] = "info"
     retention_days: Annotated[int, msgspec.Meta(ge=1, le=36_500)] = 90
+    console: Literal["auto", "readable", "json", "off"] = "auto"
+    max_file_mb: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 512
+    audit: bool = True
+
+
+class MetricsConfig(Section, frozen=True, kw_only=True):
+    """``[metrics]``: up to how many accounts /metrics has series of their own."""
+
+    accounts: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 25
+
+
+class TracingConfig(Section, frozen=True, kw_only=True):
+    """``[tracing]``: where OpenTelemetry traces go (OTLP over HTTP); none are made while ``otlp_url`` is empty."""
+
+    otlp_url: str = ""
+    authorization: Secret = Secret("")
+    sample_pct: Annotated[int, msgspec.Meta(ge=1, le=100)] = 100
 
 
 class Config(Section, frozen=True, kw_only=True):
@@ -328,7 +408,11 @@ class Config(Section, frozen=True, kw_only=True):
     security: SecurityConfig = SecurityConfig()
     limits: LimitsConfig = LimitsConfig()
     drill: DrillConfig = DrillConfig()
+    backup: BackupConfig = BackupConfig()
     logging: LoggingConfig = LoggingConfig()
+    alerts: AlertsConfig = AlertsConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    tracing: TracingConfig = TracingConfig()
 
     @property
     def auto_square_off(self) -> bool:
@@ -348,7 +432,8 @@ class Config(Section, frozen=True, kw_only=True):
         return self.broker.mode == "kite" if stated is None else stated
 
 
-def _masked(url: str) -> str:
+def masked_url(url: str) -> str:
+    """Return *url* without the passwords that may be in it."""
     # A password may stand before the last @ or among the parameters; what is left tells two servers apart.
     scheme, mark, rest = url.partition("://")
     return (

@@ -7,12 +7,13 @@ part was rewritten; a tail cut off or rewritten whole shows only against a head 
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
 from hashlib import sha256
+from struct import Struct
 from typing import Any
 from uuid import UUID
 
@@ -22,10 +23,12 @@ GENESIS = bytes(32)
 """What stands in place of a previous hash before the first record."""
 
 _DOMAIN = b"engine.audit.record.v1\x00"
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_length = Struct(">Q").pack
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class AuditDraft(msgspec.Struct, frozen=True, kw_only=True):
+class AuditDraft(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Something that happened, before it has a place in the chain.
 
     ``actor`` is ``user:ID``, ``source:ID``, ``system`` or ``cli:NAME``; ``action`` is UPPER_SNAKE;
@@ -39,7 +42,7 @@ class AuditDraft(msgspec.Struct, frozen=True, kw_only=True):
     content: Mapping[str, Any] = {}
 
 
-class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
+class AuditRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A draft with its place in the chain; ``content`` is the canonical JSON that was hashed."""
 
     seq: int
@@ -63,7 +66,12 @@ def canonical(draft: AuditDraft) -> str:
         TypeError: the content holds a thing that has no such form.
         ValueError: it holds a float that is not finite or an instant without a zone.
     """
-    text = json.dumps(_plain(draft.content), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        return _encode_common(_common(draft.content)).decode()
+    except (_Uncommon, OverflowError, UnicodeEncodeError):
+        text = _encode(_plain(draft.content))
+    if text.isascii():
+        return text
     # A lone surrogate has no UTF-8 form; its escape is the same JSON.
     return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
@@ -78,7 +86,7 @@ def seal(prev_hash: bytes, seq: int, draft: AuditDraft) -> AuditRecord:
     if len(prev_hash) != len(GENESIS) or seq < 1:
         raise ValueError(f"record {seq} after a hash of {len(prev_hash)} bytes; need seq from 1 and 32 bytes")
     content = canonical(draft)
-    at = datetime.fromisoformat(_instant(draft.at))
+    at = draft.at if draft.at.tzinfo is UTC else datetime.fromisoformat(_instant(draft.at))
     return AuditRecord(
         seq=seq,
         at=at,
@@ -109,21 +117,68 @@ def _rehash(record: AuditRecord) -> bytes:
 
 
 def _digest(prev_hash: bytes, seq: int, at: datetime, *texts: str) -> bytes:
-    digest = sha256(_DOMAIN)
-    digest.update(seq.to_bytes(8, "big", signed=True))
-    for field in (prev_hash, *(text.encode("utf-8", "surrogatepass") for text in (_instant(at), *texts))):
-        digest.update(len(field).to_bytes(8, "big"))
-        digest.update(field)
-    return digest.digest()
+    fields = [prev_hash, _instant(at).encode()]
+    try:
+        fields += [text.encode() for text in texts]
+    except UnicodeEncodeError:
+        fields[2:] = [text.encode("utf-8", "surrogatepass") for text in texts]
+    parts = [_DOMAIN, seq.to_bytes(8, "big", signed=True)]
+    for field in fields:
+        parts += (_length(len(field)), field)
+    return sha256(b"".join(parts)).digest()
 
 
 def _instant(at: datetime) -> str:
     if at.tzinfo is None:
         raise ValueError(f"{at} has no time zone; audit times are aware")
-    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    if at.tzinfo is not UTC:
+        at = at.astimezone(UTC)
+    return at.isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
+
+
+class _Uncommon(Exception):
+    """A content holds a thing that is not among those which nearly all hold."""
+
+
+def _common(thing: Any) -> Any:
+    """Return what `_plain` returns, for the things that nearly all contents are made of; raises _Uncommon.
+
+    Of these msgspec writes the very text that json writes, in a tenth of the time; not of floats.
+    """
+    kind = type(thing)
+    if kind in _COMMON:
+        return thing
+    if (form := _FORMS.get(kind)) is not None:
+        return form(thing)
+    if kind is dict:
+        try:
+            if "".join(thing).isascii():
+                # most values are plain: a call for each of them would cost more than all else
+                return {key: value if type(value := thing[key]) in _COMMON else _common(value) for key in sorted(thing)}
+        except TypeError:  # keys that are no text
+            pass
+    elif kind is list or kind is tuple:
+        return [_common(element) for element in thing]
+    raise _Uncommon
+
+
+_COMMON = frozenset({str, int, bool, type(None)})
+_FORMS: dict[type, Callable[[Any], str]] = {
+    UUID: str,
+    datetime: _instant,
+    Decimal: "{:f}".format,
+}
+_encode_common = msgspec.json.Encoder().encode
+_AS_IT_IS = frozenset({str, int, float, bool, type(None)})
 
 
 def _plain(thing: Any) -> Any:
+    kind = type(thing)
+    if kind in _AS_IT_IS:
+        return thing
+    if kind is dict and all(type(key) is str and key.isascii() for key in thing):
+        # in ASCII the order of code units is that of the characters
+        return {key: _plain(thing[key]) for key in sorted(thing)}
     match thing:
         case Enum():
             return _plain(thing.value)

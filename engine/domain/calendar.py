@@ -139,6 +139,15 @@ def phase_at(exchange: Exchange, instant: datetime, calendar: Calendar = REGULAR
     return Phase.CLOSED
 
 
+def opened_at(exchange: Exchange, instant: datetime, calendar: Calendar = REGULAR) -> datetime | None:
+    """Return since when *exchange* takes regular orders without a break as of *instant* (aware), None while closed."""
+    local = instant.astimezone(IST)
+    for span in spans(exchange, local.date(), calendar):
+        if span.phase is Phase.OPEN and span.start <= local.time() < span.end:
+            return datetime.combine(local.date(), span.start, IST)
+    return None
+
+
 def is_open(exchange: Exchange, instant: datetime, calendar: Calendar = REGULAR) -> bool:
     """Return whether *exchange* takes regular orders at *instant* (aware)."""
     return phase_at(exchange, instant, calendar) is Phase.OPEN

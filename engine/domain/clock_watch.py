@@ -33,6 +33,8 @@ class ClockWatch:
         """Take in how both clocks stand; return why the wall clock is suspect, or None."""
         passed_s = (boot_ns - self._boot_ns) / 1e9
         step_s = (wall - self._wall).total_seconds() - passed_s
+        if self.reason is None and passed_s < CALM_S and -STEP_S <= step_s <= STEP_S:
+            return None
         if abs(step_s) > STEP_S:
             self._by_broker = False
             self._suspect(f"the wall clock was set by {step_s:+.1f} s", boot_ns)

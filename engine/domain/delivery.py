@@ -11,14 +11,14 @@ from engine.domain.signal import Signal
 from engine.ids import intent_id
 
 
-class Item(msgspec.Struct, frozen=True, kw_only=True):
+class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One good signal of a delivery and its place in it."""
 
     position: int
     signal: Signal
 
 
-class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+class Delivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Everything that replay needs to make the same intents again.
 
     ``received_at`` (UTC) is when the engine had the whole request; ``idempotency_key`` with

@@ -45,6 +45,7 @@ class Code(StrEnum):
     LOGIN_REQUIRED = "LOGIN_REQUIRED"
     ORDERS_BLOCKED = "ORDERS_BLOCKED"
     MARKET_CLOSED = "MARKET_CLOSED"
+    NOT_READY = "NOT_READY"
     CLOCK_SUSPECT = "CLOCK_SUSPECT"
     SIGNAL_TOO_OLD = "SIGNAL_TOO_OLD"
     ENTRY_WINDOW = "ENTRY_WINDOW"
@@ -58,6 +59,8 @@ class Code(StrEnum):
     STRATEGY_GONE = "STRATEGY_GONE"
     STRATEGY_DISABLED = "STRATEGY_DISABLED"
     ALLOWED_SYMBOLS = "ALLOWED_SYMBOLS"
+    SOURCE_ALLOWED_SYMBOLS = "SOURCE_ALLOWED_SYMBOLS"
+    SOURCE_MAX_ORDER_VALUE = "SOURCE_MAX_ORDER_VALUE"
     NO_ACCOUNTS = "NO_ACCOUNTS"
     ACCOUNT_NOT_FOUND = "ACCOUNT_NOT_FOUND"
     INSTRUMENTS_NOT_LOADED = "INSTRUMENTS_NOT_LOADED"
@@ -154,6 +157,11 @@ CODES: tuple[Entry, ...] = (
     Entry(Code.ORDERS_BLOCKED, "the broker takes no orders of this account", "see the account's statusReason"),
     Entry(Code.MARKET_CLOSED, "the exchange takes no orders now", "send it in market hours, or as an AMO"),
     Entry(
+        Code.NOT_READY,
+        "the checks of the morning have not passed, and [market] readiness_gate is block; what only reduces passes",
+        "mend what GET /system/readiness names, or an ADMIN overrides it",
+    ),
+    Entry(
         Code.CLOCK_SUSPECT,
         "the wall clock cannot be trusted",
         "set the clock; `engine doctor` shows by how much it is off",
@@ -183,6 +191,8 @@ CODES: tuple[Entry, ...] = (
     Entry(Code.STRATEGY_GONE, "the source's strategy was deleted", "give the source another strategy"),
     Entry(Code.STRATEGY_DISABLED, "the strategy is switched off", "PATCH /strategies/{id} {enabled: true}"),
     Entry(Code.ALLOWED_SYMBOLS, "the strategy does not trade this symbol", "add it to the strategy's allowedSymbols"),
+    Entry(Code.SOURCE_ALLOWED_SYMBOLS, "the source may not trade this symbol", "add it to the source's allowedSymbols"),
+    Entry(Code.SOURCE_MAX_ORDER_VALUE, "the order is worth more than its source may open", "raise maxOrderValue of it"),
     Entry(Code.NO_ACCOUNTS, "the strategy trades no account", "give the strategy an account"),
     Entry(Code.ACCOUNT_NOT_FOUND, "the strategy has no account of the name in the signal", "correct the name"),
     Entry(Code.INSTRUMENTS_NOT_LOADED, "the instrument master has not been loaded yet", "send it again in a moment"),

@@ -14,6 +14,7 @@ import msgspec
 
 from engine.domain.enums import AccountStatus, CapitalFrom, GroupPolicy, SizingMode, SourceType
 from engine.domain.limits import RiskLimits, TradingWindow
+from engine.domain.source_checks import NO_CHECKS, SourceChecks
 from engine.secret import Secret
 
 
@@ -93,8 +94,23 @@ class Strategy(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[Target, ...] = ()
 
 
+class OldKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """The key (SHA-256) and secret of a source before its last rotation, believed until ``until`` (aware UTC)."""
+
+    api_key_hash: bytes
+    secret: Secret
+    until: datetime
+
+
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """A source of signals; ``api_key_hash`` is SHA-256 of the key that names it."""
+    """A source of signals; ``api_key_hash`` is SHA-256 of the key that names it.
+
+    ``telegram_user_ids`` are the people who may signal in its chats; empty: everybody there. Whatever its signature
+    allows, it opens orders only in ``allowed_symbols`` (None: those of its strategy) and of at most ``max_order_value``
+    rupees each (None: as risk allows). ``old`` is the pair before the last rotation while that is in its grace. A
+    source with ``expect_every_s`` is expected to be heard that often while the market is open. With ``strict_replay``
+    one signed message is taken once, whatever key it comes under.
+    """
 
     id: UUID
     user_id: UUID
@@ -107,7 +123,32 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool = True
     ip_allowlist: tuple[str, ...] = ()
     telegram_chat_ids: frozenset[int] = frozenset()
+    telegram_user_ids: frozenset[int] = frozenset()
     row_version: int = 1
+    allowed_symbols: frozenset[str] | None = None
+    max_order_value: Decimal | None = None
+    old: OldKeys | None = None
+    checks: SourceChecks = NO_CHECKS
+    expect_every_s: int | None = None
+    strict_replay: bool = False
+
+    def secrets(self, now: datetime) -> tuple[Secret, ...]:
+        """Return the secrets that are believed at *now*, the newest first."""
+        old = self.old is not None and now < self.old.until
+        found = (self.secret, self.old.secret if self.old is not None and old else None)
+        return tuple(secret for secret in found if secret is not None)
+
+    def secret_of_key(self, digest: bytes, now: datetime) -> Secret | None:
+        """Return the secret that goes with the API key of this SHA-256 at *now*; None for a key that is over."""
+        if digest == self.api_key_hash:
+            return self.secret
+        if self.old is not None and digest == self.old.api_key_hash and now < self.old.until:
+            return self.old.secret
+        return None
+
+    def hears(self, telegram_user_id: int) -> bool:
+        """Whether a person may signal in the chats of the source."""
+        return not self.telegram_user_ids or telegram_user_id in self.telegram_user_ids
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +171,10 @@ class Directory:
 
     def __init__(self) -> None:
         self.accounts: dict[UUID, Account] = {}
+        self._accounts_of: dict[UUID, dict[UUID, Account]] = {}
+        # worked out when asked for, and again after a change of an account or strategy
+        self._capital_of: dict[UUID, Decimal] = {}
+        self._capital_under: dict[UUID, Decimal] = {}
         self.strategies: dict[UUID, Strategy] = {}
         self.sources: dict[UUID, Source] = {}
         self.limits: dict[tuple[UUID, UUID | None, UUID | None], Limits] = {}
@@ -139,28 +184,34 @@ class Directory:
 
     def put_account(self, account: Account) -> None:
         """Add or replace an account."""
+        before = self.accounts.get(account.id)
+        if before is not None and before.user_id != account.user_id:
+            self._accounts_of[before.user_id].pop(account.id, None)
         self.accounts[account.id] = account
+        self._accounts_of.setdefault(account.user_id, {})[account.id] = account
+        self._forget_capital()
 
     def put_strategy(self, strategy: Strategy) -> None:
         """Add or replace a strategy."""
         self.strategies[strategy.id] = strategy
+        self._forget_capital()
 
     def put_source(self, source: Source) -> None:
         """Add or replace a source; an old key of it stops working."""
         before = self.sources.get(source.id)
         if before is not None:
-            if before.api_key_hash is not None:
-                self._source_by_key.pop(before.api_key_hash, None)
+            for digest in _key_hashes(before):
+                self._source_by_key.pop(digest, None)
             for chat in before.telegram_chat_ids:
                 self._source_by_chat.pop(chat, None)
         self.sources[source.id] = source
-        if source.api_key_hash is not None:
-            self._source_by_key[source.api_key_hash] = source.id
+        for digest in _key_hashes(source):
+            self._source_by_key[digest] = source.id
         for chat in source.telegram_chat_ids:
             self._source_by_chat[chat] = source.id
 
     def source_by_key_hash(self, digest: bytes) -> Source | None:
-        """Return the source whose API key has this SHA-256."""
+        """Return the source whose API key, today's or the one before, has this SHA-256 (`Source.secret_of_key`)."""
         found = self._source_by_key.get(digest)
         return None if found is None else self.sources[found]
 
@@ -178,15 +229,52 @@ class Directory:
         """Return the limits that were set for a user, by account and strategy."""
         return self._limits_of.get(user_id, {})
 
+    def drop_limits(self, dropped: Iterable[Limits]) -> None:
+        """Forget limits of what is deleted."""
+        for limits in dropped:
+            self.limits.pop(limits.place, None)
+            self._limits_of.get(limits.user_id, {}).pop((limits.account_id, limits.strategy_id), None)
+
     def remove(self, record_id: UUID) -> None:
         """Forget an account, strategy or source."""
-        self.accounts.pop(record_id, None)
+        account = self.accounts.pop(record_id, None)
+        if account is not None:
+            self._accounts_of[account.user_id].pop(record_id, None)
         self.strategies.pop(record_id, None)
+        self._forget_capital()
         source = self.sources.get(record_id)
         if source is not None:
-            self.put_source(msgspec.structs.replace(source, api_key_hash=None, telegram_chat_ids=frozenset()))
+            self.put_source(msgspec.structs.replace(source, api_key_hash=None, old=None, telegram_chat_ids=frozenset()))
             del self.sources[record_id]
 
     def accounts_of(self, user_id: UUID) -> Iterable[Account]:
         """Return the accounts that a user owns."""
-        return [account for account in self.accounts.values() if account.user_id == user_id]
+        return list(self._accounts_of.get(user_id, {}).values())
+
+    def capital_of(self, user_id: UUID) -> Decimal:
+        """Return the capital, in rupees, of all accounts of a user."""
+        found = self._capital_of.get(user_id)
+        if found is None:
+            accounts = self._accounts_of.get(user_id, {}).values()
+            found = self._capital_of[user_id] = sum((account.capital for account in accounts), Decimal(0))
+        return found
+
+    def capital_under(self, strategy_id: UUID) -> Decimal:
+        """Return the capital, in rupees, of the accounts that a strategy trades."""
+        found = self._capital_under.get(strategy_id)
+        if found is None:
+            strategy = self.strategies.get(strategy_id)
+            ids = set() if strategy is None else {target.account_id for target in strategy.targets}
+            held = (self.accounts.get(each) for each in ids)
+            capitals = (account.capital for account in held if account is not None)
+            found = self._capital_under[strategy_id] = sum(capitals, Decimal(0))
+        return found
+
+    def _forget_capital(self) -> None:
+        self._capital_of.clear()
+        self._capital_under.clear()
+
+
+def _key_hashes(source: Source) -> tuple[bytes, ...]:
+    found = (source.api_key_hash, None if source.old is None else source.old.api_key_hash)
+    return tuple(digest for digest in found if digest is not None)

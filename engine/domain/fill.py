@@ -13,7 +13,7 @@ from engine.domain.enums import Exchange, ProductType, TransactionType
 _PRICE_QUANTUM = Decimal("1e-8")
 
 
-class Fill(msgspec.Struct, frozen=True, kw_only=True):
+class Fill(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One trade of an order.
 
     ``trade_id`` is the exchange's and unique only together with account, day, exchange and order

@@ -36,7 +36,7 @@ _CASH = frozenset({Exchange.NSE, Exchange.BSE})
 _NO_STRIKE = Decimal(0)
 
 
-class Instrument(msgspec.Struct, frozen=True, kw_only=True):
+class Instrument(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One row of the instrument master.
 
     ``tick_size`` and ``last_price`` are rupees (``last_price`` 0 when the master has none);
@@ -79,16 +79,23 @@ class InstrumentBook:
     """The instrument master of one day, found by exchange and symbol; a later row replaces an earlier.
 
     ``freeze`` supplies the freeze quantities, which no dump has; a new table holds from the next look-up on.
+    ``indices`` are the rows that are no more than a number to look at.
     """
 
     def __init__(self, instruments: Iterable[Instrument] = (), *, freeze: FreezeTable | None = None) -> None:
         self._by_key = {(row.exchange, row.symbol): row for row in instruments}
         self._contracts: dict[tuple[Exchange, str, str], dict[date, dict[Decimal, Instrument]]] = {}
         self._underlyings: set[tuple[Exchange, str]] = set()
+        self._alike: set[tuple[Exchange, str, str, date, Decimal]] = set()
+        self.indices = tuple(row for row in self._by_key.values() if row.segment == "INDICES")
         for row in self._by_key.values():
             if row.expiry is not None and row.underlying:
                 chain = self._contracts.setdefault((row.exchange, row.underlying, row.instrument_type), {})
-                chain.setdefault(row.expiry, {})[row.strike or _NO_STRIKE] = row
+                strike = row.strike or _NO_STRIKE
+                series = chain.setdefault(row.expiry, {})
+                if strike in series:
+                    self._alike.add((row.exchange, row.underlying, row.instrument_type, row.expiry, strike))
+                series[strike] = row
                 self._underlyings.add((row.exchange, row.underlying))
         self.freeze = freeze or FreezeTable()
 
@@ -107,6 +114,13 @@ class InstrumentBook:
     ) -> Mapping[date, Mapping[Decimal, Instrument]]:
         """Return the contracts (FUT, CE or PE) on an underlying by expiry and strike; a future's strike is 0."""
         return self._contracts.get((exchange, underlying, instrument_type), {})
+
+    def is_one_of_several(self, row: Instrument) -> bool:
+        """Whether another contract has the same underlying, kind, expiry and strike: those do not tell them apart."""
+        if row.expiry is None:
+            return False
+        place = (row.exchange, row.underlying, row.instrument_type, row.expiry, row.strike or _NO_STRIKE)
+        return place in self._alike
 
     def has_contracts(self, exchange: Exchange, underlying: str) -> bool:
         """Whether any contract on *underlying* is listed on *exchange*."""

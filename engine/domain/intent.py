@@ -10,7 +10,7 @@ from engine.domain.enums import IntentStatus, OrderStatus
 from engine.domain.signal import Signal
 
 
-class Intent(msgspec.Struct, frozen=True, kw_only=True):
+class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One accepted signal.
 
     ``id`` is `engine.ids.intent_id` of source, idempotency key and ``position`` in the delivery, so a
@@ -46,7 +46,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
         return self.approved_at or self.received_at
 
 
-class IntentEvent(msgspec.Struct, frozen=True, kw_only=True):
+class IntentEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One entry of an intent's timeline; ``event`` of the last entry of a finished intent is its state."""
 
     intent_id: UUID

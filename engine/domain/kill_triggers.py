@@ -120,6 +120,8 @@ class TriggerWatch:
         # what has tripped, and when it was last seen to hold
         self._tripped: dict[tuple[Trigger, str], float] = {}
         self._wipes = 0
+        # accounts of which something held at some time: what began then has to end
+        self._remembered: set[UUID] = set()
 
     def look(self, now_s: float, engine: EngineSight, accounts: Iterable[AccountSight]) -> list[Trip]:
         """Return what begins to hold at *now_s* (monotonic seconds)."""
@@ -133,17 +135,27 @@ class TriggerWatch:
         return trips + self._engine(now_s, engine)
 
     def _account(self, now_s: float, sight: AccountSight) -> list[Trip]:
-        settings, scope = self._settings, f"account:{sight.account_id}"
+        settings = self._settings
         sent, refused = self._last_minute(now_s, sight)
         most = settings.order_rate_normal * settings.order_rate_factor
         pct = 100 * refused / sent if sent else 0.0
+        is_fast = sent > most
+        is_refused = sent >= settings.reject_rate_orders and pct > settings.reject_rate_pct
+        differs = sight.mismatches >= settings.mismatch_reads
+        doubts = sight.unknown > settings.unknown_orders
+        is_cut_off = sight.is_exposed and sight.unreachable_s > settings.broker_unreachable_s
+        if is_fast or is_refused or differs or doubts or is_cut_off:
+            self._remembered.add(sight.account_id)
+        elif sight.account_id not in self._remembered:
+            return []  # of thousands there is mostly nothing to say, and nothing was said before
+        scope = f"account:{sight.account_id}"
         found = [
-            self._check(now_s, Trigger.ORDER_RATE, scope, sent > most, f"{sent} orders in a minute, more than {most}"),
+            self._check(now_s, Trigger.ORDER_RATE, scope, is_fast, f"{sent} orders in a minute, more than {most}"),
             self._check(
                 now_s,
                 Trigger.REJECT_RATE,
                 scope,
-                sent >= settings.reject_rate_orders and pct > settings.reject_rate_pct,
+                is_refused,
                 f"the broker refused {refused} of the {sent} orders of a minute, "
                 f"more than {settings.reject_rate_pct} percent",
             ),
@@ -151,14 +163,14 @@ class TriggerWatch:
                 now_s,
                 Trigger.RECONCILE_MISMATCH,
                 scope,
-                sight.mismatches >= settings.mismatch_reads,
+                differs,
                 f"positions differ from the broker's in {sight.mismatches} comparisons in a row",
             ),
             self._check(
                 now_s,
                 Trigger.UNKNOWN_ORDERS,
                 scope,
-                sight.unknown > settings.unknown_orders,
+                doubts,
                 f"{sight.unknown} orders have an UNKNOWN outcome, more than {settings.unknown_orders}",
                 for_s=settings.unknown_orders_s,
             ),
@@ -166,7 +178,7 @@ class TriggerWatch:
                 now_s,
                 Trigger.BROKER_UNREACHABLE,
                 scope,
-                sight.is_exposed and sight.unreachable_s > settings.broker_unreachable_s,
+                is_cut_off,
                 f"the broker has not answered for {sight.unreachable_s:.0f} s while positions are open",
             ),
         ]

@@ -54,6 +54,8 @@ class Claims:
 
     def starved(self, now_s: float, *, entries_held: bool = False) -> Lane | None:
         """Return the lane that has waited too long, the longest waiting one; held entries do not count."""
+        if not any(self._waiting.values()):
+            return None
         found, waited = None, STARVED_S
         for lane in Lane:
             if not self.waiting(lane, now_s) or (entries_held and lane is Lane.ENTRY):
@@ -66,6 +68,8 @@ class Claims:
 
     def may_go(self, lane: Lane, now_s: float, *, entries_held: bool = False) -> bool:
         """Whether nobody else has the right to the next call before *lane*."""
+        if not any(self._waiting.values()):
+            return True
         starved = self.starved(now_s, entries_held=entries_held)
         if starved is not None:
             return lane is starved

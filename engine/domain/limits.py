@@ -82,7 +82,7 @@ PAIRS = (("profit_lock_trigger_amount", "profit_lock_giveback_pct"), ("cooldown_
 """Limits that mean something together only."""
 
 
-class OrderRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+class OrderRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel", gc=False):
     """What risk judges: one sized order for one account, not yet an order.
 
     ``reference_price`` is the limit price, or for MARKET the last known price, in rupees; None when
@@ -110,6 +110,11 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 def narrow(*limits: RiskLimits) -> RiskLimits:
     """Return the limits that hold where all of *limits* hold: of every limit the tightest."""
     return RiskLimits(**{name: _tightest(name, limits) for name in RiskLimits.__struct_fields__})
+
+
+def tightest(name: str, *limits: RiskLimits) -> Any:
+    """Return what `narrow` would say of the one limit *name*: it is asked for at every event of an order."""
+    return _tightest(name, limits)
 
 
 def loosened(old: RiskLimits, new: RiskLimits) -> tuple[str, ...]:

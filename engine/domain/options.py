@@ -28,7 +28,7 @@ class OrderRole(StrEnum):
     TARGET = "TARGET"
 
 
-class OrderOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class OrderOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Terms that most orders leave out; 0, "" and None mean not given.
 
     ``disclosed_quantity`` is units shown to the market, ``validity_ttl`` minutes (with validity TTL),

@@ -47,7 +47,7 @@ class OrderOrigin(StrEnum):
     SQUARE_OFF = "SQUARE_OFF"
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One order on one account.
 
     ``quantity`` is units, ``price``, ``trigger_price`` and ``average_price`` rupees, ``market_protection``
@@ -127,7 +127,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         return 0 if self.status.is_terminal else self.quantity - self.filled_quantity
 
 
-class OrderReport(msgspec.Struct, frozen=True, kw_only=True):
+class OrderReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one witness (order book, push, postback) says of an order at the broker.
 
     ``status`` is already translated by the broker adapter, UNKNOWN standing for words that say nothing of
@@ -141,7 +141,7 @@ class OrderReport(msgspec.Struct, frozen=True, kw_only=True):
     status_message: str | None = None
 
 
-class OrderEvent(msgspec.Struct, frozen=True, kw_only=True):
+class OrderEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One entry in an order's history. ``anomaly`` marks a report that the real world should not make."""
 
     order_id: UUID

@@ -17,7 +17,7 @@ PositionKey = tuple[UUID, Exchange, str, ProductType]
 """Account, exchange, symbol and product: what a position is one of."""
 
 
-class Position(msgspec.Struct, frozen=True, kw_only=True):
+class Position(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Net position of an account in one instrument and product.
 
     Quantities are signed units (negative is short); prices and values are rupees; ``buy_value`` and

@@ -22,7 +22,7 @@ USER, ACCOUNT, STRATEGY, BOTH = "user", "account", "strategy", "strategy on acco
 """Whose limits: all of a user, one account, one strategy, or one strategy on one account."""
 
 
-class ScopeInputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+class ScopeInputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel", gc=False):
     """What one scope stood at; rupees, units and counts.
 
     ``orders…`` and ``messages…`` are before the order in question, except that its own message counts. ``units``

@@ -21,7 +21,7 @@ from engine.domain.money import percent_of, plain, rupees
 from engine.domain.risk_inputs import RiskInputs, ScopeInputs
 
 
-class RuleResult(msgspec.Struct, frozen=True, array_like=True):
+class RuleResult(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What one rule said: of which scope, against which limit, what it saw; ``text`` only where it denied.
 
     ``limit`` and ``seen`` are numbers, amounts as text (rupees, or percent where the code says so), or words.

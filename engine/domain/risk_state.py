@@ -148,6 +148,11 @@ class RiskState:
         for scope in scopes:
             self._messages[scope].add(at)
 
+    def forget_message(self, scopes: Iterable[AnyScope], at: datetime) -> None:
+        """Count one fewer: a signal that was counted *at* an instant and never came."""
+        for scope in scopes:
+            self._messages[scope].take_back(at, today=True)
+
     def messages_in_minute(self, now: datetime, scope: AnyScope = None) -> int:
         """Return how many signals came in the 60 seconds up to *now*."""
         count = self._messages.get(scope)

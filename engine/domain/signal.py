@@ -12,7 +12,7 @@ from engine.domain.enums import Exchange, OrderType, ProductType, TransactionTyp
 from engine.domain.options import NO_OPTIONS, OrderOptions
 
 
-class Signal(msgspec.Struct, frozen=True, kw_only=True):
+class Signal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A well-formed wish to trade.
 
     ``symbol`` is upper case: the exchange's trading symbol, an alias, or a contract in words

@@ -6,13 +6,13 @@ Layout (reliability.md 2.2): ``T`` scheme, 2 deployment, 3 fencing epoch modulo 
 """
 
 import hmac
-from hashlib import sha256
 from uuid import UUID
 
 LENGTH = 20
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _VALUE = {letter: value for value, letter in enumerate(_ALPHABET)}
+_PAIRS = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
 _SCHEME = "T"
 _EPOCHS = 36**3
 _MAC_BITS = 67
@@ -30,7 +30,7 @@ def make_tag(key: bytes, *, deployment: str, epoch: int, order_id: UUID, attempt
         raise ValueError("the tag key is empty; anybody could forge tags")
     if epoch < 0 or not 0 <= attempt < 2**32:
         raise ValueError(f"epoch {epoch} and attempt {attempt} must not be negative, attempt below 2**32")
-    mac = hmac.new(key, order_id.bytes + attempt.to_bytes(4, "big"), sha256).digest()
+    mac = hmac.digest(key, order_id.bytes + attempt.to_bytes(4, "big"), "sha256")
     bits = int.from_bytes(mac[:9], "big") >> (72 - _MAC_BITS)
     body = _SCHEME + deployment + _base36(epoch % _EPOCHS, 3) + _base36(bits, _MAC_CHARS)
     return body + _check_char(body)
@@ -70,11 +70,11 @@ def _check_deployment(deployment: str) -> None:
 
 
 def _base36(number: int, width: int) -> str:
-    digits = []
-    for _ in range(width):
-        number, digit = divmod(number, 36)
-        digits.append(_ALPHABET[digit])
-    return "".join(reversed(digits))
+    text = ""
+    while number:
+        number, pair = divmod(number, len(_PAIRS))
+        text = _PAIRS[pair] + text
+    return text[-width:].rjust(width, "0")
 
 
 def _check_char(body: str) -> str:

@@ -54,7 +54,7 @@ class IntentVerdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         return any(account.approved for account in self.accounts)
 
 
-class VerdictRow(msgspec.Struct, frozen=True, kw_only=True):
+class VerdictRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A verdict as a row: ``body`` is the text of `encode`."""
 
     intent_id: UUID

@@ -2,44 +2,32 @@
 
 import re
 import signal
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
 
-import engine
 from engine.embedded.process import Process, spawn
 from engine.errors import EngineError
+from engine.runtime.own_program import engine_command
 
 _LOOK_S = 0.05
 _TOLD_LINES = 5
 # an engine stops within 15 s; the kernel ends what is left when this process ends
 _STOP = ((signal.SIGTERM, 16.0), (signal.SIGKILL, 5.0))
 
-# The engine of this very process, from wherever it was imported, and nothing of its folder or its environment.
-_PROGRAM = (
-    "import os, sys; os.nice(int(sys.argv.pop(1))); sys.path.append(sys.argv.pop(1)); "
-    "from engine.cli import main; main()"
-)
-
 
 class DrillError(EngineError):
     """The drill could not be run to its end; the message says how far it came."""
 
 
-def command(*arguments: str, niceness: int = 0) -> list[str]:
-    """Return what runs ``engine *arguments*``; it gives way to other programs by *niceness*, 0 to 19."""
-    root = str(Path(engine.__file__).resolve().parent.parent)
-    return [sys.executable, "-c", _PROGRAM, str(niceness), root, *arguments]
-
-
 class Child:
     """A running program; *log* holds what it has printed."""
 
-    def __init__(self, name: str, process: Process, log: Path) -> None:
+    def __init__(self, name: str, process: Process, log: Path, whose: str = "drill") -> None:
         self.name = name
+        self._whose = whose
         self._process = process
         self._log = log
 
@@ -56,9 +44,18 @@ class Child:
                 if found is not None and text.find("\n", found.end()) >= 0:
                     return found
                 if has_ended:
-                    raise DrillError(f"the {self.name} of the drill ended: {self._last_words(text)}")
+                    raise DrillError(f"the {self.name} of the {self._whose} ended: {self._last_words(text)}")
                 await trio.sleep(_LOOK_S)
-        raise DrillError(f"the {self.name} of the drill was not ready within {within_s:.0f} s")
+        raise DrillError(f"the {self.name} of the {self._whose} was not ready within {within_s:.0f} s")
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.send(signal.SIGKILL)
 
     @property
     def has_ended(self) -> bool:
@@ -70,13 +67,13 @@ class Child:
 
 
 @asynccontextmanager
-async def running(name: str, arguments: Sequence[str], folder: Path) -> AsyncIterator[Child]:
+async def running(name: str, arguments: Sequence[str], folder: Path, *, whose: str = "drill") -> AsyncIterator[Child]:
     """Run ``engine *arguments*`` while the block runs; its output goes to a file in *folder*. Raises StartupError."""
     log = folder / f"{name}.log"
     with log.open("wb") as file:
-        process = spawn(command(*arguments), user=None, reads=(), death_signal=signal.SIGTERM, log=file)
+        process = spawn(engine_command(tuple(arguments)), user=None, reads=(), death_signal=signal.SIGTERM, log=file)
     try:
-        yield Child(name, process, log)
+        yield Child(name, process, log, whose)
     finally:
         # bounded by its steps, and what was started must not outlive the drill
         with trio.CancelScope(shield=True):

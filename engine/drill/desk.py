@@ -26,7 +26,7 @@ class EngineSide:
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
-        self._client = httpx.AsyncClient(base_url=f"{base_url}/api/v1", timeout=_TIMEOUT_S)
+        self._client = httpx.AsyncClient(base_url=f"{base_url}/api/v1", timeout=_TIMEOUT_S, trust_env=False)
         self._source = ("", "")
 
     async def aclose(self) -> None:
@@ -115,7 +115,9 @@ class ExchangeSide:
         self.api_secret = api_secret
         self.access_token = ""
         self._control_url = control_url
-        self._client = httpx.AsyncClient(base_url=base_url, timeout=_TIMEOUT_S, headers={"X-Kite-Version": "3"})
+        self._client = httpx.AsyncClient(
+            base_url=base_url, timeout=_TIMEOUT_S, trust_env=False, headers={"X-Kite-Version": "3"}
+        )
 
     async def aclose(self) -> None:
         """Close the connections."""

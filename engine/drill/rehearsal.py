@@ -25,6 +25,7 @@ from engine.drill.child import running
 from engine.drill.desk import EngineSide, ExchangeSide, until
 from engine.drill.folder import drill_folder
 from engine.drill.load import LOAD_PER_SECOND, Load, far_order, market_order, spread
+from engine.drill.no_limits import NO_LIMITS
 from engine.drill.plan import LOAD_SYMBOLS, POSITION_SYMBOLS, DrillPlan, written
 from engine.drill.truth import cancels_of, filled_of, hits_of, placed_of
 from engine.exchange.record import read_record
@@ -54,16 +55,7 @@ ws_url = "{ws}"
 timeout_s = {timeout_s}
 [telegram]
 mode = "off"
-[risk]
-price_band_pct = "none"
-max_order_value = "none"
-max_order_quantity = "none"
-max_position_pct = "none"
-max_open_positions = "none"
-max_orders_per_minute = "none"
-max_orders_per_day = "none"
-max_daily_loss_pct = "none"
-circuit_breaker_failures = "none"
+{no_limits}
 [market]
 enforce_hours = false
 auto_square_off = false
@@ -143,6 +135,7 @@ async def _stage(plan: DrillPlan, folder: Path, clock: Clock, tell: Callable[[st
                 http=exchange.base_url,
                 ws=exchange.base_url.replace("http", "ws", 1),
                 logs=folder / "logs",
+                no_limits=NO_LIMITS,
                 timeout_s=_TIMEOUT_S,
             )
             config = folder / "engine.toml"

@@ -2,7 +2,7 @@
 
 from engine.embedded.postgres import EmbeddedPostgres
 from engine.embedded.server import EmbeddedServerDied
-from engine.embedded.servers import EmbeddedUrls, embedded_servers, running_urls
+from engine.embedded.servers import EmbeddedUrls, embedded_servers, running_urls, silent_server
 from engine.embedded.valkey import EmbeddedValkey
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "EmbeddedValkey",
     "embedded_servers",
     "running_urls",
+    "silent_server",
 ]

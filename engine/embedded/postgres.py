@@ -68,6 +68,19 @@ class EmbeddedPostgres(EmbeddedServer):
         """Return a ``postgresql://`` URL with everything in it that PG* variables could change."""
         return database_url(self.places.socket_dir())
 
+    def url_as(self, role: str) -> str:
+        """Return the URL for a login as *role*, which `admit` has made."""
+        return database_url(self.places.socket_dir(), role=role)
+
+    async def admit(self, role: str) -> None:
+        """See that *role* may log in, with no rights but those that migrations grant it. Raises OSError, Refused."""
+        sql = (
+            f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') THEN CREATE ROLE {role};"
+            " END IF;"
+            f" ALTER ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS; END $$"
+        )
+        await probe.postgres_query(self.places.socket(), role=OWNER_ROLE, database=DATABASE, sql=sql)
+
     def command(self) -> Sequence[str]:
         """Return the server's argv; settings given here cannot be undone by ALTER SYSTEM."""
         settings = _COMMON_SETTINGS | {
@@ -99,6 +112,14 @@ class EmbeddedPostgres(EmbeddedServer):
             return False
         return True
 
+    async def is_up(self) -> bool:
+        """Return whether one can log in to the engine's database; making it is for whoever runs the server."""
+        try:
+            await probe.postgres_query(self.places.socket(), role=OWNER_ROLE, database=DATABASE)
+        except probe.Refused:
+            return False
+        return True
+
     async def initialise(self, user: ServerUser | None) -> None:
         """Make the cluster, under another name first, so that one cut short is never taken for whole."""
         home = self.places.home
@@ -123,10 +144,10 @@ class EmbeddedPostgres(EmbeddedServer):
         (self.places.socket_dir() / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
 
 
-def database_url(socket_dir: Path, database: str = DATABASE) -> str:
+def database_url(socket_dir: Path, database: str = DATABASE, *, role: str = OWNER_ROLE) -> str:
     """Return the URL of *database* on the server whose socket is in *socket_dir*."""
     host = quote(str(socket_dir), safe="/")
-    return f"postgresql://{OWNER_ROLE}@/{quote(database)}?host={host}&port={PORT}&sslmode=disable"
+    return f"postgresql://{role}@/{quote(database)}?host={host}&port={PORT}&sslmode=disable"
 
 
 def binaries() -> Path:

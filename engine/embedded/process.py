@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import trio
 from engine.embedded import launch
 from engine.embedded.identity import MEND, ServerUser
 from engine.errors import StartupError
+from engine.runtime.own_program import launcher
 
 _SERVER_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 
@@ -139,6 +139,7 @@ def spawn(
     reads: Sequence[Path],
     death_signal: signal.Signals,
     log: IO[bytes],
+    stdin: IO[bytes] | None = None,
 ) -> Process:
     """Start *argv* through the launcher, its output into *log*; it ends with *death_signal* when the engine dies.
 
@@ -160,8 +161,8 @@ def spawn(
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
     try:
         child = subprocess.Popen(  # noqa: S603 -- our own launcher with our own arguments
-            [sys.executable, "-I", "-S", launch.__file__, json.dumps(order)],
-            stdin=subprocess.DEVNULL,
+            launcher(launch.__file__, json.dumps(order)),
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
             stdout=log,
             stderr=log,
             cwd="/",

@@ -97,6 +97,13 @@ class EmbeddedServer(ABC):
     async def answers(self) -> bool:
         """Return whether the server takes connections. Raises OSError when nobody listens."""
 
+    async def is_up(self) -> bool:
+        """Return whether the server takes connections, for somebody else's process to know: nothing is made.
+
+        Raises OSError when nobody listens.
+        """
+        return await self.answers()
+
     @abstractmethod
     async def initialise(self, user: ServerUser | None) -> None:
         """Make what must be there before the first start."""

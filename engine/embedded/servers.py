@@ -1,7 +1,7 @@
 """Both embedded servers of a data directory: found running, or run for the length of a block."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -13,6 +13,8 @@ from engine.embedded.stale import marked_pid
 from engine.embedded.valkey import EmbeddedValkey
 from engine.errors import EngineError
 
+_ANSWER_S = 2.0
+
 
 class EmbeddedUrls(msgspec.Struct, frozen=True, kw_only=True):
     """Where the embedded servers are: ``postgresql://…?host=FOLDER`` and ``unix://SOCKET``."""
@@ -21,14 +23,29 @@ class EmbeddedUrls(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str
 
 
-def running_urls(data_dir: Path) -> EmbeddedUrls | None:
-    """Return the URLs of the servers that an engine keeps up in *data_dir*, None unless both are up."""
+def running_urls(data_dir: Path, *, with_postgres: bool = True, with_valkey: bool = True) -> EmbeddedUrls | None:
+    """Return the URLs of the servers that an engine keeps up in *data_dir*, None unless all that it should have are."""
     postgres = EmbeddedPostgres(data_dir)
     valkey = EmbeddedValkey(data_dir)
-    for server in (postgres, valkey):
+    for server in ((postgres,) if with_postgres else ()) + ((valkey,) if with_valkey else ()):
         if marked_pid(server.places.mark) is None or not server.places.socket().exists():
             return None
     return EmbeddedUrls(database_url=postgres.url(), redis_url=valkey.url())
+
+
+async def silent_server(
+    data_dir: Path, *, with_postgres: bool = True, with_valkey: bool = True
+) -> EmbeddedServer | None:
+    """Return the first server in *data_dir* that takes no connections; None when all that there should be do."""
+    wanted = ((EmbeddedPostgres,) if with_postgres else ()) + ((EmbeddedValkey,) if with_valkey else ())
+    for server in (kind(data_dir) for kind in wanted):
+        is_up = False
+        if marked_pid(server.places.mark) is not None:
+            with trio.move_on_after(_ANSWER_S), suppress(OSError):
+                is_up = await server.is_up()
+        if not is_up:
+            return server
+    return None
 
 
 @asynccontextmanager

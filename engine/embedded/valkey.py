@@ -31,6 +31,10 @@ _SETTINGS = {
     "daemonize": "no",
 }
 
+ENGINE_USER = "engine"
+# what a journal is for, and its settings to look at; nothing that empties the server or sets it up
+_ENGINE_RIGHTS = ("on", "nopass", "~*", "&*", "+@all", "-@admin", "-@dangerous", "+info", "+config|get")
+
 
 class EmbeddedValkey(EmbeddedServer):
     """The Valkey of *data_dir*."""
@@ -44,13 +48,21 @@ class EmbeddedValkey(EmbeddedServer):
         super().__init__(data_dir, socket_name=SOCKET_NAME)
 
     def url(self) -> str:
-        """Return a ``unix://`` URL."""
+        """Return a ``unix://`` URL with every right, for commands of the operator."""
         return redis_url(self.places.socket())
+
+    def engine_url(self) -> str:
+        """Return the URL of the engine's own user, who can neither empty the server nor set it up.
+
+        The folder of the socket is 0700: the user needs no password, but clients log in by one alone.
+        """
+        return redis_url(self.places.socket(), user=ENGINE_USER)
 
     def command(self) -> Sequence[str]:
         """Return the server's argv."""
         settings = _SETTINGS | {"unixsocket": str(self.places.socket()), "dir": str(self.places.home)}
-        return [str(binary()), *(word for key, value in settings.items() for word in (f"--{key}", value))]
+        options = [word for key, value in settings.items() for word in (f"--{key}", value)]
+        return [str(binary()), *options, "--user", ENGINE_USER, *_ENGINE_RIGHTS]
 
     def reads(self) -> Sequence[Path]:
         """Return the folder of its files."""
@@ -65,9 +77,10 @@ class EmbeddedValkey(EmbeddedServer):
         await trio.to_thread.run_sync(private_directory, self.places.home, user)
 
 
-def redis_url(socket: Path) -> str:
-    """Return the URL of the server that listens on *socket*."""
-    return f"unix://{quote(str(socket), safe='/')}"
+def redis_url(socket: Path, *, user: str = "") -> str:
+    """Return the URL of the server that listens on *socket*, for *user*."""
+    login = f"{user}:{user}@" if user else ""
+    return f"unix://{login}{quote(str(socket), safe='/')}"
 
 
 def binary() -> Path:

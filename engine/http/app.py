@@ -1,41 +1,41 @@
-"""The application: a Quart-Trio app with one route per endpoint of a registry.
+"""The application: a Quart-Trio app with one route per endpoint of a registry, and the fast lane beside it."""
 
-The order for every request is the contract's: who asks (401), whether it may (403), how often (429),
-whether the address can exist (404), and only then the body (415, 413, 400, 422).
-"""
-
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, cast
-from uuid import UUID
 
-import msgspec
 import quart
 import trio
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from engine.errors import ApiError, NotFoundError, PayloadTooLargeError, StartupError
-from engine.http.authentication import authenticate
-from engine.http.client_ip import Network, client_ip, parse_networks
-from engine.http.endpoint import ApiRequest, Endpoint, EventStream, Page, Raw, Registry, Reply
-from engine.http.errors import encode, envelope, error_body, error_headers, to_api_error
-from engine.http.guard import REQUEST_ID_KEY, Guard
-from engine.http.json_body import check_content_type, decode_body, decode_query
+from engine.errors import NotFoundError, StartupError
+from engine.http.client_ip import parse_networks
+from engine.http.dispatch import MAX_BODY_BYTES, Dispatcher, Gate, Incoming, Outgoing, too_large
+from engine.http.endpoint import Endpoint, EventStream, Registry
+from engine.http.errors import envelope, to_api_error
+from engine.http.fast_lane import FastLane
+from engine.http.guard import REQUEST_ID_KEY, AsgiApp, Guard
+from engine.http.header_proofs import HeaderProofs
+from engine.http.hosts import Names
+from engine.http.once import OnceKeeper
 from engine.http.openapi import document_endpoints
-from engine.http.permissions import WITHOUT_BEARER, require
 from engine.http.ports import CoreServices
+from engine.http.self_calls import SelfCalls
+from engine.http.strangers import Strangers
 
-MAX_BODY_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 8
 RESPONSE_TIMEOUT_S = 30
-Gate = Callable[[Endpoint, ApiRequest], Awaitable[None]]
 
 
 class EngineApp(QuartTrio):
-    """The Quart-Trio application; ``draining`` is set when the server begins to close."""
+    """The Quart-Trio application; ``draining`` is set when the server begins to close.
+
+    ``fast_lane`` answers plain signals without Quart, through the same checks.
+    """
 
     draining: trio.Event
+    fast_lane: FastLane
     declared: frozenset[str] = frozenset()
 
     def refuse_bare_routes(self) -> None:
@@ -50,11 +50,14 @@ class EngineApp(QuartTrio):
         await super().startup()
 
 
-def create_app(services: CoreServices, registry: Registry, *, gate: Gate | None = None) -> EngineApp:
+def create_app(
+    services: CoreServices, registry: Registry, *, gate: Gate | None = None, once: OnceKeeper | None = None
+) -> EngineApp:
     """Build the application of *registry*; the API document is added to it.
 
     *gate*, when given, is asked before each handler and may raise, for example UnavailableError while
-    the engine is on standby. Raises StartupError when a route would be reachable without a permission.
+    the engine is on standby. *once* keeps the answers of calls with an Idempotency-Key. Raises StartupError
+    when a route would be reachable without a permission.
     """
     app = EngineApp("engine", static_folder=None)
     app.draining = trio.Event()
@@ -63,118 +66,76 @@ def create_app(services: CoreServices, registry: Registry, *, gate: Gate | None 
     )
     app.url_map.merge_slashes = False
     endpoints = [*registry, *document_endpoints(registry)]
-    dispatcher = _Dispatcher(app, services, parse_networks(services.config.server.trusted_proxies), gate)
+    server = services.config.server
+    trusted = parse_networks(server.trusted_proxies)
+    dispatcher = Dispatcher(services, draining=app.draining, trusted=trusted, gate=gate, once=once)
+    dispatcher.calls = SelfCalls(dispatcher, registry)
+    faults = _Faults(services, dispatcher)
     for item in endpoints:
-        _route(app, item, dispatcher)
-    app.register_error_handler(HTTPException, dispatcher.http_exception)
-    app.register_error_handler(Exception, dispatcher.exception)
+        _route(app, item, dispatcher, faults)
+    app.register_error_handler(HTTPException, faults.http_exception)
+    app.register_error_handler(Exception, faults.exception)
     app.declared = frozenset(item.rule for item in endpoints)
     app.refuse_bare_routes()
-    app.asgi_app = cast("Any", Guard(cast("Any", app.asgi_app), services.clock))  # type: ignore[method-assign]
+    names = Names(server.allowed_hosts, server.public_url, trusted)
+    strangers = Strangers(HeaderProofs(services))
+
+    def guarded(inner: AsgiApp) -> Guard:
+        return Guard(inner, services.clock, names, strangers, dispatcher.client_ip)
+
+    app.asgi_app = cast("Any", guarded(cast("Any", app.asgi_app)))  # type: ignore[method-assign]
+    app.fast_lane = FastLane(registry, dispatcher, clock=services.clock, guarded=guarded)
     return app
 
 
-def _route(app: QuartTrio, item: Endpoint, dispatcher: "_Dispatcher") -> None:
+def _route(app: QuartTrio, item: Endpoint, dispatcher: Dispatcher, faults: "_Faults") -> None:
+    name = f"{item.method} {item.template}"
+    if item.bare:
+        faults.bare.add(name)
+
     async def view(**path: str) -> quart.Response:
-        return await dispatcher.serve(item, path)
+        incoming = Incoming(
+            scope=cast("Mapping[str, Any]", quart.request.scope), path=path, query=_query, read_body=_read_body
+        )
+        return _response(await dispatcher.serve(item, incoming))
 
     app.add_url_rule(
         item.rule,
-        endpoint=f"{item.method} {item.template}",
+        endpoint=name,
         view_func=view,
         methods=[item.method],
         provide_automatic_options=False,
     )
 
 
-class _Dispatcher:
-    """Takes a routed request through its checks to its handler."""
+def _query() -> Mapping[str, list[str]]:
+    return quart.request.args.to_dict(flat=False)
 
-    def __init__(self, app: EngineApp, services: CoreServices, trusted: Sequence[Network], gate: Gate | None) -> None:
-        self._app = app
+
+async def _read_body() -> bytes:
+    return await quart.request.get_data(cache=True, as_text=False, parse_form_data=False)
+
+
+class _Faults:
+    """The answers for what is refused before or beside a handler; ``bare`` names routes without our envelope."""
+
+    def __init__(self, services: CoreServices, dispatcher: Dispatcher) -> None:
         self._services = services
-        self._trusted = trusted
-        self._gate = gate
-
-    async def serve(self, item: Endpoint, path: Mapping[str, str]) -> quart.Response:
-        raw_request = quart.request
-        scope = cast("Mapping[str, Any]", raw_request.scope)
-        request = ApiRequest(
-            services=self._services,
-            endpoint=item,
-            method=raw_request.method,
-            headers=_headers(scope),
-            request_id=scope[REQUEST_ID_KEY],
-            client_ip=self._client_ip(scope),
-            draining=self._app.draining,
-        )
-        try:
-            await self._check(request, item, path)
-            return self._success(item, await item(request))
-        except HTTPException:
-            raise
-        except Exception as exc:
-            return self._failure(to_api_error(exc, request_id=request.request_id))
-
-    async def _check(self, request: ApiRequest, item: Endpoint, path: Mapping[str, str]) -> None:
-        if item.permission not in WITHOUT_BEARER:
-            now = self._services.clock.now()
-            request.principal = authenticate(self._services, request.header("authorization"), now)
-            require(item.permission, request.principal)
-            self._services.rate_limits.charge(item.rate, request.principal.user_id)
-        request.path = _path_values(item, path)
-        if self._gate is not None:
-            await self._gate(item, request)
-        if item.query is not None:
-            request.query = decode_query(quart.request.args.to_dict(flat=False), item.query)
-        if item.raw_body or item.body is not None:
-            await self._read_body(request, item)
-
-    async def _read_body(self, request: ApiRequest, item: Endpoint) -> None:
-        declared = request.header("content-length")
-        if declared is not None and declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
-            raise _too_large()
-        if item.body is not None and (item.body_required or declared not in {None, "0"}):
-            check_content_type(request.header("content-type"))
-        request.raw = await quart.request.get_data(cache=True, as_text=False, parse_form_data=False)
-        if item.body is not None and (request.raw or item.body_required):
-            request.body = decode_body(request.raw, item.body)
-
-    def _client_ip(self, scope: Mapping[str, Any]) -> str:
-        peer = scope.get("client")
-        forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
-        return client_ip(peer[0] if peer else None, forwarded, self._trusted)
-
-    def _success(self, item: Endpoint, value: Any) -> quart.Response:
-        status, headers = item.status, {}
-        if isinstance(value, EventStream):
-            return _stream(value)
-        if isinstance(value, Raw):
-            return _response(value.body, value.status, value.media_type, value.headers)
-        if isinstance(value, Reply):
-            status, headers, value = value.status, dict(value.headers), value.value
-        content: dict[str, Any] = {"success": True, "data": value}
-        if isinstance(value, Page):
-            page = {"limit": value.limit, "nextCursor": value.next_cursor}
-            content = {"success": True, "data": value.items, "page": page}
-        return _response(encode(content), status, "application/json", headers)
-
-    def _failure(self, error: ApiError) -> quart.Response:
-        body = error_body(error, self._services.clock.now())
-        return _response(body, error.status_code, "application/json", error_headers(error))
+        self._dispatcher = dispatcher
+        self.bare: set[str | None] = set()
 
     async def exception(self, error: Exception) -> quart.Response:
         """Answer for an exception that was raised outside a handler."""
         scope = cast("Mapping[str, Any]", quart.request.scope)
-        return self._failure(to_api_error(error, request_id=scope[REQUEST_ID_KEY]))
+        return _response(self._dispatcher.failure(to_api_error(error, request_id=scope[REQUEST_ID_KEY])))
 
     async def http_exception(self, error: HTTPException) -> quart.Response:
         """Answer for what the router or the body reader refused."""
-        status = HTTPStatus(error.code or 500)
+        status, bare = HTTPStatus(error.code or 500), quart.request.endpoint in self.bare
         if status is HTTPStatus.NOT_FOUND:
-            return self._failure(NotFoundError("there is nothing at this address"))
+            return _response(self._dispatcher.failure(NotFoundError("there is nothing at this address")))
         if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            return self._failure(_too_large())
+            return _response(self._dispatcher.failure(too_large(), bare=bare))
         headers = {}
         text = "the request cannot be served"
         if isinstance(error, MethodNotAllowed):
@@ -182,42 +143,16 @@ class _Dispatcher:
             text = f"this address answers {headers['Allow']} only"
         elif status is HTTPStatus.REQUEST_TIMEOUT:
             text = "the body did not arrive in time"
-        body = envelope(status, status.name, text, self._services.clock.now())
-        return _response(body, status, "application/json", headers)
+        body = envelope(status, status.name, text, self._services.clock.now(), bare=bare)
+        return _response(Outgoing(status=status, body=body, headers=headers))
 
 
-def _too_large() -> PayloadTooLargeError:
-    return PayloadTooLargeError(f"the body may have at most {MAX_BODY_BYTES} bytes")
-
-
-def _headers(scope: Mapping[str, Any]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
-
-
-def _path_values(item: Endpoint, path: Mapping[str, str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, type_ in item.parameters:
-        try:
-            values[name] = msgspec.convert(path[name], UUID) if type_ is UUID else path[name]
-        except msgspec.ValidationError:
-            raise NotFoundError("there is no such object") from None
-    return values
-
-
-def _response(body: bytes, status: int, media_type: str, headers: Mapping[str, str]) -> quart.Response:
-    response = quart.Response(body, status=status, content_type=media_type)
+def _response(answer: Outgoing) -> quart.Response:
+    if isinstance(answer.body, EventStream):
+        response = quart.Response(answer.body.chunks, status=answer.status, content_type=answer.media_type)
+        response.timeout = None
+    else:
+        response = quart.Response(answer.body, status=answer.status, content_type=answer.media_type)
     response.headers["Cache-Control"] = "no-store"
-    response.headers.update(dict(headers))
-    return response
-
-
-def _stream(value: EventStream) -> quart.Response:
-    response = quart.Response(value.chunks, content_type=value.media_type)
-    response.timeout = None
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Accel-Buffering"] = "no"
+    response.headers.update(dict(answer.headers))
     return response

@@ -1,14 +1,17 @@
-"""One TCP connection: Hypercorn's HTTP/1.1 with the deadlines and the manners it does not have.
+"""One connection, TCP or TLS: Hypercorn's HTTP/1.1 with the deadlines and the manners it does not have.
 
-Differences from Hypercorn's own: a request must arrive whole within a deadline, a write that nobody
+Differences from Hypercorn's own: a request must arrive whole within a deadline, its head sooner, its body without
+long silences; a write that nobody
 reads ends the connection, the body of an answered request is read away for a moment before the close
 (or the client would never see the answer), HTTP/2 and WebSocket upgrades are not offered, and a
 refusal by the parser has the form of every other error.
 """
 
+import os
+import re
 import secrets
 import socket
-from enum import Enum, auto
+import ssl
 from http import HTTPStatus
 from typing import Any
 
@@ -26,20 +29,29 @@ from hypercorn.utils import parse_socket_addr
 
 from engine.clock import Clock
 from engine.http.errors import envelope
-from engine.http.guard import PROTECTIVE_HEADERS
+from engine.http.fast_lane import FastLane
+from engine.http.guard import CONNECTION_KEY, PROTECTIVE_HEADERS, STRICT_TRANSPORT
 from engine.http.limits import ServerLimits
+from engine.http.phase import Phase
+from engine.http.plain_post import PlainPost, Verdict, has_whole_head, whole_size
 from engine.runtime.crashpoint import crashpoint
 
 _CHUNK = 2**16
+_HEAD_END = re.compile(rb"\n\r?\n")
+_FOLDED = re.compile(rb"\n[ \t]")
 
 
-class Phase(Enum):
-    """What a connection is doing; the order is that of giving way when there are too many."""
+class _Unfolded(h11.Connection):
+    """h11's, without headers that go on in the next line: readers differ about them (RFC 9112, section 5.2)."""
 
-    IDLE = auto()
-    RECEIVING = auto()
-    BUSY = auto()
-    WRITING = auto()
+    def next_event(self) -> Any:
+        """Return what h11 does. Raises h11.RemoteProtocolError."""
+        if self.their_state is h11.IDLE:
+            waiting, _ = self.trailing_data
+            end = _HEAD_END.search(waiting)
+            if _FOLDED.search(waiting, 0, len(waiting) if end is None else end.end()) is not None:
+                raise h11.RemoteProtocolError("a header goes on in the next line")
+        return super().next_event()
 
 
 class _Protocol(H11Protocol):
@@ -89,6 +101,7 @@ class _Protocol(H11Protocol):
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
             *PROTECTIVE_HEADERS,
+            *([STRICT_TRANSPORT] if self.ssl else []),
             (b"x-request-id", secrets.token_hex(12).encode()),
             (b"x-content-type-options", b"nosniff"),
             *self.config.response_headers("h11"),
@@ -144,16 +157,33 @@ class Connection(TCPServer):
         config: Config,
         context: WorkerContext,
         state: dict[str, Any],
-        stream: trio.SocketStream,
+        transport: trio.SocketStream,
         *,
         clock: Clock,
         limits: ServerLimits,
+        tls: ssl.SSLContext | None = None,
+        peer: str = "",
+        fast_lane: FastLane | None = None,
     ) -> None:
+        """Serve over *transport*, encrypted when *tls* is given; *peer* is what it is counted under."""
+        self._fast_lane = fast_lane
+        self._held = b""
+        self._held_until = 0
+        self._requests = 0
+        self._in_fast_lane = False
+        self._addresses: tuple[Any, Any] = (None, None)
+        self._transport = transport
+        self._is_tls = tls is not None
+        # https_compatible: no close_notify at the end, every answer says itself where it ends
+        stream = trio.SSLStream(transport, tls, server_side=True, https_compatible=True) if tls else transport
         super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]
-        self._socket = stream.socket
+        self.peer = peer
+        self.gives_way = False
+        self._socket = transport.socket
         self._clock = clock
         self._limits = limits
         self._receive_began: float | None = trio.current_time()
+        self._heard_at = trio.current_time()
         self._writing_since: float | None = None
         self._serving = False
         self._lingering = False
@@ -166,6 +196,10 @@ class Connection(TCPServer):
         """What the connection is doing now."""
         if self._writing_since is not None:
             return Phase.WRITING
+        if self.gives_way:
+            return Phase.RECEIVING
+        if self._in_fast_lane:
+            return Phase.BUSY
         if self._serving:
             return Phase.RECEIVING if self._is_receiving() else Phase.BUSY
         return Phase.RECEIVING if self._has_partial_request() else Phase.IDLE
@@ -181,6 +215,9 @@ class Connection(TCPServer):
             _set_options(self._socket, self._limits)
             client = parse_socket_addr(self._socket.family, self._socket.getpeername())
             server = parse_socket_addr(self._socket.family, self._socket.getsockname())
+            self._addresses = (client, server)
+            if self._is_tls and not await self._shake_hands():
+                return
             async with _Tasks() as task_group:
                 self._task_group = task_group
                 self.protocol = _Protocol(
@@ -188,18 +225,29 @@ class Connection(TCPServer):
                     self.config,
                     self.context,
                     task_group,
-                    ConnectionState(self.state.copy()),
-                    False,
+                    ConnectionState({**self.state, CONNECTION_KEY: self}),
+                    self._is_tls,
                     client,
                     server,
                     self.protocol_send,
                 )
                 self.protocol.clock = self._clock
+                most = self.config.h11_max_incomplete_size
+                self.protocol.connection = _Unfolded(h11.SERVER, max_incomplete_event_size=most)
                 await self._read_data()
         except OSError:
             pass  # the peer is gone; there is nobody to tell
         finally:
             self.abort()
+
+    async def _shake_hands(self) -> bool:
+        try:
+            with trio.fail_after(self._limits.handshake_s):
+                await self.stream.do_handshake()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            return False  # no TLS, none that is good enough, or nobody there: there is no way to say more
+        self._receive_began = trio.current_time()
+        return True
 
     def abort(self) -> None:
         """Close the socket at once: whoever waits on it, shielded or not, wakes up."""
@@ -221,14 +269,31 @@ class Connection(TCPServer):
                 self._receive_began = self._idle_since if self._has_partial_request() else None
                 self._reader.cancel()
 
+    def _send_at_once(self, octets: bytes) -> bytes:
+        """Hand the kernel what it takes of *octets*, without waiting; return the rest, which mostly is nothing."""
+        if self._is_tls or self.send_lock.locked():
+            return octets
+        try:
+            # the bare descriptor: what trio adds is the waiting, and there is none
+            octets = octets[os.write(self._socket.fileno(), octets) :]
+        except OSError:
+            return octets  # it is full, or gone: the other road says which
+        return octets
+
     async def _send(self, octets: bytes) -> None:
+        rest = self._send_at_once(octets)
+        if not rest or await self._send_whole(rest):
+            crashpoint("S3.after_answer")
+
+    async def _send_whole(self, octets: bytes) -> bool:
+        """Send *octets*, waiting as long as may be; tell whether they are gone."""
         async with self.send_lock:
             self._writing_since = trio.current_time()
             try:
                 # shielded as in Hypercorn, for half a message must not be cut short, but never for ever
                 with trio.fail_after(self._limits.write_s, shield=True):
                     await self.stream.send_all(octets)
-                crashpoint("S3.after_answer")
+                return True
             except trio.TooSlowError:
                 self.abort()
                 await self.protocol.handle(Closed())
@@ -236,6 +301,7 @@ class Connection(TCPServer):
                 await self.protocol.handle(Closed())
             finally:
                 self._writing_since = None
+        return False
 
     async def _read_data(self) -> None:
         while not self._lingering:
@@ -243,16 +309,88 @@ class Connection(TCPServer):
             if octets is None:
                 break
             if octets == b"":
-                await self.protocol.handle(RawData(b""))
+                if not await self._refuse_held():
+                    await self.protocol.handle(RawData(b""))
                 break
             if self._deaf:
                 continue
+            self._heard_at = trio.current_time()
             if self._receive_began is None:
-                self._receive_began = trio.current_time()
-            await self.protocol.handle(RawData(octets))
+                self._receive_began = self._heard_at
+            octets = await self._take_fast(octets)
+            if octets:
+                await self.protocol.handle(RawData(octets))
+        await self._refuse_held()
         await self.protocol.handle(Closed())
         if self._lingering:
             await self._read_away()
+
+    async def _refuse_held(self) -> bool:
+        """Say that the part of a plain request after which nothing more comes is none; tell whether there was one.
+
+        The slow road would start to serve it, and a crowd that leaves at one moment would have all of that done.
+        """
+        held, self._held = self._held, b""
+        if not held or self._lingering:
+            return False
+        await self.protocol._send_error_response(HTTPStatus.BAD_REQUEST)
+        return True
+
+    async def _take_fast(self, octets: bytes) -> bytes:
+        """Answer what is for the fast lane; return what goes the slow road, nothing while more has to come."""
+        lane = self._fast_lane
+        if lane is None or self._serving or not self._is_between_requests():
+            return octets
+        buffer, self._held = self._held + octets, b""
+        if len(buffer) < self._held_until:
+            self._held = buffer
+            return b""
+        while buffer:
+            post = lane.read(buffer)
+            if post is Verdict.HAND_ON:
+                return buffer
+            if post is Verdict.WAIT:
+                self._held, self._held_until = buffer, whole_size(buffer)
+                return b""
+            self._held_until = 0
+            buffer = buffer[post.size :]
+            if not await self._answer_fast(lane, post):
+                return b""
+            self._idle_since = trio.current_time()
+            self._receive_began = self._idle_since if buffer else None
+        return b""
+
+    async def _answer_fast(self, lane: FastLane, post: PlainPost) -> bool:
+        """Answer one request; tell whether the connection goes on."""
+        client, server = self._addresses
+        self._requests += 1
+        is_last = self._requests >= self._limits.keep_alive_requests
+        self._in_fast_lane = True
+        try:
+            octets, stays = await lane.answer(
+                post,
+                client=client,
+                server=server,
+                scheme="https" if self._is_tls else "http",
+                state={CONNECTION_KEY: self},
+                is_last=is_last,
+            )
+        finally:
+            self._in_fast_lane = False
+        await self._send(octets)
+        if stays and not self.context.terminated.is_set():
+            return True
+        self._half_close()
+        return False
+
+    def _is_between_requests(self) -> bool:
+        connection = self.protocol.connection
+        return (
+            self.protocol.stream is None
+            and connection.their_state is h11.IDLE
+            and connection.our_state is h11.IDLE
+            and not connection.trailing_data[0]
+        )
 
     async def _receive(self, deadline: float) -> bytes | None:
         """Return bytes, nothing at the end of the stream, or None when the deadline passed."""
@@ -260,26 +398,41 @@ class Connection(TCPServer):
             self._reader = trio.CancelScope(deadline=deadline)
             try:
                 with self._reader:
-                    return bytes(await self.stream.receive_some(_CHUNK))
+                    return await self._read_some()
             except (trio.ClosedResourceError, trio.BrokenResourceError):
                 return None
             deadline = self._receive_deadline()
             if self._lingering or trio.current_time() >= deadline:
                 return None
 
+    async def _read_some(self) -> bytes:
+        if self._is_tls:
+            return bytes(await self.stream.receive_some(_CHUNK))
+        while True:
+            # the next request is hardly ever there already: a try before the wait would be one for nothing
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                return os.read(self._socket.fileno(), _CHUNK)
+            except BlockingIOError:
+                continue  # it was there, and is no more: the kernel may take it back
+            except OSError as exc:
+                raise trio.BrokenResourceError from exc
+
     def _receive_deadline(self) -> float:
         if self._serving and not self._is_receiving():
             return float("inf")
         if self._receive_began is None:
             return self._idle_since + self._limits.keep_alive_s
-        return self._receive_began + self._limits.request_s
+        if not self._serving and not has_whole_head(self._held):
+            return self._receive_began + min(self._limits.head_s, self._limits.request_s)
+        return min(self._receive_began + self._limits.request_s, self._heard_at + self._limits.body_silence_s)
 
     def _is_receiving(self) -> bool:
         return self.protocol.connection.their_state in {h11.IDLE, h11.SEND_BODY}
 
     def _has_partial_request(self) -> bool:
         protocol = getattr(self, "protocol", None)
-        return protocol is not None and bool(protocol.connection.trailing_data[0])
+        return bool(self._held) or (protocol is not None and bool(protocol.connection.trailing_data[0]))
 
     def _half_close(self) -> None:
         """Let the reader end the connection: it must not depend on a task that is being cancelled."""
@@ -290,14 +443,14 @@ class Connection(TCPServer):
         """Send the end, and read away for a moment what the client still sends of its body."""
         try:
             async with self.send_lock:
-                await self.stream.send_eof()
+                await self._transport.send_eof()
         except (trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError):
             return
         left = self._limits.linger_bytes
         with trio.move_on_after(self._limits.linger_s):
             while left > 0:
                 try:
-                    octets = await self.stream.receive_some(_CHUNK)
+                    octets = await self._transport.receive_some(_CHUNK)
                 except (trio.ClosedResourceError, trio.BrokenResourceError):
                     return
                 if not octets:

@@ -3,6 +3,8 @@
 from html import escape
 from typing import Any
 
+import msgspec
+
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
@@ -66,7 +68,17 @@ def _parameters(operation: dict[str, Any]) -> str:
 
 def _request_body(operation: dict[str, Any]) -> str:
     content = operation.get("requestBody", {}).get("content", {})
-    return "".join(f"<p>Body, {escape(kind)}: {_kind(entry['schema'])}</p>" for kind, entry in content.items())
+    return "".join(
+        f"<p>Body, {escape(kind)}: {_kind(entry['schema'])}</p>{_example(entry)}" for kind, entry in content.items()
+    )
+
+
+def _example(entry: dict[str, Any]) -> str:
+    if "example" not in entry:
+        return ""
+    text = escape(msgspec.json.format(msgspec.json.encode(entry["example"])).decode())
+    # an address in an example is no place that the page takes anything from, and does not look like one
+    return f"<pre>{text.replace('//', '&#47;&#47;')}</pre>"
 
 
 def _responses(operation: dict[str, Any]) -> str:
@@ -75,7 +87,10 @@ def _responses(operation: dict[str, Any]) -> str:
         f"<td>{''.join(_kind(entry['schema']) for entry in response['content'].values())}</td></tr>"
         for status, response in operation["responses"].items()
     )
-    return f"<table><tr><th>answer</th><th></th><th>type</th></tr>{rows}</table>"
+    shown = "".join(
+        _example(entry) for response in operation["responses"].values() for entry in response["content"].values()
+    )
+    return f"<table><tr><th>answer</th><th></th><th>type</th></tr>{rows}</table>{shown}"
 
 
 def _schema(schema: dict[str, Any]) -> str:

@@ -31,22 +31,40 @@ permission is a required argument and the application refuses a route that is in
 
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
+from functools import cache
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
 import trio
 
 from engine.errors import ApiError, BadRequestError, StartupError, UnauthorizedError
+from engine.http.doors import Door
 from engine.http.paging import PageWindow, encode_cursor
-from engine.http.permissions import Permission, Principal
+from engine.http.permissions import WITHOUT_BEARER, Permission, Principal
 from engine.http.ratelimit import RateClass
 
 T = TypeVar("T")
 BASE_PATH = "/api/v1"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _PARAMETER = re.compile(r"\{([a-zA-Z]+)(:str)?\}")
+
+
+class Once(StrEnum):
+    """What a repeat of a call with the same Idempotency-Key comes to."""
+
+    NO = "NO"
+    """The header means nothing here: the call only reads, or changes a thing to what it says."""
+    KEPT = "KEPT"
+    """It never runs twice: the repeat gets the first answer, or is told that the outcome is unknown."""
+    REPEATABLE = "REPEATABLE"
+    """The repeat gets the first answer where it was kept, and else runs: twice does no more than once."""
+    UNKEPT = "UNKEPT"
+    """It never runs twice, and its answer, which shows a secret, is not kept: the repeat is told that it ran."""
+    OWN = "OWN"
+    """The handler sees to it itself, with what survives the loss of the store."""
 
 
 class ApiStruct(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -101,17 +119,21 @@ class EventStream(msgspec.Struct, frozen=True):
 
     chunks: AsyncIterable[bytes]
     media_type: str = "text/event-stream"
+    headers: Mapping[str, str] = {}
 
 
 class ApiRequest:
     """One request, checked: who asks, and what, already decoded.
 
     ``body`` and ``query`` are the declared structs (None where none is declared), ``raw`` the bytes
-    of the body, ``path`` the path parameters, ``headers`` has lower-case names.
+    of the body, ``path`` the path parameters, ``headers`` has lower-case names. ``calls`` asks other endpoints as a
+    client would; None where nothing dispatches. ``received_ns`` is when its
+    head was there (CLOCK_BOOTTIME), 0 where nobody looked.
     """
 
     __slots__ = (
         "body",
+        "calls",
         "client_ip",
         "draining",
         "endpoint",
@@ -121,6 +143,7 @@ class ApiRequest:
         "principal",
         "query",
         "raw",
+        "received_ns",
         "request_id",
         "services",
     )
@@ -135,6 +158,7 @@ class ApiRequest:
         request_id: str,
         client_ip: str,
         draining: trio.Event,
+        calls: "InnerClient | None" = None,
     ) -> None:
         self.services = services
         self.endpoint = endpoint
@@ -143,11 +167,13 @@ class ApiRequest:
         self.request_id = request_id
         self.client_ip = client_ip
         self.draining = draining
+        self.calls = calls
         self.principal: Principal | None = None
         self.path: Mapping[str, Any] = {}
         self.body: Any = None
         self.query: Any = None
         self.raw = b""
+        self.received_ns = 0
 
     @property
     def user(self) -> Principal:
@@ -162,6 +188,23 @@ class ApiRequest:
 
 
 Handler = Callable[[ApiRequest], Awaitable[Any]]
+
+
+class InnerClient(Protocol):
+    """Sends calls of the API from inside the process, through every check that a call from outside passes."""
+
+    async def send(
+        self,
+        request: ApiRequest,
+        method: str,
+        path: str,
+        *,
+        values: Mapping[str, str],
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: bytes,
+    ) -> Any:
+        """Return the answer (`engine.http.dispatch.Outgoing`) of the endpoint declared at *path*; KeyError for none."""
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,10 +223,15 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 200
     errors: tuple[type[ApiError], ...] = ()
     raw_body: bool = False
+    bare: bool = False
     media_type: str = "application/json"
     tags: tuple[str, ...] = ()
     description: str = ""
     rate: RateClass = RateClass.API
+    fresh: bool = False
+    once: Once = Once.NO
+    door: Door | None = None
+    listed: bool = True
 
     @property
     def name(self) -> str:
@@ -193,7 +241,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def parameters(self) -> tuple[tuple[str, type[Any]], ...]:
         """The path parameters in order, each with its type (UUID or str)."""
-        return tuple((match[1], str if match[2] else UUID) for match in _PARAMETER.finditer(self.path))
+        return _parameters(self.path)
 
     @property
     def rule(self) -> str:
@@ -210,6 +258,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return await self.handler(request)
 
 
+@cache
+def _parameters(path: str) -> tuple[tuple[str, type[Any]], ...]:
+    return tuple((match[1], str if match[2] else UUID) for match in _PARAMETER.finditer(path))
+
+
 def endpoint(
     method: str,
     path: str,
@@ -224,16 +277,28 @@ def endpoint(
     list_of: Any = None,
     errors: tuple[type[ApiError], ...] = (),
     raw_body: bool = False,
+    bare: bool = False,
     media_type: str = "application/json",
     tags: tuple[str, ...] = (),
     rate: RateClass | None = None,
+    fresh: bool = False,
+    once: Once | None = None,
+    door: Door | None = None,
     root: bool = False,
+    listed: bool = True,
 ) -> Callable[[Handler], Endpoint]:
     """Declare the decorated coroutine as the handler of *method* *path*; see the module's example.
 
     *body*, *query*, *response* and *list_of* are types that msgspec can read or write; *raw_body*
-    leaves the reading to the handler (``request.raw``, any content type). *rate* is the bucket that
-    a call is taken from. Raises StartupError for a declaration that cannot be served.
+    leaves the reading to the handler (``request.raw``, any content type), and *body* is then only documented.
+    *bare* answers without the envelope, for programs that know another form; its errors say ``status`` and
+    ``message`` beside ours. *rate* is the bucket that a call is taken from; *fresh* is for what an old or stolen
+    token must not do: the caller must have given its password or a code within five minutes, else 403
+    STEP_UP_REQUIRED. *once* says what Idempotency-Key does: every POST of a signed-in caller keeps its answer
+    unless it says otherwise. *door* tells the API document what a caller without a token shows;
+    *listed* False leaves a page for people out of that document.
+
+    Raises StartupError for a declaration that cannot be served.
     """
     if method not in METHODS:
         raise StartupError(f"{method} {path}: the method must be one of {', '.join(METHODS)}")
@@ -241,8 +306,13 @@ def endpoint(
         raise StartupError(f"{method} {path}: declares no permission")
     if not path.startswith("/"):
         raise StartupError(f"{method} {path}: the path must start with /")
+    if fresh and permission in WITHOUT_BEARER:
+        raise StartupError(f"{method} {path}: fresh means a signed-in person, which it does not ask for")
     if rate is None:
         rate = RateClass.NONE if permission in {Permission.PUBLIC, Permission.WEBHOOK} else RateClass.API
+
+    if once is None:
+        once = Once.KEPT if method == "POST" and permission not in WITHOUT_BEARER else Once.NO
 
     def declare(handler: Handler) -> Endpoint:
         return Endpoint(
@@ -259,10 +329,15 @@ def endpoint(
             status=status,
             errors=errors if body is None or BadRequestError in errors else (*errors, BadRequestError),
             raw_body=raw_body,
+            bare=bare,
             media_type=media_type,
             tags=tags,
             description=(handler.__doc__ or "").strip(),
             rate=rate,
+            fresh=fresh,
+            once=once,
+            door=door,
+            listed=listed,
         )
 
     return declare

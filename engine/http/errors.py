@@ -52,6 +52,13 @@ class ErrorEnvelope(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     error: ErrorDetail
 
 
+class BareErrorEnvelope(ErrorEnvelope, frozen=True, kw_only=True):
+    """The same for programs that know another form: they read ``status``, always "error", and ``message``."""
+
+    status: str
+    message: str
+
+
 def to_api_error(error: BaseException, *, request_id: str) -> ApiError:
     """Return the HTTP face of *error*; what has none is logged and becomes a generic 500."""
     if isinstance(error, ApiError):
@@ -66,9 +73,9 @@ def to_api_error(error: BaseException, *, request_id: str) -> ApiError:
     return InternalServerError(f"internal error; the log has it under request {request_id}")
 
 
-def error_body(error: ApiError, now: datetime) -> bytes:
-    """Return the envelope of *error* as JSON."""
-    return envelope(error.status_code, error.code, error.message, now, error.details)
+def error_body(error: ApiError, now: datetime, *, bare: bool = False) -> bytes:
+    """Return the envelope of *error* as JSON; *bare* adds what programs of another form read."""
+    return envelope(error.status_code, error.code, error.message, now, error.details, bare=bare)
 
 
 def error_headers(error: ApiError) -> dict[str, str]:
@@ -81,10 +88,20 @@ def error_headers(error: ApiError) -> dict[str, str]:
     return headers
 
 
-def envelope(status: int, code: str, message: str, now: datetime, details: Mapping[str, Any] | None = None) -> bytes:
+def envelope(
+    status: int,
+    code: str,
+    message: str,
+    now: datetime,
+    details: Mapping[str, Any] | None = None,
+    *,
+    bare: bool = False,
+) -> bytes:
     """Return an error envelope as JSON; the timestamp has milliseconds."""
     stamp = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     detail = ErrorDetail(message=message, code=code, status_code=status, timestamp=stamp, details=details or {})
+    if bare:
+        return encode(BareErrorEnvelope(success=False, error=detail, status="error", message=message))
     return encode(ErrorEnvelope(success=False, error=detail))
 
 

@@ -1,14 +1,17 @@
 """The HTTP server: a listening socket, connections that are counted, and a drain that always ends.
 
-It is Hypercorn's protocol under an accept loop of our own: when there are too many connections the
-one that has been idle longest gives way, so that a crowd of them never locks anybody out, and at the
+It is Hypercorn's protocol under an accept loop of our own: when there are too many connections, in all
+or of one address, one that waits gives way, so that a crowd of them never locks anybody out, and at the
 end of a drain every socket still open is closed by force, which wakes even a shielded write
-(reliability 0.9, F41; traps T9).
+(reliability 0.9, F41, SEC-093; traps T9).
 """
 
 import errno
 import logging
+import signal
 import socket
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import trio
@@ -19,10 +22,15 @@ from hypercorn.utils import wrap_app
 
 from engine.clock import Clock, SystemClock
 from engine.errors import EngineError, StartupError
-from engine.http.connection import Connection, Phase
+from engine.http.client_ip import Network
+from engine.http.connection import Connection
+from engine.http.crowd import Crowd
 from engine.http.limits import ServerLimits
+from engine.http.phase import Phase
+from engine.http.tls import TlsFiles
 
 logger = logging.getLogger("engine.http.server")
+_LOOK_AT_FILES_S = 10.0
 _BUSY_ACCEPT_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
@@ -38,8 +46,14 @@ class HttpServer:
         limits: ServerLimits | None = None,
         clock: Clock | None = None,
         listener: trio.socket.SocketType | None = None,
+        tls: TlsFiles | None = None,
+        uncounted: Sequence[Network] = (),
     ) -> None:
-        """Serve on *listener*, a socket that listens already, the first time; it is closed at the end."""
+        """Serve on *listener*, a socket that listens already, the first time; it is closed at the end.
+
+        With *tls* everything is encrypted. Connections from *uncounted* networks, and from this machine, are
+        bounded in all, not by address: many clients stand behind each.
+        """
         self._app = app
         self._host = host
         self._port = port if listener is None else listener.getsockname()[1]
@@ -47,14 +61,15 @@ class HttpServer:
         self._limits = limits or ServerLimits()
         self._clock = clock or SystemClock()
         self._drain = trio.Event()
-        self._open: set[Connection] = set()
+        self._tls = tls
+        self._crowd = Crowd(self._limits, uncounted)
         self._one_closed = trio.Event()
         self.base_url = ""
 
     @property
     def connections(self) -> int:
         """How many connections are open."""
-        return len(self._open)
+        return len(self._crowd)
 
     def drain(self) -> None:
         """Accept nothing more, let requests at hand finish for ``drain_s`` seconds, then close; `run` returns."""
@@ -72,7 +87,7 @@ class HttpServer:
         listener, self._listener = self._listener, None
         if listener is None:
             listener = listen(self._host, self._port, backlog=self._limits.backlog)
-        self.base_url = _base_url(self._host, listener)
+        self.base_url = _base_url(listener, is_tls=self._tls is not None)
         config = self._config()
         context = WorkerContext(None)
         app = wrap_app(self._app, config.wsgi_max_body_size, "asgi")
@@ -98,6 +113,9 @@ class HttpServer:
             try:
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(self._accept, app, config, context, listener, connections)
+                    if self._tls is not None:
+                        accepting.start_soon(self._watch_files, self._tls)
+                        accepting.start_soon(self._hear_reload, self._tls)
                     task_status.started(self.base_url)
                     await self._drain.wait()
                     accepting.cancel_scope.cancel()
@@ -105,15 +123,15 @@ class HttpServer:
                 await self._finish_requests(context)
             finally:
                 # first the sockets, which wakes shielded writes, then the tasks
-                self._abort_all()
+                self._crowd.abort(*Phase)
             connections.cancel_scope.cancel()
 
     async def _finish_requests(self, context: WorkerContext) -> None:
         await context.terminated.set()
-        logger.info("draining %d connections", len(self._open))
-        self._abort(Phase.IDLE, Phase.RECEIVING)
+        logger.info("draining %d connections", len(self._crowd))
+        self._crowd.abort(Phase.IDLE, Phase.RECEIVING)
         with trio.move_on_after(self._limits.drain_s):
-            while self._open:
+            while len(self._crowd):
                 await self._one_closed.wait()
 
     async def _accept(
@@ -126,16 +144,17 @@ class HttpServer:
     ) -> None:
         while True:
             try:
-                accepted, _ = await listener.accept()
+                accepted, address = await listener.accept()
             except OSError as exc:
                 if exc.errno not in _BUSY_ACCEPT_ERRORS:
                     # the peer has already gone: nothing to serve (accept(2), ECONNABORTED and the like)
                     continue
                 logger.warning("cannot accept a connection: %s", exc)
-                self._make_room()
+                self._crowd.make_room()
                 await trio.sleep(0.1)
                 continue
-            if len(self._open) >= self._limits.connections and not self._make_room():
+            peer = self._crowd.peer_of(address)
+            if not self._crowd.has_room(peer):
                 accepted.close()
                 continue
             connection = Connection(
@@ -146,8 +165,11 @@ class HttpServer:
                 trio.SocketStream(accepted),
                 clock=self._clock,
                 limits=self._limits,
+                tls=None if self._tls is None else self._tls.context,
+                peer=peer,
+                fast_lane=getattr(self._app, "fast_lane", None),
             )
-            self._open.add(connection)
+            self._crowd.add(connection)
             nursery.start_soon(self._run_connection, connection)
 
     async def _run_connection(self, connection: Connection) -> None:
@@ -166,37 +188,27 @@ class HttpServer:
             self._forget(connection)
 
     def _forget(self, connection: Connection) -> None:
-        self._open.discard(connection)
+        self._crowd.remove(connection)
         self._one_closed.set()
         self._one_closed = trio.Event()
 
-    def _make_room(self) -> bool:
-        """Close the connection that will be missed least; tell whether there was one."""
-        stalled_before = trio.current_time() - self._limits.stalled_s
-        for phase in (Phase.IDLE, Phase.RECEIVING, Phase.WRITING):
-            waiting = [item for item in self._open if item.phase is phase]
-            if phase is Phase.WRITING:
-                waiting = [item for item in waiting if item.since < stalled_before]
-            if waiting:
-                victim = min(waiting, key=lambda item: item.since)
-                self._open.discard(victim)
-                victim.abort()
-                return True
-        return False
+    async def _watch_files(self, tls: TlsFiles) -> None:
+        while True:
+            await trio.sleep(_LOOK_AT_FILES_S)
+            await trio.to_thread.run_sync(tls.reload)
 
-    def _abort(self, *phases: Phase) -> None:
-        for connection in [item for item in self._open if item.phase in phases]:
-            connection.abort()
-
-    def _abort_all(self) -> None:
-        for connection in list(self._open):
-            connection.abort()
+    async def _hear_reload(self, tls: TlsFiles) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return  # signals are the main thread's, and this server is a part of something else
+        with trio.open_signal_receiver(signal.SIGHUP) as received:
+            async for _ in received:
+                tls.reload(even_unchanged=True)
 
     def _config(self) -> Config:
         config = Config()
         config.include_server_header = False
         config.keep_alive_timeout = self._limits.keep_alive_s
-        config.keep_alive_max_requests = 1_000_000
+        config.keep_alive_max_requests = self._limits.keep_alive_requests
         config.h11_max_incomplete_size = 16 * 1024
         config.accesslog = None
         config.errorlog = logging.getLogger("engine.http.hypercorn")
@@ -238,9 +250,10 @@ def _not_bound(host: str, port: int, error: OSError) -> EngineError:
     return StartupError(f"cannot listen on {host}:{port}: {error.strerror}")
 
 
-def _base_url(host: str, listener: trio.socket.SocketType) -> str:
+def _base_url(listener: trio.socket.SocketType, *, is_tls: bool) -> str:
     name = listener.getsockname()
     shown = name[0]
     if shown in {"0.0.0.0", "::"}:  # noqa: S104 -- compared, not bound
         shown = "127.0.0.1" if listener.family == socket.AF_INET else "::1"
-    return f"http://[{shown}]:{name[1]}" if ":" in shown else f"http://{shown}:{name[1]}"
+    host = f"[{shown}]" if ":" in shown else shown
+    return f"{'https' if is_tls else 'http'}://{host}:{name[1]}"

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from engine.actors.audit_writer import AuditWriter
+from engine.actors.clock_watch import ClockKeeper
 from engine.actors.crew import Crew
 from engine.actors.ingest import Ingest
 from engine.actors.instrument_master import InstrumentMaster
@@ -16,8 +17,10 @@ from engine.clock import Clock
 from engine.config import Config
 from engine.domain.directory import Directory
 from engine.http.ratelimit import RateLimits
+from engine.http.refusal_pace import RefusalPace
 from engine.journal.writer import JournalWriter
 from engine.runtime.child import ChildState
+from engine.security.api_tokens import ApiTokenDirectory
 from engine.security.passwords import PasswordHasher
 from engine.security.sessions import SessionRegistry, UserDirectory
 from engine.security.tokens import RefreshTokens, TokenIssuer
@@ -42,6 +45,8 @@ class Services:
     passwords: PasswordHasher
     tokens: TokenIssuer
     refresh_tokens: RefreshTokens
+    api_tokens: ApiTokenDirectory = field(default_factory=ApiTokenDirectory)
+    refusals: RefusalPace = field(default_factory=RefusalPace)
     rate_limits: RateLimits
     directory: Directory
     registrar: Registrar
@@ -57,6 +62,11 @@ class Services:
     reply_telegram: Callable[[int, str], None]
     schema_version: int
     extras: dict[str, Any] = field(default_factory=dict)
+
+    def clock_suspect(self) -> str | None:
+        """Return why the wall clock cannot be trusted now, or None."""
+        watch = self.extras.get("clock_watch")
+        return None if watch is None else cast("ClockKeeper", watch).suspect()
 
     async def read_your_writes(self) -> None:
         """Wait, briefly, until what was accepted before this call can be read from the store."""

@@ -1,19 +1,19 @@
-"""Signing in and out, as steps that the auth endpoints share."""
+"""Sessions renewed and ended, what is told of them, and what is kept of them in memory: steps that endpoints share."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import msgspec
-
 from engine.domain.audit import AuditDraft
+from engine.domain.grants import ReadGrant
 from engine.errors import UnauthorizedError
 from engine.http.endpoint import ApiRequest, ApiStruct
 from engine.http.ports import CoreServices
-from engine.ids import uuid7
-from engine.security import passwords
-from engine.security.sessions import UserRecord, normalise_email
+from engine.security.api_tokens import ApiToken
+from engine.security.sessions import UserRecord
+from engine.store import api_tokens, user_sessions
 from engine.store import users as store
+from engine.store.grants import list_grants
 
 GRACE_S = 10.0
 WRITE_TIMEOUT_S = 5.0
@@ -58,64 +58,6 @@ def audit(
     )
 
 
-async def sign_in(request: ApiRequest, email: str, password: str) -> TokenView:
-    """Check the password and begin a session.
-
-    An unknown user, a disabled one and a wrong password get the same answer after the same work.
-    Raises UnauthorizedError, RateLimitError, StoreUnavailable.
-    """
-    services: CoreServices = request.services
-    key = normalise_email(email)
-    services.rate_limits.login(request.client_ip, key)
-
-    async def find(connection: Any) -> UserRecord | None:
-        return await store.user_by_email(connection, key)
-
-    user: UserRecord | None = await services.database.run(find)
-    usable = user is not None and not user.disabled
-    matches = await services.passwords.verify(user.password_hash if user is not None and usable else None, password)
-    if user is None or not usable or not matches:
-        audit(request, "LOGIN_FAILED", subject="user:unknown" if user is None else f"user:{user.id}")
-        raise UnauthorizedError("wrong e-mail or password", code="INVALID_CREDENTIALS")
-    user = await _with_current_hash(services, user, password)
-    tokens = await _begin_session(services, user)
-    services.rate_limits.login_succeeded(request.client_ip, key)
-    services.users.put(user)
-    audit(request, "LOGIN", actor=f"user:{user.id}", subject=f"user:{user.id}")
-    return tokens
-
-
-async def _with_current_hash(services: CoreServices, user: UserRecord, password: str) -> UserRecord:
-    if not passwords.needs_rehash(user.password_hash):
-        return user
-    new_hash, now = await services.passwords.hash(password), services.clock.now()
-
-    async def unit(connection: Any) -> None:
-        await store.rehash_password(connection, user.id, old_hash=user.password_hash, new_hash=new_hash, now=now)
-
-    await services.database.run(unit, shield=True)
-    return msgspec.structs.replace(user, password_hash=new_hash)
-
-
-async def _begin_session(services: CoreServices, user: UserRecord) -> TokenView:
-    now, family, token = services.clock.now(), uuid7(), services.refresh_tokens.new()
-
-    async def unit(connection: Any) -> bool:
-        return await store.insert_refresh(
-            connection,
-            user_id=user.id,
-            expected_epoch=user.token_epoch,
-            family_id=family,
-            token_hash=services.refresh_tokens.hash(token),
-            now=now,
-            expires_at=now + timedelta(seconds=services.config.security.refresh_ttl_s),
-        )
-
-    if not await services.database.run(unit, timeout_s=WRITE_TIMEOUT_S, shield=True):
-        raise UnauthorizedError("wrong e-mail or password", code="INVALID_CREDENTIALS")
-    return token_view(services, user, family, signed_in_at=now, refresh_token=token)
-
-
 def token_view(
     services: CoreServices, user: UserRecord, session_id: UUID, *, signed_in_at: datetime, refresh_token: str
 ) -> TokenView:
@@ -146,14 +88,19 @@ async def refresh(request: ApiRequest, token: str) -> TokenView:
     now, child = services.clock.now(), services.refresh_tokens.child_of(token)
 
     async def unit(connection: Any) -> store.Rotation:
-        return await store.rotate_refresh(
+        rotation = await store.rotate_refresh(
             connection,
             token_hash=services.refresh_tokens.hash(token),
             child_hash=services.refresh_tokens.hash(child),
             now=now,
             grace_s=GRACE_S,
+            idle_s=services.config.security.refresh_idle_s,
         )
+        if rotation.outcome is store.RefreshOutcome.ROTATED and rotation.family_id is not None:
+            await user_sessions.used(connection, rotation.family_id, now=now, client_ip=request.client_ip)
+        return rotation
 
+    known_before = services.users.version
     done: store.Rotation = await services.database.run(unit, timeout_s=WRITE_TIMEOUT_S, shield=True)
     user, family = done.user, done.family_id
     if user is None or family is None or done.signed_in_at is None:
@@ -164,7 +111,7 @@ async def refresh(request: ApiRequest, token: str) -> TokenView:
         audit(request, "REFRESH_REUSED", subject=f"user:{user.id}", content={"session": str(family)})
     if done.outcome not in {store.RefreshOutcome.ROTATED, store.RefreshOutcome.REPEATED}:
         raise refused
-    services.users.put(user)
+    services.users.put(user, read_after=known_before)
     return token_view(services, user, family, signed_in_at=done.signed_in_at, refresh_token=child)
 
 
@@ -195,19 +142,30 @@ async def sign_out(request: ApiRequest, *, token: str | None, session_id: UUID |
 
 
 async def reload_auth(services: CoreServices, *, timeout_s: float = 5.0) -> None:
-    """Bring users and ended sessions up to date with the store, at start and every few seconds after.
+    """Bring users, ended sessions and API tokens up to date with the store, at start and every few seconds after.
 
     So a password changed by the command line, or on another engine, acts here too. Raises
     StoreUnavailable; what is known then stays in force.
     """
-    now, before = services.clock.now(), services.users.version
-    since = services.sessions.horizon(now)
+    now, before, tokens_before = services.clock.now(), services.users.version, services.api_tokens.version
+    since, uses = services.sessions.horizon(now), services.api_tokens.take_uses()
 
-    async def unit(connection: Any) -> tuple[list[UserRecord], list[tuple[UUID, datetime]]]:
-        return await store.list_users(connection), await store.revoked_since(connection, since)
+    async def unit(
+        connection: Any,
+    ) -> tuple[list[UserRecord], list[tuple[UUID, datetime]], list[ApiToken], list[ReadGrant]]:
+        await api_tokens.note_uses(connection, uses)
+        people, ended = await store.list_users(connection), await store.revoked_since(connection, since)
+        return people, ended, await api_tokens.list_tokens(connection), await list_grants(connection)
 
-    records, revoked = await services.database.run(unit, timeout_s=timeout_s)
+    granted_before = services.users.grants.version
+    try:
+        records, revoked, tokens, grants = await services.database.run(unit, timeout_s=timeout_s)
+    except BaseException:
+        services.api_tokens.give_back_uses(uses)
+        raise
     services.users.load(records, read_after=before)
+    services.users.grants.load(grants, read_after=granted_before)
+    services.api_tokens.load(tokens, read_after=tokens_before)
     for session_id, at in revoked:
         services.sessions.revoke(session_id, at=at)
     services.sessions.forget_older(now)

@@ -20,6 +20,7 @@ from engine.domain.intent import Intent
 from engine.domain.money import plain
 from engine.errors import ApiError
 from engine.http.services import Services
+from engine.signals.chat_text import outside
 from engine.signals.telegram import Update
 
 _WORDS = {"a": "approve", "r": "reject"}
@@ -104,13 +105,15 @@ def describe(decided: Intent) -> str:
     what = f"{signal.transaction_type} {signal.quantity} {signal.symbol}"
     if decided.status is IntentStatus.EXECUTING:
         return f"Approved: {what}"
-    return f"{decided.status}: {what}: {decided.reason or ''}"
+    return f"{decided.status}: {what}: {outside(decided.reason or '', 500)}"
 
 
 def _may_answer(update: Update, source: Source | None, admin_user_ids: tuple[int, ...]) -> bool:
     if admin_user_ids:
         return update.sender_id in admin_user_ids
-    return source is not None and source.enabled and update.chat_id in source.telegram_chat_ids
+    if source is None or not source.enabled or update.chat_id not in source.telegram_chat_ids:
+        return False
+    return source.hears(update.sender_id)
 
 
 def _question(intent: Intent, strategy: str) -> str:
@@ -121,7 +124,7 @@ def _question(intent: Intent, strategy: str) -> str:
     seen = "" if intent.seen_price is None else f"\nLast price {plain(intent.seen_price)}"
     return (
         f"Approve? {signal.transaction_type} {size} {signal.symbol} {signal.exchange}{price} {signal.order_type} "
-        f"{signal.product_type}\nStrategy {strategy}{seen}{until}\nIntent {intent.id}"
+        f"{signal.product_type}\nStrategy {outside(strategy)}{seen}{until}\nIntent {intent.id}"
     )
 
 

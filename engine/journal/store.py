@@ -3,7 +3,7 @@
 Uses the redis package through the asyncio bridge, one crossing per call.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -51,6 +51,7 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. ARGV[4]
 return 1
 """
 _KILL_TIMEOUT_S = 2.0
+_LOAD_TIMEOUT_S = 120.0
 
 
 class JournalSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,6 +165,36 @@ class JournalStore:
 
         found: list[tuple[str, bytes]] = await self._run(work, decode=False)
         return found
+
+    async def load(self, epoch: str, entries: Sequence[tuple[str, bytes]], *, position: str) -> None:
+        """Put *entries* into an empty server as the journal *epoch*, which has been as far as *position* before.
+
+        Nothing is replaced: raises JournalUnavailable when the server holds a journal. The name is set last, so one
+        that was cut short is no journal.
+        """
+
+        async def work(client: Any) -> None:
+            if await client.exists(keys.EPOCH):
+                raise JournalUnavailable("the server holds a journal already: name an empty one in [redis] url")
+            stream = keys.stream(epoch)
+            await client.delete(stream)
+            if keys.order_of(position) > (0, 0):
+                # the stream must know that it has been there, or a start would take it for an older copy
+                await client.xadd(stream, {"e": b""}, id=position)
+                await client.xdel(stream, position)
+            for start in range(0, len(entries), _PAGE):
+                pipeline = client.pipeline(transaction=False)
+                for entry_id, content in entries[start : start + _PAGE]:
+                    if keys.order_of(entry_id) > keys.order_of(position):
+                        pipeline.xadd(stream, {"e": content}, id=entry_id)
+                await pipeline.execute()
+            await client.set(keys.EPOCH, epoch)
+
+        await self._run(work, decode=False, timeout_s=_LOAD_TIMEOUT_S)
+
+    async def unload(self, epoch: str) -> None:
+        """Take back what `load` put there."""
+        await self._run(lambda client: client.delete(keys.EPOCH, keys.stream(epoch)))
 
     async def last_position(self, epoch: str) -> str | None:
         """Return the position of the newest entry ever appended, trimmed ones included; None for no stream."""

@@ -11,6 +11,7 @@ Mailbox: bounded by ingest, which takes in no more deliveries than its own bound
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from time import perf_counter_ns
 from typing import Any
 
 import hiredis
@@ -20,6 +21,8 @@ import trio
 from engine.errors import JournalUnavailable
 from engine.journal import keys
 from engine.journal.address import Address, connect
+from engine.observability.measures import JOURNAL_APPEND, JOURNAL_BATCH
+from engine.runtime.beat import next_beat
 from engine.runtime.crashpoint import crashpoint
 
 _log = structlog.get_logger(__name__)
@@ -213,7 +216,7 @@ class JournalWriter:
     async def _wait_for_work(self) -> None:
         while not self._queue:
             self._wake = trio.Event()
-            with trio.move_on_after(_LOOK_S) as scope:
+            with trio.move_on_at(next_beat(_LOOK_S)) as scope:
                 await self._wake.wait()
             # a server that died or hangs is noticed without anybody having to lose an append to it
             if scope.cancelled_caught and await self._name(timeout_s=_TIMEOUT_S):
@@ -229,6 +232,7 @@ class JournalWriter:
                 size += len(pending.entry)
                 batch.append(pending)
             crashpoint("S2.before_append")
+            began_ns = perf_counter_ns()
             try:
                 replies = await self._call(
                     [
@@ -245,6 +249,8 @@ class JournalWriter:
                 self.available = False
                 self._fail(batch)
                 raise
+            JOURNAL_APPEND.observe_ns(perf_counter_ns() - began_ns)
+            JOURNAL_BATCH.observe_ns(len(batch))
             crashpoint("S2.after_append")
             for pending, reply in zip(batch, replies, strict=True):
                 if isinstance(reply, list) and len(reply) == 2:

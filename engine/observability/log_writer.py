@@ -4,28 +4,43 @@ Putting a line never waits: when the queue is at its bound the line is dropped a
 fails, lines are counted as lost, error lines go to stderr as the last resort, and the next line tries again.
 """
 
-import os
-import re
 import threading
 import time
-from collections.abc import Callable
-from datetime import date, timedelta
+from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 from queue import SimpleQueue
 
+from engine.observability.log_file import KINDS, LogFile, first_kept, prune, write_all
+
 MAX_LINES = 20_000
 MAX_BYTES = 32 * 1024 * 1024
+MAX_FILE_BYTES = 512 * 1024 * 1024
 _BATCH = 1000
 _NOTICE_EVERY_S = 60.0
-_FILE_NAME = re.compile(r"(?:app|error)-(\d{4}-\d{2}-\d{2})\.log")
 
-Entry = tuple[date, bool, bytes]
+
+class _Entry:
+    """Lines for the files of one day: ``kind`` is app, error (of those both) or audit; ``make`` gives the lines."""
+
+    __slots__ = ("count", "day", "kind", "make", "size")
+
+    def __init__(self, day: date, kind: str, make: bytes | Callable[[], bytes], *, count: int, size: int) -> None:
+        self.day = day
+        self.kind = kind
+        self.make = make
+        self.count = count
+        self.size = size
+
+    def lines(self) -> bytes:
+        return self.make if isinstance(self.make, bytes) else self.make()
 
 
 class LogWriter:
     """Appends lines to ``app-<day>.log``, error lines to ``error-<day>.log`` too, in *directory*.
 
-    *mirror_fd* gets every line as well, through *readable* if that is given. Files older than
+    Those of audit records go to ``audit/audit-<day>.log``; a file beyond *max_file_bytes* is followed by another.
+    *mirror_fd* gets every line but the audit's as well, through *readable* if that is given. Files older than
     *retention_days* are deleted at start and when the day changes.
     """
 
@@ -39,6 +54,7 @@ class LogWriter:
         last_resort_fd: int = 2,
         max_lines: int = MAX_LINES,
         max_bytes: int = MAX_BYTES,
+        max_file_bytes: int = MAX_FILE_BYTES,
     ) -> None:
         self._directory = directory
         self._retention_days = retention_days
@@ -47,12 +63,14 @@ class LogWriter:
         self._last_resort_fd = last_resort_fd
         self._max_lines = max_lines
         self._max_bytes = max_bytes
-        self._queue: SimpleQueue[Entry | threading.Event | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Entry | threading.Event | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._waiting_bytes = 0
         self._is_closed = False
-        self._files: dict[str, tuple[date, int]] = {}
-        self._torn: set[str] = set()
+        self._files = {
+            kind: LogFile(kind, directory / "audit" if kind == "audit" else directory, max_bytes=max_file_bytes)
+            for kind in KINDS
+        }
         self._pruned_on: date | None = None
         self._reported = 0
         self._noticed_at = -_NOTICE_EVERY_S
@@ -66,13 +84,20 @@ class LogWriter:
 
     def put(self, day: date, line: bytes, *, is_error: bool) -> None:
         """Queue *line* (with its newline) for the files of *day*, or drop and count it. Never waits."""
+        self._put(_Entry(day, "error" if is_error else "app", line, count=1, size=len(line)))
+
+    def put_audit(self, day: date, make: Callable[[], bytes], *, count: int, size: int) -> None:
+        """Queue *count* lines of about *size* bytes for the audit file of *day*; *make* gives them, in the thread."""
+        self._put(_Entry(day, "audit", make, count=count, size=size))
+
+    def _put(self, entry: _Entry) -> None:
         with self._lock:
-            is_full = self._queue.qsize() >= self._max_lines or self._waiting_bytes + len(line) > self._max_bytes
+            is_full = self._queue.qsize() >= self._max_lines or self._waiting_bytes + entry.size > self._max_bytes
             if is_full or self._is_closed:
-                self.dropped += 1
+                self.dropped += entry.count
                 return
-            self._waiting_bytes += len(line)
-        self._queue.put((day, is_error, line))
+            self._waiting_bytes += entry.size
+        self._queue.put(entry)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until what was put before is written; False if *timeout_s* passed first."""
@@ -96,7 +121,7 @@ class LogWriter:
         is_over = False
         while not is_over:
             item = self._queue.get()
-            batch: list[Entry] = []
+            batch: list[_Entry] = []
             flushed: list[threading.Event] = []
             while True:
                 if item is None:
@@ -111,17 +136,17 @@ class LogWriter:
             self._write_batch(batch)
             for event in flushed:
                 event.set()
-        for _, fd in self._files.values():
-            os.close(fd)
-        self._files.clear()
+        for file in self._files.values():
+            file.close()
 
-    def _write_batch(self, batch: list[Entry]) -> None:
+    def _write_batch(self, batch: Sequence[_Entry]) -> None:
         with self._lock:
-            self._waiting_bytes -= sum(len(line) for _, _, line in batch)
-        for day in sorted({day for day, _, _ in batch}):
+            self._waiting_bytes -= sum(entry.size for entry in batch)
+        for day in sorted({entry.day for entry in batch}):
             self._prune(day)
-            lines = [line for at, _, line in batch if at == day]
-            errors = [line for at, is_error, line in batch if at == day and is_error]
+            of_day = [entry for entry in batch if entry.day == day]
+            lines = [entry.lines() for entry in of_day if entry.kind != "audit"]
+            errors = [entry.lines() for entry in of_day if entry.kind == "error"]
             lost_now = self.dropped + self.lost
             if lost_now > self._reported:
                 lines.append(b'{"level":"warning","event":"log_lines_lost","total":%d}\n' % lost_now)
@@ -130,44 +155,31 @@ class LogWriter:
             else:
                 self._complain(errors)
             self._append("error", day, errors)
-        self._mirror([line for _, _, line in batch])
+            self._append_audit(day, [entry for entry in of_day if entry.kind == "audit"])
+        self._mirror([entry.lines() for entry in batch if entry.kind != "audit"])
 
-    def _append(self, prefix: str, day: date, lines: list[bytes]) -> bool:
+    def _append(self, kind: str, day: date, lines: list[bytes]) -> bool:
         if not lines:
             return True
-        payload = b"".join(lines)
         try:
-            fd = self._open(prefix, day)
-            if prefix in self._torn:
-                payload = b"\n" + payload
-            _write_all(fd, payload)
+            self._files[kind].append(day, b"".join(lines))
         except OSError:
-            if prefix == "app":
+            if kind == "app":
                 self.lost += len(lines)
-            # Part of a line may be on disk: the next write starts a new one, in a file opened anew.
-            self._torn.add(prefix)
-            self._shut(prefix)
             return False
-        self._torn.discard(prefix)
         return True
 
-    def _open(self, prefix: str, day: date) -> int:
-        known = self._files.get(prefix)
-        if known is not None and known[0] == day:
-            return known[1]
-        self._shut(prefix)
-        path = self._directory / f"{prefix}-{day.isoformat()}.log"
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._files[prefix] = (day, fd)
-        return fd
-
-    def _shut(self, prefix: str) -> None:
-        known = self._files.pop(prefix, None)
-        if known is not None:
+    def _append_audit(self, day: date, entries: Sequence[_Entry]) -> None:
+        made: list[bytes] = []
+        count = 0
+        for entry in entries:
             try:
-                os.close(known[1])
-            except OSError:
-                pass  # a delayed write error at close: the lines count as lost already
+                made.append(entry.lines())
+                count += entry.count
+            except Exception:  # a record that cannot be shown must not end the thread of all logs
+                self.lost += entry.count
+        if not self._append("audit", day, made):
+            self.lost += count
 
     def _complain(self, errors: list[bytes]) -> None:
         lines = [] if self._mirror_fd == self._last_resort_fd else list(errors)
@@ -184,7 +196,7 @@ class LogWriter:
     @staticmethod
     def _show(fd: int, payload: bytes) -> None:
         try:
-            _write_all(fd, payload)
+            write_all(fd, payload)
         except OSError:
             pass  # nobody reads the terminal or pipe; the files are the record
 
@@ -192,17 +204,9 @@ class LogWriter:
         if self._pruned_on == today:
             return
         self._pruned_on = today
-        oldest = (today - timedelta(days=self._retention_days)).isoformat()
-        try:
-            for path in self._directory.iterdir():
-                match = _FILE_NAME.fullmatch(path.name)
-                if match is not None and match[1] < oldest:
-                    path.unlink(missing_ok=True)
-        except OSError:
-            pass  # tried again at the next change of day
-
-
-def _write_all(fd: int, payload: bytes) -> None:
-    view = memoryview(payload)
-    while view:
-        view = view[os.write(fd, view) :]
+        oldest = first_kept(today, self._retention_days)
+        for folder in {file.folder for file in self._files.values()}:
+            try:
+                prune(folder, oldest)
+            except OSError:
+                pass  # tried again at the next change of day; the audit's folder may not be there yet

@@ -62,7 +62,10 @@ class Gauge:
 
 
 class Histogram:
-    """Durations in fixed buckets. Quantiles are upper bounds of their bucket, never above the maximum seen."""
+    """Durations (ns), or other whole numbers, in fixed buckets.
+
+    Quantiles are upper bounds of their bucket, never above the maximum seen.
+    """
 
     __slots__ = ("_bounds", "_counts", "count", "max_ns", "sum_ns")
 
@@ -77,11 +80,13 @@ class Histogram:
 
     def observe_ns(self, duration_ns: int) -> None:
         """Count one duration; a negative one (a clock that stepped) counts as 0."""
-        duration_ns = max(duration_ns, 0)
+        if duration_ns < 0:
+            duration_ns = 0
         self._counts[bisect_left(self._bounds, duration_ns)] += 1
         self.count += 1
         self.sum_ns += duration_ns
-        self.max_ns = max(self.max_ns, duration_ns)
+        if duration_ns > self.max_ns:
+            self.max_ns = duration_ns
 
     def quantile_ns(self, share: float) -> int:
         """Return a bound that *share* (0 to 1) of the durations do not exceed; 0 if there are none."""
@@ -134,11 +139,17 @@ class Registry:
         """Return the gauge of that name and labels; raises `MetricClash`."""
         return self._get(Gauge, name, labels)
 
-    def histogram(self, name: str, **labels: str) -> Histogram:
-        """Return the histogram of that name and labels; raises `MetricClash`."""
-        return self._get(Histogram, name, labels)
+    def histogram(self, name: str, *, bounds: Sequence[int] | None = None, **labels: str) -> Histogram:
+        """Return the histogram of that name and labels, made with *bounds* if it is new; raises `MetricClash`.
 
-    def _get(self, kind: type[MetricT], name: str, labels: dict[str, str]) -> MetricT:
+        One whose name ends in ``_ns`` holds nanoseconds; any other plain numbers, and needs *bounds* of its own.
+        """
+        make = Histogram if bounds is None else lambda: Histogram(bounds)
+        return self._get(Histogram, name, labels, make)
+
+    def _get(
+        self, kind: type[MetricT], name: str, labels: dict[str, str], make: Callable[[], MetricT] | None = None
+    ) -> MetricT:
         series = self._metrics.setdefault(name, {})
         key: Labels = tuple(sorted(labels.items()))
         if key not in series and len(series) >= MAX_SERIES:
@@ -148,7 +159,7 @@ class Registry:
             known = next(iter(series.values()), None)
             if known is not None and type(known) is not kind:
                 raise MetricClash(f"metric {name} is a {type(known).__name__}, asked for as a {kind.__name__}")
-            metric = series[key] = kind()
+            metric = series[key] = (make or kind)()
         if not isinstance(metric, kind):
             raise MetricClash(f"metric {name} is a {type(metric).__name__}, asked for as a {kind.__name__}")
         return metric

@@ -42,6 +42,13 @@ _TEXT_HINT = re.compile(
     r"(?i)token|key|secret|passw|signature|checksum|totp|cookie|bearer|authorization|/bot|@|\)=\(|failing row"
 )
 
+# In the JSON of an audit record, in small letters: what a key or a text has that may name or hold a secret.
+_HINTS = (
+    "secret", "passw", "passphrase", "token", "apikey", "api_key", "api-key", "authorization", "signature", "cookie",
+    "totp", "checksum", "credential", "bearer", "private", "master", "dsn", "://", "/bot", '"otp"', '"pin"', '"auth"',
+    '"pwd"', ")=(", "failing row",
+)  # fmt: skip
+
 # C0, DEL, C1, line separators, and marks that reorder or hide text in a terminal.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
@@ -53,6 +60,12 @@ def is_secret_key(key: str) -> bool:
     if plain in _OPEN_KEYS:
         return False
     return plain in _SECRET_KEYS or any(part in plain for part in _SECRET_PARTS)
+
+
+def may_hold_secret(content: str) -> bool:
+    """Whether JSON has anything that `redact_mapping` might star; plain searches, for it is asked of every record."""
+    lowered = content.lower()
+    return any(hint in lowered for hint in _HINTS)
 
 
 def redact_text(text: str) -> str:

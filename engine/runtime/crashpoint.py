@@ -40,7 +40,6 @@ POINTS = frozenset(
         "S10.book_read",
         "S10.book_taken",
         "S10.before_commit",
-        "S10.mid_commit",
         "S10.after_commit",
         # the journal's cursor, and what lies before it
         "S11.cursor_noted",

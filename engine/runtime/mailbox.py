@@ -270,6 +270,11 @@ class Mailbox(Generic[T]):
         return len(self._urgent) + len(self._lane)
 
     @property
+    def is_waited_on(self) -> bool:
+        """Whether a consumer waits here and nothing does for it: what it does next comes after all it was told."""
+        return bool(self._receivers) and not self._lane and not self._urgent
+
+    @property
     def has_room(self) -> bool:
         """Whether the ordinary lane takes a message now without waiting or dropping."""
         return len(self._lane) < self._room

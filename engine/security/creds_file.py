@@ -1,12 +1,14 @@
 """``state/creds.enc``: what it takes to reach the broker for every account, sealed, for when no store is there.
 
-A copy of the accounts' broker credentials under the vault's key, each bound to its deployment and account, so that
-`engine flatten` can act when the engine and both stores are dead. The file is its owner's alone and is replaced
-whole. Whoever has the file without the key has nothing.
+A copy of the accounts' broker credentials, each bound to its deployment and account, so that `engine flatten` can act
+when the engine and both stores are dead. Sealed under a key that is made for each writing and is in the file, wrapped
+under every key-encryption key that the writer has: while the master key changes, both open it. The file is its
+owner's alone and is replaced whole. Whoever has the file without a master key has nothing.
 """
 
 import base64
 import os
+import secrets
 from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
@@ -17,9 +19,11 @@ import msgspec
 from engine.errors import EngineError
 from engine.runtime.durable import sync_folder
 from engine.security.envelope import KeyRing, Place, SecretUnreadable
+from engine.security.wrapping import KEY_BYTES, KEY_ID_BYTES, KeyName
 
 _TABLE = "creds.enc"
 _VERSION = 1
+_WRAPPED = 2
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +47,8 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
 class _Content(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     accounts: dict[str, str]
+    key: str = ""
+    wraps: dict[str, str] = {}
 
 
 class CredsUnreadable(EngineError):
@@ -54,23 +60,31 @@ class CredsFile:
 
     def __init__(self, path: Path, ring: KeyRing, *, deployment: str) -> None:
         self._path = path
-        self._ring = ring
+        self.ring = ring
+        """The keys that open the file; the newest seals it."""
         self._deployment = deployment
 
     def write(self, accounts: Iterable[Credentials]) -> None:
         """Put a file of just *accounts* in place of the one that is there. Raises OSError."""
+        key, name = secrets.token_bytes(KEY_BYTES), KeyName(key_id=secrets.token_bytes(KEY_ID_BYTES), purpose=_TABLE)
+        wraps = self.ring.wrap(key, name)
+        ring = KeyRing([key]) if wraps else self.ring
         sealed = {
-            str(account.account_id): base64.b64encode(
-                self._ring.seal(msgspec.json.encode(account), self._place(account.account_id))
-            ).decode()
+            str(account.account_id): _text(ring.seal(msgspec.json.encode(account), self._place(account.account_id)))
             for account in accounts
         }
+        content = _Content(
+            version=_WRAPPED if wraps else _VERSION,
+            accounts=sealed,
+            key=name.key_id.hex(),
+            wraps={kek_id.hex(): _text(wrapped) for kek_id, wrapped in wraps.items()},
+        )
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = self._path.with_suffix(".new")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), 0o600)
-            file.write(msgspec.json.encode(_Content(version=_VERSION, accounts=sealed)) + b"\n")
+            file.write(msgspec.json.encode(content) + b"\n")
             file.flush()
             os.fsync(file.fileno())
         draft.replace(self._path)
@@ -84,11 +98,11 @@ class CredsFile:
             raise CredsUnreadable(f"there is no {self._path}: an engine writes it as it runs") from None
         except (OSError, msgspec.MsgspecError) as error:
             raise CredsUnreadable(f"{self._path} cannot be read: {error}") from None
-        found = []
+        ring, found = self._ring_of(content), []
         for number, sealed in content.accounts.items():
             try:
                 account_id = UUID(number)
-                opened = self._ring.open(base64.b64decode(sealed), self._place(account_id))
+                opened = ring.open(base64.b64decode(sealed), self._place(account_id))
                 found.append(msgspec.json.decode(opened, type=Credentials))
             except (ValueError, SecretUnreadable) as error:
                 raise CredsUnreadable(
@@ -96,5 +110,22 @@ class CredsFile:
                 ) from None
         return found
 
+    def _ring_of(self, content: _Content) -> KeyRing:
+        if content.version == _VERSION:
+            return self.ring
+        try:
+            name = KeyName(key_id=bytes.fromhex(content.key), purpose=_TABLE)
+            wraps = {bytes.fromhex(kek_id): base64.b64decode(wrapped) for kek_id, wrapped in content.wraps.items()}
+        except ValueError as error:
+            raise CredsUnreadable(f"{self._path} cannot be read: {error}") from None
+        key = self.ring.unwrap(name, wraps)
+        if key is None:
+            raise CredsUnreadable(f"{self._path} does not open: it is of another engine or its keys are others")
+        return KeyRing([key])
+
     def _place(self, account_id: UUID) -> Place:
         return Place(table=_TABLE, column=self._deployment, row_id=account_id, version=_VERSION)
+
+
+def _text(octets: bytes) -> str:
+    return base64.b64encode(octets).decode()

@@ -1,14 +1,16 @@
-"""Keep secrets inside the process: no core dumps, private files, and no trace in its environment.
+"""Keep secrets inside the process: no core dumps, private files, no trace in its environment, memory for itself.
 
 What a process is started with stays readable in ``/proc/PID/environ`` after ``os.environ`` has let go of
 it, for its own user and for root; so it is blanked there as well (SEC-075, SEC-077).
 """
 
+import ctypes
 import os
 import resource
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+_PR_SET_DUMPABLE = 4  # prctl(2)
 _ENV_START, _ENV_END = 49, 50  # fields of proc(5) stat, counted from 0
 
 
@@ -35,6 +37,18 @@ def harden_process() -> None:
     """Write no core dump, which would hold every key, and make files that nobody else can read."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(0o077)
+
+
+def deny_inspection() -> bool:
+    """Keep every other process of this user from reading this one's memory and environment; root still may.
+
+    Returns False where the system has no such thing. What this process does to itself (`forget_variables`) has to be
+    done before.
+    """
+    try:
+        return bool(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)
+    except (OSError, AttributeError):
+        return False
 
 
 def forget_variables(names: Iterable[str]) -> bool:

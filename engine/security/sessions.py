@@ -11,10 +11,14 @@ from uuid import UUID
 import msgspec
 
 from engine.domain.enums import Role
+from engine.domain.grants import GrantBook
 
 
 class UserRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A user as the store has it; ``token_epoch`` grows to end every access token of the user."""
+    """A user as the store has it; ``token_epoch`` grows to end every access token of the user.
+
+    ``mfa`` says whether a second factor was confirmed, ``short_password`` that the password may not stand alone.
+    """
 
     id: UUID
     email: str
@@ -23,16 +27,19 @@ class UserRecord(msgspec.Struct, frozen=True, kw_only=True):
     password_hash: str
     token_epoch: int
     disabled: bool
+    mfa: bool = False
+    short_password: bool = False
 
 
 class UserDirectory:
-    """Users by id and e-mail."""
+    """Users by id and e-mail, and what each may read of others' (``grants``)."""
 
     def __init__(self, records: Iterable[UserRecord] = ()) -> None:
         self._by_id: dict[UUID, UserRecord] = {}
         self._by_email: dict[str, UserRecord] = {}
         self._put_at: dict[UUID, int] = {}
         self._version = 0
+        self.grants = GrantBook()
         self.load(records)
 
     def __len__(self) -> int:
@@ -44,20 +51,38 @@ class UserDirectory:
         return self._version
 
     def load(self, records: Iterable[UserRecord], *, read_after: int | None = None) -> None:
-        """Take what the store says; users are never deleted, only disabled.
+        """Take what the store says; with *read_after* a user that is missing there is deleted here too.
 
         *read_after* is the `version` from before the store was read: what was put since is newer than
         *records* and stays.
         """
-        for record in records:
+        found = {record.id: record for record in records}
+        if read_after is not None:
+            known = [user_id for user_id in self._by_id if user_id not in found]
+            for user_id in known:
+                if self._put_at.get(user_id, 0) <= read_after:
+                    self._forget(user_id)
+        for record in found.values():
             if read_after is None or self._put_at.get(record.id, 0) <= read_after:
                 self._store(record)
 
-    def put(self, record: UserRecord) -> None:
-        """Take one new or changed user."""
+    def put(self, record: UserRecord, *, read_after: int | None = None) -> None:
+        """Take one new or changed user.
+
+        *read_after* is the `version` from before a *record* was read that its reader did not change: one that was put
+        meanwhile stays.
+        """
+        if read_after is not None and self._put_at.get(record.id, 0) > read_after:
+            return
         self._version += 1
         self._put_at[record.id] = self._version
         self._store(record)
+
+    def remove(self, user_id: UUID) -> None:
+        """Forget a user that was deleted."""
+        self._version += 1
+        self._put_at[user_id] = self._version
+        self._forget(user_id)
 
     def get(self, user_id: UUID) -> UserRecord | None:
         """Return the user, or None."""
@@ -70,6 +95,11 @@ class UserDirectory:
     def all(self) -> list[UserRecord]:
         """Return every user."""
         return list(self._by_id.values())
+
+    def _forget(self, user_id: UUID) -> None:
+        before = self._by_id.pop(user_id, None)
+        if before is not None:
+            self._by_email.pop(normalise_email(before.email), None)
 
     def _store(self, record: UserRecord) -> None:
         before = self._by_id.get(record.id)

@@ -10,7 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 
 _SIGNATURE = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_TIMESTAMP = re.compile(r"[1-9][0-9]{0,11}", re.ASCII)
+TIMESTAMP = re.compile(r"[1-9][0-9]{0,11}", re.ASCII)
+"""Unix seconds as plain digits: no sign, no dot, no leading zero."""
 
 
 class SignatureFault(StrEnum):
@@ -21,6 +22,7 @@ class SignatureFault(StrEnum):
     TIMESTAMP_REQUIRED = "TIMESTAMP_REQUIRED"
     TIMESTAMP_MALFORMED = "TIMESTAMP_MALFORMED"
     TIMESTAMP_STALE = "TIMESTAMP_STALE"
+    ID_MALFORMED = "ID_MALFORMED"
 
 
 def sign(secret: bytes, body: bytes, timestamp: str | None = None) -> str:
@@ -48,7 +50,7 @@ def verify(
         return SignatureFault.MISSING_SIGNATURE
     if not secret or not _SIGNATURE.fullmatch(signature_header):
         return SignatureFault.BAD_SIGNATURE
-    if timestamp_header is not None and not _TIMESTAMP.fullmatch(timestamp_header):
+    if timestamp_header is not None and not TIMESTAMP.fullmatch(timestamp_header):
         return SignatureFault.TIMESTAMP_MALFORMED
     expected = sign(secret, body, timestamp_header)
     if not hmac.compare_digest(expected.encode(), signature_header.encode()):

@@ -7,6 +7,7 @@ life. Nothing in a token chooses how it is checked. Times come from the caller.
 import base64
 import hashlib
 import hmac
+import json
 import re
 import secrets
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ LEEWAY_S = 5
 SET_BACK_S = 30
 MIN_KEY_BYTES = 32
 _HEADER = {"alg": ALGORITHM, "typ": ACCESS_TYPE}
+_HEADER_FIELDS = frozenset({"alg", "typ", "kid"})
+_KEY_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _COMPACT = re.compile(r"[A-Za-z0-9_-]{1,200}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{43}", re.ASCII)
 _REFRESH = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 
@@ -64,7 +67,12 @@ class AccessClaims(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenIssuer:
-    """Issues and verifies access tokens under one key of at least 32 bytes."""
+    """Issues and verifies access tokens under one key of at least 32 bytes, and verifies those of the key before it.
+
+    The header names the key by its id, looked up among these two and nowhere else; a token without an id is held
+    against the present key. *retires_at* is when the last token of *previous* has expired: from then on it opens
+    nothing, whether it is still configured or not (SEC-022).
+    """
 
     def __init__(
         self,
@@ -73,10 +81,18 @@ class TokenIssuer:
         ttl_s: int = 900,
         issuer: str = "trading-engine",
         audience: str = "trading-engine-api",
+        previous: bytes | None = None,
+        retires_at: datetime | None = None,
     ) -> None:
-        if len(key) < MIN_KEY_BYTES:
-            raise EngineError(f"the token key has {len(key)} bytes; at least {MIN_KEY_BYTES} are needed")
+        for each in (key, *(() if previous is None else (previous,))):
+            if len(each) < MIN_KEY_BYTES:
+                raise EngineError(f"the token key has {len(each)} bytes; at least {MIN_KEY_BYTES} are needed")
         self._key = key
+        self._kid = signing_key_id(key)
+        self._keys = {self._kid: key}
+        if previous is not None:
+            self._keys.setdefault(signing_key_id(previous), previous)
+        self._retires_at = retires_at
         self.ttl_s = ttl_s
         self._issuer = issuer
         self._audience = audience
@@ -99,29 +115,47 @@ class TokenIssuer:
             "exp": issued + self.ttl_s,
             "jti": str(uuid7()),
         }
-        return jwt.encode(claims, self._key, algorithm=ALGORITHM, headers={"typ": ACCESS_TYPE})
+        return jwt.encode(claims, self._key, algorithm=ALGORITHM, headers={"typ": ACCESS_TYPE, "kid": self._kid})
 
     def verify(self, token: str, *, now: datetime) -> AccessClaims:
         """Return the claims of a token that is genuine and valid at *now*. Raises TokenInvalid."""
         if len(token) > MAX_TOKEN_CHARS or not _COMPACT.fullmatch(token):
             raise TokenInvalid("not an access token")
         header, _, rest = token.partition(".")
-        if _decode_part(header) != _HEADER or not _is_canonical(rest.rpartition(".")[2]):
+        payload, _, signature = rest.partition(".")
+        if not all(_is_canonical(part) for part in (header, payload, signature)):
             raise TokenInvalid("not an access token")
+        key = self._key_of(_decode_part(header), now)
         try:
-            payload = jwt.decode(
+            unchecked = jwt.decode(
                 token,
-                self._key,
+                key,
                 algorithms=[ALGORITHM],
                 audience=self._audience,
                 issuer=self._issuer,
                 options={"verify_exp": False, "verify_nbf": False, "verify_iat": False, "strict_aud": True},
             )
-            claims = msgspec.convert(payload, AccessClaims)
+            # read once more, strictly: the library lets the last of two equal names win
+            if _decode_part(payload) != unchecked:
+                raise TokenInvalid("the access token is not valid")
+            claims = msgspec.convert(unchecked, AccessClaims)
         except (jwt.PyJWTError, msgspec.ValidationError, ValueError, TypeError, RecursionError):
             raise TokenInvalid("the access token is not valid") from None
         self._check_times(claims, int(now.timestamp()))
         return claims
+
+    def _key_of(self, header: Any, now: datetime) -> bytes:
+        if not isinstance(header, dict) or header.keys() - _HEADER_FIELDS:
+            raise TokenInvalid("not an access token")
+        if {name: value for name, value in header.items() if name != "kid"} != _HEADER:
+            raise TokenInvalid("not an access token")
+        if "kid" not in header:
+            return self._key
+        kid = header["kid"]
+        key = self._keys.get(kid) if isinstance(kid, str) and _KEY_ID.fullmatch(kid) else None
+        if key is None or (key is not self._key and self._retires_at is not None and now >= self._retires_at):
+            raise TokenInvalid("not an access token")
+        return key
 
     def _check_times(self, claims: AccessClaims, now: int) -> None:
         if now >= claims.exp + LEEWAY_S:
@@ -151,6 +185,11 @@ class RefreshTokens:
         digest = hmac.digest(self._key, self.hash(token), "sha256")
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
+    def page_token(self, session_id: UUID) -> str:
+        """Return what pages of a session show to prove that a request was made by one of them (against CSRF)."""
+        digest = hmac.digest(self._key, b"page of " + session_id.bytes, "sha256")
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
     @staticmethod
     def hash(token: str) -> bytes:
         """Return what the store keeps of *token*."""
@@ -162,13 +201,28 @@ class RefreshTokens:
         return _REFRESH.fullmatch(token) is not None
 
 
+def signing_key_id(key: bytes) -> str:
+    """Return the public name of a signing key, as it stands in a token's ``kid``."""
+    return hashlib.sha256(b"engine token key id\x00" + key).hexdigest()[:16]
+
+
 def _decode_part(part: str) -> Any:
     try:
-        return msgspec.json.decode(base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True))
-    except (ValueError, msgspec.DecodeError):
+        return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)), object_pairs_hook=_once)
+    except (ValueError, RecursionError):
         return None
 
 
-def _is_canonical(signature: str) -> bool:
-    raw = base64.urlsafe_b64decode(signature + "=")
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode() == signature
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands there twice")
+    return found
+
+
+def _is_canonical(part: str) -> bool:
+    """Tell whether *part* is the one way to write its bytes, with no bits left over at its end (RFC 4648, 3.5)."""
+    if len(part) % 4 == 1:
+        return False
+    raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode() == part

@@ -16,6 +16,7 @@ from engine.domain.contracts import HINT, is_like_contract, parse_contract
 from engine.domain.enums import Exchange, OrderType, ProductType, TransactionType, Validity, Variety
 from engine.domain.options import ExitMode, OrderOptions
 from engine.domain.signal import Signal
+from engine.domain.source_watch import MAX_SEQUENCE
 from engine.signals.refusals import RefusalCode, Refused, quote
 
 MAX_QUANTITY = 999_999_999
@@ -27,6 +28,7 @@ _QUANTITY = re.compile(r"[1-9][0-9]{0,8}")
 _PRICE = re.compile(r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,4})?")
 _ACCOUNT = re.compile(r"[ -~]{1,64}")
 
+_SEQUENCE = re.compile(r"0|[1-9][0-9]{0,15}")
 _AUCTION = re.compile(r"[A-Za-z0-9_-]{1,20}")
 _PERCENT = re.compile(r"(?:0|[1-9][0-9]{0,2})(?:\.[0-9]{1,4})?")
 _MAX_TTL = 120
@@ -262,6 +264,17 @@ def auction(text: str, name: str) -> str:
             RefusalCode.INVALID_VALUE, f"{name} {_shown(text)} must be 1 to 20 letters and digits", field=name
         )
     return text
+
+
+def sequence(text: str, name: str) -> int:
+    """Read the number that a sender gave a signal: 0 to 2^53 - 1 in plain digits."""
+    if not _SEQUENCE.fullmatch(text) or int(text) > MAX_SEQUENCE:
+        raise Refused(
+            RefusalCode.INVALID_VALUE,
+            f"{name} {_shown(text)} must be a whole number from 0 to {MAX_SEQUENCE}",
+            field=name,
+        )
+    return int(text)
 
 
 def _count(text: str, name: str, least: int, most: int) -> int:

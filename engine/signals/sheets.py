@@ -41,7 +41,7 @@ _REQUIRED = ("symbol", "exchange", "transactionType", "quantity", "orderType", "
 _OPTIONAL = (
     *("price", "triggerPrice", "validity", "variety", "stopLoss", "target"),
     *("disclosedQuantity", "validityTtl", "icebergLegs", "auctionNumber", "marketProtection", "exits"),
-    "positionSize",
+    *("positionSize", "sequence"),
 )
 _KNOWN = frozenset(_REQUIRED + _OPTIONAL)
 _ABSENT_PRICE = re.compile(r"(?:0(?:\.0+)?)?")
@@ -53,11 +53,13 @@ DefaultT = TypeVar("DefaultT")
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """What a readable body holds: one verdict per signal, in the order of the body.
 
-    ``is_array`` says whether the body was an array, which the answer mirrors.
+    ``is_array`` says whether the body was an array, which the answer mirrors. ``sequences`` are the numbers that the
+    sender gave its signals, those that can be read, good signals or not: a refused one has come all the same.
     """
 
     is_array: bool
     items: tuple[Signal | Refusal, ...]
+    sequences: tuple[int, ...] = ()
 
 
 def parse(body: bytes) -> Batch | Refusal:
@@ -76,9 +78,10 @@ def parse_value(value: JsonValue) -> Batch | Refusal:
                 code=RefusalCode.BATCH_TOO_LARGE,
                 message=f"send at most {MAX_SIGNALS} signals at once, not {len(value)}",
             )
-        return Batch(is_array=True, items=tuple(parse_element(element) for element in value))
+        items = tuple(parse_element(element) for element in value)
+        return Batch(is_array=True, items=items, sequences=_sequences(value))
     if isinstance(value, dict):
-        return Batch(is_array=False, items=(parse_element(value),))
+        return Batch(is_array=False, items=(parse_element(value),), sequences=_sequences([value]))
     return Refusal(code=RefusalCode.WRONG_SHAPE, message="send a JSON object, or an array of them")
 
 
@@ -92,6 +95,21 @@ def parse_element(element: JsonValue) -> Signal | Refusal:
         return refused.refusal
 
 
+def _sequences(elements: list[JsonValue]) -> tuple[int, ...]:
+    found: list[int] = []
+    for element in elements:
+        if isinstance(element, dict) and element.get("sequence") is not None:
+            try:
+                found.append(_sequence(element))
+            except Refused:
+                continue  # the element's own verdict says so
+    return tuple(found)
+
+
+def _sequence(row: dict[str, JsonValue]) -> int:
+    return fields.sequence(_number(row.get("sequence"), "sequence"), "sequence")
+
+
 def _signal(row: dict[str, JsonValue]) -> Signal:
     for key in row:
         if key not in _KNOWN:
@@ -100,6 +118,8 @@ def _signal(row: dict[str, JsonValue]) -> Signal:
                 f"'{quote(key, 40)}' is not a field of a signal: drop it; known are {', '.join(_REQUIRED + _OPTIONAL)}",
                 field=quote(key, 40),
             )
+    if row.get("sequence") is not None:
+        _sequence(row)
     order_type = _word(row, "orderType", OrderType)
     price = _price(row, "price")
     position = _position(row)
@@ -152,7 +172,7 @@ def _required(row: dict[str, JsonValue], name: str, read: Callable[[str, str], V
 def _word(
     row: dict[str, JsonValue], name: str, kind: type[fields.WordT], default: fields.WordT | None = None
 ) -> fields.WordT:
-    if default is not None and _text(row, name) is None:
+    if default is not None and (row.get(name) is None or _text(row, name) is None):
         return default
     return _required(row, name, lambda text, field: fields.word(kind, text, field))
 
@@ -176,14 +196,20 @@ def _position(row: dict[str, JsonValue]) -> int | None:
 
 
 def _price(row: dict[str, JsonValue], name: str) -> Decimal | None:
-    text = _number(row.get(name), name)
+    value = row.get(name)
+    if value is None:
+        return None
+    text = _number(value, name)
     return None if _ABSENT_PRICE.fullmatch(text) else fields.price(text, name)
 
 
 def _optional(
     row: dict[str, JsonValue], name: str, read: Callable[[str, str], ValueT], absent: DefaultT
 ) -> ValueT | DefaultT:
-    text = _number(row.get(name), name)
+    value = row.get(name)
+    if value is None:
+        return absent
+    text = _number(value, name)
     return absent if _ABSENT_PRICE.fullmatch(text) else read(text, name)
 
 

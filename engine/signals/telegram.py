@@ -49,7 +49,8 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     ``sent_at`` is aware UTC, from the message's own date. ``ignored_reason`` says why nothing may be done
     with it, None for a text to be parsed; on an ignored update the ids are 0, the text empty and the time
     `NEVER` where Telegram stated none. A press of a button by a person carries ``press_id``, to be answered under,
-    and the button's ``data``; it is no message, and stays ignored as one.
+    and the button's ``data``; it is no message, and stays ignored as one. So does a text that somebody changed
+    (``is_edit``): the first one stands. ``is_private`` is a person's own chat with the bot.
     """
 
     update_id: int
@@ -61,6 +62,8 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     ignored_reason: str | None = None
     press_id: str = ""
     data: str = ""
+    is_edit: bool = False
+    is_private: bool = False
 
 
 def parse_update(body: bytes) -> Update | Refusal:
@@ -83,8 +86,27 @@ def _update(value: dict[str, JsonValue]) -> Update:
     update_id = _integer(value, "update_id", 0)
     if "message" not in value:
         kind = next((key for key in value if key != "update_id"), "empty update")
+        edit = _edit(update_id, value) if kind == "edited_message" else None
+        if edit is not None:
+            return edit
         return _ignored_kind(update_id, value.get(kind), _KINDS.get(kind, quote(kind, 40).replace("_", " ")))
-    message = _mapping(value, "message")
+    return _message(update_id, _mapping(value, "message"))
+
+
+def _edit(update_id: int, value: dict[str, JsonValue]) -> Update | None:
+    try:
+        found = _message(update_id, _mapping(value, "edited_message"))
+    except Refused:
+        return None
+    # whoever may not write may not change either: why it is ignored stays
+    is_edit = found.ignored_reason in (None, _KINDS["edited_message"])
+    # without its text: nothing can come to trade it
+    return msgspec.structs.replace(
+        found, text="", is_edit=is_edit, ignored_reason=found.ignored_reason or _KINDS["edited_message"]
+    )
+
+
+def _message(update_id: int, message: dict[str, JsonValue]) -> Update:
     chat = _mapping(message, "chat")
     return Update(
         update_id=update_id,
@@ -94,6 +116,7 @@ def _update(value: dict[str, JsonValue]) -> Update:
         sent_at=datetime.fromtimestamp(_integer(message, "date", 0, _MAX_TIME), UTC),
         text=_text(message),
         ignored_reason=_ignored_reason(message, chat),
+        is_private=chat.get("type") == "private",
     )
 
 
@@ -109,7 +132,12 @@ def _ignored_kind(update_id: int, part: JsonValue, reason: str) -> Update:
         press_id, data = part.get("id"), part.get("data")
         # not merely true: anything but a clear "not a bot" is treated as one
         if isinstance(press_id, str) and isinstance(data, str) and sender.get("is_bot") is False:
-            return msgspec.structs.replace(ignored, press_id=press_id[:_PRESS_CHARS], data=data[:_PRESS_CHARS])
+            return msgspec.structs.replace(
+                ignored,
+                press_id=press_id[:_PRESS_CHARS],
+                data=data[:_PRESS_CHARS],
+                message_id=_id_or_zero(holder, "message_id"),
+            )
     return ignored
 
 
@@ -153,8 +181,8 @@ def _integer(parent: dict[str, JsonValue], name: str, least: int, most: int = _M
     return value
 
 
-def _id_or_zero(holder: JsonValue) -> int:
-    found = holder.get("id") if isinstance(holder, dict) else None
+def _id_or_zero(holder: JsonValue, name: str = "id") -> int:
+    found = holder.get(name) if isinstance(holder, dict) else None
     return found if isinstance(found, int) and not isinstance(found, bool) and abs(found) <= _MAX_ID else 0
 
 

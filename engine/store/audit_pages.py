@@ -13,6 +13,11 @@ async def newest(connection: Any) -> list[AuditRecord]:
     return [] if last is None else await page(connection, after_seq=last - 1, limit=1)
 
 
+async def last_seq(connection: Any) -> int:
+    """Return the number of the newest record, 0 when there is none."""
+    return int(await connection.fetchval("SELECT coalesce(max(seq), 0) FROM audit_logs"))
+
+
 async def page(connection: Any, *, after_seq: int, limit: int = PAGE) -> list[AuditRecord]:
     """Return up to *limit* records after *after_seq*, oldest first (asyncio-flavoured unit)."""
     rows = await connection.fetch(

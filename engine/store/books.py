@@ -15,72 +15,11 @@ from engine.domain.day_pnl import Part
 from engine.domain.enums import Exchange, ProductType
 from engine.store import rows
 from engine.store.ledger import Write
+from engine.store.tables import BOOKS, RESULTS, TRIPS, standing_of
 
-_BOOK_COLUMNS = (
-    ("account_id", "uuid"),
-    ("exchange", "text"),
-    ("symbol", "text"),
-    ("product_type", "text"),
-    ("book", "uuid"),
-    ("trading_day", "date"),
-    ("quantity", "bigint"),
-    ("overnight_quantity", "bigint"),
-    ("buy_quantity", "bigint"),
-    ("buy_value", "numeric"),
-    ("sell_quantity", "bigint"),
-    ("sell_value", "numeric"),
-    ("day_buy_quantity", "bigint"),
-    ("day_buy_value", "numeric"),
-    ("day_sell_quantity", "bigint"),
-    ("day_sell_value", "numeric"),
-    ("close_price", "numeric"),
-    ("last_price", "numeric"),
-    ("multiplier", "numeric"),
-    ("charges", "numeric"),
-    ("trip_value", "numeric"),
-    ("trip_charges", "numeric"),
-    ("updated_at", "timestamptz"),
-)
-_BOOK_KEY = 5
-_TRIP_COLUMNS = (
-    ("account_id", "uuid"),
-    ("book", "uuid"),
-    ("exchange", "text"),
-    ("symbol", "text"),
-    ("product_type", "text"),
-    ("trading_day", "date"),
-    ("result", "numeric"),
-    ("charges", "numeric"),
-    ("ended_at", "timestamptz"),
-)
-_RESULT_COLUMNS = (
-    ("user_id", "uuid"),
-    ("trading_day", "date"),
-    ("scope", "text"),
-    ("realised", "numeric"),
-    ("unrealised", "numeric"),
-    ("charges", "numeric"),
-    ("peak", "numeric"),
-    ("trades", "int"),
-    ("capital", "numeric"),
-    ("updated_at", "timestamptz"),
-)
-
-
-def _insert(table: str, columns: Sequence[tuple[str, str]], key: int = 0) -> str:
-    names = [name for name, _ in columns]
-    arrays = ", ".join(f"${number}::{kind}[]" for number, (_, kind) in enumerate(columns, 1))
-    listed = ", ".join(names)
-    sql = f"INSERT INTO {table} ({listed}) SELECT * FROM unnest({arrays}) AS v({listed})"  # noqa: S608 -- constants
-    if not key:
-        return sql
-    sets = ", ".join(f"{name} = excluded.{name}" for name in names[key:])
-    return f"{sql} ON CONFLICT ({', '.join(names[:key])}) DO UPDATE SET {sets}"
-
-
-PUT_BOOKS = _insert("strategy_positions", _BOOK_COLUMNS, _BOOK_KEY)
-ADD_TRIPS = _insert("round_trips", _TRIP_COLUMNS)
-PUT_RESULTS = _insert("day_results", _RESULT_COLUMNS, 3)
+PUT_BOOKS = BOOKS.sql()
+ADD_TRIPS = TRIPS.sql()
+PUT_RESULTS = RESULTS.sql()
 
 
 def _columns(values: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
@@ -100,19 +39,7 @@ def write_books(books: Sequence[Book], *, day: date, at: datetime) -> Write:
                 p.product_type,
                 book.owner,
                 day,
-                p.quantity,
-                p.overnight_quantity,
-                p.buy_quantity,
-                p.buy_value,
-                p.sell_quantity,
-                p.sell_value,
-                p.day_buy_quantity,
-                p.day_buy_value,
-                p.day_sell_quantity,
-                p.day_sell_value,
-                p.close_price,
-                p.last_price,
-                p.multiplier,
+                *standing_of(p),
                 book.charges,
                 book.trip_value,
                 book.trip_charges,
@@ -206,12 +133,12 @@ def book_of(row: Any) -> Book:
 
 def rows_of(write: Write) -> list[dict[str, Any]]:
     """Return the rows that a write of this module keeps, as the store would give them back."""
-    columns = {PUT_BOOKS: _BOOK_COLUMNS, ADD_TRIPS: _TRIP_COLUMNS, PUT_RESULTS: _RESULT_COLUMNS}[write.sql]
+    columns = {PUT_BOOKS: BOOKS, ADD_TRIPS: TRIPS, PUT_RESULTS: RESULTS}[write.sql].columns
     return [dict(zip((name for name, _ in columns), row, strict=True)) for row in zip(*write.args, strict=True)]
 
 
 # the net position's price is kept up to date, a book's only with its trades
-BOOKS = (
+BOOK_ROWS = (
     "SELECT s.account_id, s.exchange, s.symbol, s.product_type, s.book, s.trading_day, s.quantity, "
     "s.overnight_quantity, s.buy_quantity, s.buy_value, s.sell_quantity, s.sell_value, s.day_buy_quantity, "
     "s.day_buy_value, s.day_sell_quantity, s.day_sell_value, s.close_price, s.multiplier, s.charges, s.trip_value, "
@@ -222,18 +149,20 @@ BOOKS = (
 """What reads books, `book_of` their rows; conditions on ``s`` follow."""
 
 
-async def of_account(connection: Any, account_id: UUID, day: date) -> list[tuple[Book, date]]:
-    """Return the books of an account that hold something or traded on the IST *day*, each with the day it is of."""
-    found = await connection.fetch(
-        f"{BOOKS} WHERE s.account_id = $1 AND (s.quantity <> 0 OR s.trading_day >= $2)", account_id, day
+async def rows_of_accounts(connection: Any, account_ids: Sequence[UUID], day: date) -> Sequence[Any]:
+    """Return the rows of the books of accounts that hold something or traded on the IST *day*."""
+    found: Sequence[Any] = await connection.fetch(
+        f"{BOOK_ROWS} WHERE s.account_id = ANY($1::uuid[]) AND (s.quantity <> 0 OR s.trading_day >= $2)",
+        list(account_ids),
+        day,
     )
-    return [(book_of(row), row["trading_day"]) for row in found]
+    return found
 
 
 async def of_user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
     """Return the books of a user as of the IST *day*, its round trips, and its peaks by scope, for a UserHistory."""
     found = await connection.fetch(
-        f"{BOOKS} JOIN kite_accounts a ON a.id = s.account_id "
+        f"{BOOK_ROWS} JOIN kite_accounts a ON a.id = s.account_id "
         "WHERE a.user_id = $1 AND (s.quantity <> 0 OR s.trading_day >= $2)",
         user_id,
         day,

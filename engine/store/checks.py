@@ -50,6 +50,16 @@ async def database_settings(connection: Any) -> DatabaseSettings:
     )
 
 
+async def owns_schema(connection: Any) -> bool:
+    """Whether the login itself could alter tables and change audit records, whatever role it has set."""
+    return bool(
+        await connection.fetchval(
+            "SELECT r.rolsuper OR pg_has_role(r.oid, t.relowner, 'MEMBER') FROM pg_roles AS r, pg_class AS t"
+            " WHERE r.rolname = session_user AND t.oid = to_regclass('audit_logs')"
+        )
+    )
+
+
 async def _may_work_as_role(connection: Any) -> bool:
     # membership alone says too little: since PostgreSQL 16 it can come without the right to SET ROLE, and a
     # role made after the migrations has no rights on their tables

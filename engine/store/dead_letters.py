@@ -101,14 +101,15 @@ async def decide(connection: Any, letter_id: UUID, status: LetterStatus, *, by: 
     return found
 
 
-def decision_record(letter: DeadLetter, status: LetterStatus, *, by: str, at: datetime) -> AuditDraft:
-    """Return the audit record of a decision."""
+def decision_record(letter: DeadLetter, status: LetterStatus, *, by: str, at: datetime, reason: str = "") -> AuditDraft:
+    """Return the audit record of a decision, with the *reason* if one was given."""
+    content = {"queue": letter.queue.value, "kind": letter.kind.value, "about": letter.subject}
     return AuditDraft(
         at=at,
         actor=by,
         action=f"DEAD_LETTER_{status.value}",
         subject=f"dead_letter:{letter.id}",
-        content={"queue": letter.queue.value, "kind": letter.kind.value, "about": letter.subject},
+        content=content | ({"reason": reason} if reason else {}),
     )
 
 

@@ -5,6 +5,7 @@ record in one transaction.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -12,11 +13,13 @@ from uuid import UUID
 
 import msgspec
 
-from engine.domain.directory import Account, BrokerLogin, Directory, Limits, Source, Strategy, Target
+from engine.domain.directory import Account, BrokerLogin, Directory, Limits, OldKeys, Source, Strategy, Target
 from engine.domain.enums import AccountStatus, CapitalFrom, GroupPolicy, SizingMode, SourceType
 from engine.domain.limits import RiskLimits, TradingWindow
+from engine.domain.source_checks import SourceChecks
 from engine.secret import Secret
 from engine.security.envelope import KeyRing, Place
+from engine.store import data_keys
 from engine.store.account_logins import all_logins
 from engine.store.ledger import Write
 
@@ -27,26 +30,53 @@ class Vault:
     def __init__(self, ring: KeyRing) -> None:
         self._ring = ring
 
-    def seal(self, secret: Secret | None, *, table: str, column: str, row_id: UUID, version: int) -> bytes | None:
-        """Return the record of *secret* for its place, None for none."""
+    @property
+    def ring(self) -> KeyRing:
+        """The keys."""
+        return self._ring
+
+    def seal(
+        self,
+        secret: Secret | None,
+        *,
+        table: str,
+        column: str,
+        row_id: UUID,
+        version: int,
+        user_id: UUID | None = None,
+    ) -> bytes | None:
+        """Return the record of *secret* for its place, None for none; *user_id* is whose it is. Raises SealRefused."""
         if secret is None:
             return None
-        return self._ring.seal(
-            secret.reveal().encode(), Place(table=table, column=column, row_id=row_id, version=version)
-        )
+        place = Place(table=table, column=column, row_id=row_id, version=version, user_id=user_id)
+        return self._ring.seal(secret.reveal().encode(), place)
 
-    def open(self, record: bytes | None, *, table: str, column: str, row_id: UUID, version: int) -> Secret | None:
+    def open(
+        self,
+        record: bytes | None,
+        *,
+        table: str,
+        column: str,
+        row_id: UUID,
+        version: int,
+        user_id: UUID | None = None,
+    ) -> Secret | None:
         """Return the secret of a record. Raises SecretUnreadable."""
         if record is None:
             return None
-        place = Place(table=table, column=column, row_id=row_id, version=version)
+        place = Place(table=table, column=column, row_id=row_id, version=version, user_id=user_id)
         return Secret(self._ring.open(record, place).decode())
 
 
 def _account(row: Any, vault: Vault, login: BrokerLogin | None) -> Account:
     def secret(column: str) -> Secret | None:
         return vault.open(
-            row[column], table="kite_accounts", column=column, row_id=row["id"], version=row["row_version"]
+            row[column],
+            table="kite_accounts",
+            column=column,
+            row_id=row["id"],
+            version=row["row_version"],
+            user_id=row["user_id"],
         )
 
     return Account(
@@ -69,6 +99,20 @@ def _account(row: Any, vault: Vault, login: BrokerLogin | None) -> Account:
 
 
 def _source(row: Any, vault: Vault) -> Source:
+    def secret(column: str) -> Secret | None:
+        return vault.open(
+            row[column],
+            table="signal_sources",
+            column=column,
+            row_id=row["id"],
+            version=row["row_version"],
+            user_id=row["user_id"],
+        )
+
+    old_secret = secret("old_secret")
+    old = None
+    if old_secret is not None:
+        old = OldKeys(api_key_hash=row["old_api_key_hash"], secret=old_secret, until=row["old_until"])
     return Source(
         id=row["id"],
         user_id=row["user_id"],
@@ -76,14 +120,19 @@ def _source(row: Any, vault: Vault) -> Source:
         type=SourceType(row["type"]),
         name=row["name"],
         api_key_hash=row["api_key_hash"],
-        secret=vault.open(
-            row["secret"], table="signal_sources", column="secret", row_id=row["id"], version=row["row_version"]
-        ),
+        secret=secret("secret"),
         require_timestamp=row["require_timestamp"],
         enabled=row["enabled"],
         ip_allowlist=tuple(row["ip_allowlist"] or ()),
         telegram_chat_ids=frozenset(row["telegram_chat_ids"] or ()),
+        telegram_user_ids=frozenset(row["telegram_user_ids"] or ()),
         row_version=row["row_version"],
+        allowed_symbols=None if row["allowed_symbols"] is None else frozenset(row["allowed_symbols"]),
+        max_order_value=row["max_order_value"],
+        old=old,
+        checks=msgspec.convert(row["checks"], SourceChecks, strict=False),
+        expect_every_s=row["expect_every_s"],
+        strict_replay=row["strict_replay"],
     )
 
 
@@ -93,6 +142,7 @@ def _window(start: str | None, end: str | None) -> TradingWindow | None:
 
 async def load(connection: Any, vault: Vault, directory: Directory) -> None:
     """Fill *directory* from the store. Raises SecretUnreadable when the master key does not fit."""
+    await data_keys.load(connection, vault.ring)
     logins = await all_logins(connection)
     for row in await connection.fetch("SELECT * FROM kite_accounts WHERE deleted_at IS NULL"):
         directory.put_account(_account(row, vault, logins.get(row["id"])))
@@ -146,7 +196,14 @@ def write_account(account: Account, vault: Vault, *, at: datetime) -> Write:
     """Return the statement that adds *account*, or replaces it at a higher row version."""
 
     def sealed(secret: Secret | None, column: str) -> bytes | None:
-        return vault.seal(secret, table="kite_accounts", column=column, row_id=account.id, version=account.row_version)
+        return vault.seal(
+            secret,
+            table="kite_accounts",
+            column=column,
+            row_id=account.id,
+            version=account.row_version,
+            user_id=account.user_id,
+        )
 
     return Write(
         sql="INSERT INTO kite_accounts (id, user_id, label, broker, capital, status, status_reason, api_key,"
@@ -251,18 +308,32 @@ def write_strategy(strategy: Strategy, *, at: datetime) -> tuple[Write, ...]:
 
 def write_source(source: Source, vault: Vault, *, at: datetime) -> Write:
     """Return the statement that adds *source*, or replaces it at a higher row version."""
-    secret = vault.seal(
-        source.secret, table="signal_sources", column="secret", row_id=source.id, version=source.row_version
-    )
+
+    def sealed(secret: Secret | None, column: str) -> bytes | None:
+        return vault.seal(
+            secret,
+            table="signal_sources",
+            column=column,
+            row_id=source.id,
+            version=source.row_version,
+            user_id=source.user_id,
+        )
+
+    old = source.old
     return Write(
         sql="INSERT INTO signal_sources (id, user_id, strategy_id, type, name, api_key_hash, secret, require_timestamp,"
-        " ip_allowlist, telegram_chat_ids, enabled, row_version, created_at, updated_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13)"
+        " ip_allowlist, telegram_chat_ids, enabled, row_version, created_at, updated_at, allowed_symbols,"
+        " max_order_value, old_api_key_hash, old_secret, old_until, checks, expect_every_s, strict_replay)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14, $15, $16, $17, $18, $19, $20, $21)"
         " ON CONFLICT (id) DO UPDATE SET strategy_id = excluded.strategy_id, name = excluded.name,"
         " api_key_hash = excluded.api_key_hash, secret = excluded.secret,"
         " require_timestamp = excluded.require_timestamp, ip_allowlist = excluded.ip_allowlist,"
         " telegram_chat_ids = excluded.telegram_chat_ids, enabled = excluded.enabled,"
-        " row_version = excluded.row_version, updated_at = excluded.updated_at",
+        " row_version = excluded.row_version, updated_at = excluded.updated_at,"
+        " allowed_symbols = excluded.allowed_symbols, max_order_value = excluded.max_order_value,"
+        " old_api_key_hash = excluded.old_api_key_hash, old_secret = excluded.old_secret,"
+        " old_until = excluded.old_until, checks = excluded.checks, expect_every_s = excluded.expect_every_s,"
+        " strict_replay = excluded.strict_replay",
         args=(
             source.id,
             source.user_id,
@@ -270,14 +341,32 @@ def write_source(source: Source, vault: Vault, *, at: datetime) -> Write:
             source.type,
             source.name,
             source.api_key_hash,
-            secret,
+            sealed(source.secret, "secret"),
             source.require_timestamp,
             list(source.ip_allowlist) or None,
             sorted(source.telegram_chat_ids) or None,
             source.enabled,
             source.row_version,
             at,
+            None if source.allowed_symbols is None else sorted(source.allowed_symbols),
+            source.max_order_value,
+            None if old is None else old.api_key_hash,
+            None if old is None else sealed(old.secret, "old_secret"),
+            None if old is None else old.until,
+            # as text: a JSON number would come back from the store as a float
+            msgspec.to_builtins(source.checks, builtin_types=()),
+            source.expect_every_s,
+            source.strict_replay,
         ),
+    )
+
+
+def write_end_of_old_keys(source_id: UUID, until: datetime, *, at: datetime) -> Write:
+    """Return the statement that takes the old keys that were believed *until* then away from a source."""
+    return Write(
+        sql="UPDATE signal_sources SET old_api_key_hash = NULL, old_secret = NULL, old_until = NULL, updated_at = $3"
+        " WHERE id = $1 AND old_until = $2",
+        args=(source_id, until, at),
     )
 
 
@@ -291,6 +380,11 @@ def write_limits(limits: Limits, *, at: datetime) -> Write:
         " ON CONFLICT (id) DO UPDATE SET limits = excluded.limits, updated_at = excluded.updated_at",
         args=(limits.id, limits.user_id, limits.account_id, value, at, limits.strategy_id),
     )
+
+
+def delete_limits(limits_ids: Sequence[UUID]) -> Write:
+    """Return the statement that ends limits, those of what is deleted."""
+    return Write(sql="DELETE FROM risk_limits WHERE id = ANY($1::uuid[])", args=(list(limits_ids),))
 
 
 def delete(table: str, row_id: UUID, *, at: datetime) -> Write:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from engine.domain.killswitch import KillRecord
+from engine.domain.readiness_gate import Gate
 from engine.store.ledger import Write
 
 _PUT = """
@@ -69,3 +70,17 @@ async def squared_off(connection: Any) -> dict[str, list[str]]:
     """Return the accounts that are done by the names of the square-offs (asyncio-flavoured unit)."""
     held = await connection.fetchval("SELECT value FROM system_flags WHERE name = $1", _SQUARED_OFF)
     return {str(name): [str(account) for account in accounts] for name, accounts in (held or {}).items()}
+
+
+_GATE = "readiness-gate"
+
+
+def write_gate(gate: Gate, *, at: datetime) -> Write:
+    """Return the statement that keeps what the morning's checks said."""
+    return write_latest(_GATE, msgspec.to_builtins(gate), at=at)
+
+
+async def gate(connection: Any) -> Gate:
+    """Return what the morning's checks said last (asyncio-flavoured unit)."""
+    held = await connection.fetchval("SELECT value FROM system_flags WHERE name = $1", _GATE)
+    return Gate() if held is None else msgspec.convert(held, Gate)

@@ -64,9 +64,10 @@ UPDATE = (
     f"UPDATE gtts SET {', '.join(f'{name} = ${i}' for i, name in enumerate(CHANGES, 2))} "  # noqa: S608 -- constants
     "WHERE id = $1"
 )
-_OF_ACCOUNT = (
-    "SELECT * FROM gtts WHERE account_id = $1 AND (entry_id = ANY($2::uuid[]) "  # noqa: S608 -- constants
-    f"OR entry_id IN (SELECT entry_id FROM gtts WHERE account_id = $1 AND status IN {LIVE})) ORDER BY created_at, id"
+_OF_ACCOUNTS = (
+    "SELECT * FROM gtts WHERE account_id = ANY($1::uuid[]) AND (entry_id = ANY($2::uuid[]) "  # noqa: S608 -- constants
+    f"OR entry_id IN (SELECT entry_id FROM gtts WHERE account_id = ANY($1::uuid[]) AND status IN {LIVE})) "
+    "ORDER BY created_at, id"
 )
 # The order that a trigger placed was adopted as a stranger's: this says whose exit it is.
 LINK = (
@@ -128,7 +129,7 @@ def row_to_gtt(row: Any) -> Gtt:
     )
 
 
-async def of_account(connection: Any, account_id: UUID, entry_ids: Sequence[UUID]) -> list[Gtt]:
-    """Return all triggers of *entry_ids*, and of every entry that has a live one, however old it is."""
-    found = await connection.fetch(_OF_ACCOUNT, account_id, list(entry_ids))
-    return [row_to_gtt(row) for row in found]
+async def rows_of_accounts(connection: Any, account_ids: Sequence[UUID], entry_ids: Sequence[UUID]) -> Sequence[Any]:
+    """Return the rows of all triggers of *entry_ids*, and of every entry that has a live one, however old it is."""
+    found: Sequence[Any] = await connection.fetch(_OF_ACCOUNTS, list(account_ids), list(entry_ids))
+    return found

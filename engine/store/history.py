@@ -1,6 +1,7 @@
 """What actors rebuild their state from: one unit of work each, used at every start."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
@@ -17,8 +18,8 @@ _ORDERS = "SELECT orders.*, (SELECT source_id FROM trade_intents WHERE id = orde
 _LIVE_INTENTS = """('RECEIVED', 'PENDING_APPROVAL', 'APPROVED', 'EXECUTING')"""
 # As many as a minute's budget can hold (kite.trade forum 52882).
 _LATEST_CALLS = 400
-# How far back what a strategy's orders have filled is added up: no derivative is held for longer than its series.
-_STRATEGY_DAYS = 120
+# As many as any row of refusals that a breaker may be set to.
+_LATEST_ORDERS = 200
 # an order ended otherwise than filled stays watched for the day: a late fill must find it
 _WATCHED = (
     f"(status IN {_LIVE_ORDERS} OR (trading_day = $2 AND status IN ('CANCELLED', 'REJECTED', 'EXPIRED', 'FAILED')))"
@@ -27,82 +28,147 @@ _WATCHED = (
 
 async def account(connection: Any, account_id: UUID, day: date) -> dict[str, Any]:
     """Return what an executor starts from, as keyword arguments of its AccountHistory."""
-    orders = await connection.fetch(
-        f"{_ORDERS} WHERE account_id = $1 AND {_WATCHED} ORDER BY created_at, id",
-        account_id,
-        day,
+    return account_of(await accounts(connection, [account_id], day), account_id)
+
+
+async def accounts(connection: Any, account_ids: Sequence[UUID], day: date) -> "AccountRows":
+    """Return the rows that the executors of several accounts start from, for `account_of`.
+
+    A round trip costs more than what it brings of one account, and a thousand may be opened at once.
+    """
+    found = AccountRows()
+    ids = list(account_ids)
+    orders = found.add(
+        "orders",
+        await connection.fetch(
+            f"{_ORDERS} WHERE account_id = ANY($1::uuid[]) AND {_WATCHED} ORDER BY created_at, id", ids, day
+        ),
     )
-    fills = await connection.fetch(
-        "SELECT * FROM fills WHERE order_id = ANY($1::uuid[])", [row["id"] for row in orders]
+    account_by_order = {row["id"]: row["account_id"] for row in orders}
+    for row in await connection.fetch("SELECT * FROM fills WHERE order_id = ANY($1::uuid[])", list(account_by_order)):
+        found.put("fills", account_by_order[row["order_id"]], row)
+    found.add("positions", await connection.fetch("SELECT * FROM positions WHERE account_id = ANY($1::uuid[])", ids))
+    found.add(
+        "ids",
+        await connection.fetch(
+            "SELECT account_id, broker_order_id FROM orders WHERE account_id = ANY($1::uuid[]) AND trading_day = $2 "
+            "AND broker_order_id IS NOT NULL",
+            ids,
+            day,
+        ),
     )
-    positions = await connection.fetch("SELECT * FROM positions WHERE account_id = $1", account_id)
-    ids = await connection.fetch(
-        "SELECT broker_order_id FROM orders WHERE account_id = $1 AND trading_day = $2 AND broker_order_id IS NOT NULL",
-        account_id,
-        day,
-    )
-    earlier = await connection.fetch(
-        "SELECT broker_order_id, tag FROM orders WHERE account_id = $1 AND trading_day > $2::date - 7 "
-        "AND broker_order_id IS NOT NULL",
-        account_id,
-        day,
+    found.add(
+        "earlier",
+        await connection.fetch(
+            "SELECT account_id, broker_order_id, tag FROM orders WHERE account_id = ANY($1::uuid[]) "
+            "AND trading_day > $2::date - 7 AND broker_order_id IS NOT NULL",
+            ids,
+            day,
+        ),
     )
     attached = await connection.fetch(
-        f"{_ORDERS} WHERE account_id = $1 AND trading_day > $2::date - 7 AND origin = 'ENGINE' "
+        f"{_ORDERS} WHERE account_id = ANY($1::uuid[]) AND trading_day > $2::date - 7 AND origin = 'ENGINE' "
         "AND (role <> 'ENTRY' OR stop_loss IS NOT NULL OR target IS NOT NULL) ORDER BY created_at, id",
-        account_id,
+        ids,
         day,
     )
-    triggers = await gtts.of_account(connection, account_id, [row["id"] for row in attached])
+    triggers = found.add("gtts", await gtts.rows_of_accounts(connection, ids, [row["id"] for row in attached]))
     # a trigger outlives the week that its entry is remembered for, and so do the orders in place of others
-    older = await connection.fetch(
-        f"{_ORDERS} WHERE (id = ANY($1::uuid[]) OR (parent_id = ANY($1::uuid[]) AND origin = 'ENGINE')) "
-        "AND NOT id = ANY($2::uuid[]) ORDER BY created_at, id",
-        list({gtt.entry_id for gtt in triggers}),
-        [row["id"] for row in attached],
+    found.add(
+        "attached",
+        await connection.fetch(
+            f"{_ORDERS} WHERE (id = ANY($1::uuid[]) OR (parent_id = ANY($1::uuid[]) AND origin = 'ENGINE')) "
+            "AND NOT id = ANY($2::uuid[]) ORDER BY created_at, id",
+            list({row["entry_id"] for row in triggers}),
+            [row["id"] for row in attached],
+        ),
     )
-    sent, recent = await _calls(connection, account_id, day)
-    square_offs = await connection.fetch(
-        "SELECT id FROM orders WHERE account_id = $1 AND trading_day > $2::date - 7 AND origin = 'SQUARE_OFF'",
-        account_id,
-        day,
+    found.add("attached", attached)
+    await _add_calls(connection, found, ids, day)
+    found.add(
+        "square_offs",
+        await connection.fetch(
+            "SELECT account_id, id FROM orders WHERE account_id = ANY($1::uuid[]) AND trading_day > $2::date - 7 "
+            "AND origin = 'SQUARE_OFF'",
+            ids,
+            day,
+        ),
     )
+    found.add("books", await books.rows_of_accounts(connection, ids, day))
+    return found
+
+
+class AccountRows:
+    """Rows by what they are and whose."""
+
+    def __init__(self) -> None:
+        self._rows: defaultdict[tuple[str, UUID], list[Any]] = defaultdict(list)
+
+    def add(self, name: str, found: Sequence[Any]) -> Sequence[Any]:
+        """Take rows in, each of the account that it names; return them."""
+        for row in found:
+            self._rows[name, row["account_id"]].append(row)
+        return found
+
+    def put(self, name: str, account_id: UUID, row: Any) -> None:
+        """Take one row in as an account's."""
+        self._rows[name, account_id].append(row)
+
+    def of(self, name: str, account_id: UUID) -> Sequence[Any]:
+        """Return the rows of an account, in the order in which they came."""
+        return self._rows.get((name, account_id), ())
+
+
+def account_of(found: AccountRows, account_id: UUID) -> dict[str, Any]:
+    """Return what one of the accounts of `accounts` starts from, as keyword arguments of its AccountHistory."""
+
+    def of(name: str) -> Sequence[Any]:
+        return found.of(name, account_id)
+
     return {
-        "live_orders": [rows.order(row) for row in orders],
-        "fills": [rows.fill(row) for row in fills],
-        "positions": [(rows.position(row), row["trading_day"]) for row in positions],
-        "books": await books.of_account(connection, account_id, day),
-        "broker_ids_today": [row["broker_order_id"] for row in ids],
-        "sent_today": sent,
-        "attached": [rows.order(row) for row in (*older, *attached)],
-        "gtts": triggers,
-        "recent_calls": recent,
-        "square_off_ids": frozenset(row["id"] for row in square_offs),
-        "earlier": [(row["broker_order_id"], row["tag"]) for row in earlier],
+        "live_orders": [rows.order(row) for row in of("orders")],
+        "fills": [rows.fill(row) for row in of("fills")],
+        "positions": [(rows.position(row), row["trading_day"]) for row in of("positions")],
+        "books": [(books.book_of(row), row["trading_day"]) for row in of("books")],
+        "broker_ids_today": [row["broker_order_id"] for row in of("ids")],
+        "sent_today": sum(row["calls"] for row in of("sent")) + len(of("changes")),
+        "attached": [rows.order(row) for row in of("attached")],
+        "gtts": [gtts.row_to_gtt(row) for row in of("gtts")],
+        "recent_calls": [
+            *(at for row in of("sent") for at in row["latest"]),
+            *(row["at"] for row in of("changes")),
+        ],
+        "square_off_ids": frozenset(row["id"] for row in of("square_offs")),
+        "earlier": [(row["broker_order_id"], row["tag"]) for row in of("earlier")],
     }
 
 
-async def _calls(connection: Any, account_id: UUID, day: date) -> tuple[int, list[datetime]]:
-    """Return how many order calls an account has made on the IST *day*, and when the latest were."""
-    sent = await connection.fetchrow(
-        "SELECT coalesce(sum(greatest(attempt, 1)), 0)::bigint AS calls, "
-        "coalesce((array_agg(submitting_at ORDER BY submitting_at DESC))[1:$3], '{}') AS latest "
-        "FROM orders WHERE account_id = $1 AND trading_day = $2 AND submitting_at IS NOT NULL",
-        account_id,
-        day,
-        _LATEST_CALLS,
+async def _add_calls(connection: Any, found: AccountRows, account_ids: list[UUID], day: date) -> None:
+    """Add how many order calls each account has made on the IST *day*, and when the latest were."""
+    found.add(
+        "sent",
+        await connection.fetch(
+            "SELECT account_id, sum(greatest(attempt, 1))::bigint AS calls, "
+            "(array_agg(submitting_at ORDER BY submitting_at DESC))[1:$3] AS latest FROM orders "
+            "WHERE account_id = ANY($1::uuid[]) AND trading_day = $2 AND submitting_at IS NOT NULL GROUP BY account_id",
+            account_ids,
+            day,
+            _LATEST_CALLS,
+        ),
     )
     # an order that is changed today may be of an earlier day: it was placed for the next session
-    changes = await connection.fetch(
-        "SELECT e.at FROM orders o JOIN order_events e ON e.order_id = o.id WHERE o.account_id = $1 "
-        "AND o.trading_day > $2::date - 7 AND o.broker_order_id IS NOT NULL AND e.at >= $3 "
-        "AND e.detail LIKE ANY($4::text[])",
-        account_id,
-        day,
-        datetime.combine(day, time(), IST),
-        [f"{words}%" for words in CHANGE_NOTES],
+    found.add(
+        "changes",
+        await connection.fetch(
+            "SELECT o.account_id, e.at FROM orders o JOIN order_events e ON e.order_id = o.id "
+            "WHERE o.account_id = ANY($1::uuid[]) AND o.trading_day > $2::date - 7 AND o.broker_order_id IS NOT NULL "
+            "AND e.at >= $3 AND e.detail LIKE ANY($4::text[])",
+            account_ids,
+            day,
+            datetime.combine(day, time(), IST),
+            [f"{words}%" for words in CHANGE_NOTES],
+        ),
     )
-    return sent["calls"] + len(changes), [*sent["latest"], *(row["at"] for row in changes)]
 
 
 async def user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
@@ -115,10 +181,29 @@ async def user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
         "SELECT p.* FROM positions p JOIN kite_accounts a ON a.id = p.account_id WHERE a.user_id = $1", user_id
     )
     counted = await connection.fetch(
-        "SELECT account_id, created_at, strategy_id FROM orders WHERE user_id = $1 AND trading_day = $2 "
-        "AND origin = 'ENGINE' AND role = 'ENTRY' ORDER BY created_at",
+        "SELECT account_id, created_at, strategy_id FROM orders WHERE user_id = $1 AND trading_day = $2 "  # noqa: S608
+        f"AND {rows.MADE_SINCE.format('$2')} AND origin = 'ENGINE' AND role = 'ENTRY' ORDER BY created_at",
         user_id,
         day,
+    )
+    latest = await connection.fetch(
+        f"SELECT * FROM orders WHERE user_id = $1 AND trading_day = $2 AND {rows.MADE_SINCE.format('$2')} "  # noqa: S608
+        "AND origin <> 'EXTERNAL' ORDER BY created_at DESC, id DESC LIMIT $3",
+        user_id,
+        day,
+        _LATEST_ORDERS,
+    )
+    newest = await connection.fetchval("SELECT max(received_at) FROM trade_intents WHERE user_id = $1", user_id)
+    # two questions: of an instant that it does not know the planner expects a third of all that the user ever had
+    signals = (
+        []
+        if newest is None
+        else await connection.fetch(
+            "SELECT received_at, strategy_id FROM trade_intents WHERE user_id = $1 AND received_at >= $2 "
+            "ORDER BY received_at",
+            user_id,
+            newest - timedelta(minutes=1),
+        )
     )
     intents = await connection.fetch(
         f"SELECT * FROM trade_intents WHERE user_id = $1 AND status IN {_LIVE_INTENTS}",  # noqa: S608 -- constants
@@ -148,6 +233,8 @@ async def user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
         "live_intents": [(rows.intent(row), of_intent[row["id"]]) for row in intents],
         **await books.of_user(connection, user_id, day),
         "order_accounts": {row["id"]: row["account_id"] for row in theirs},
+        "latest_orders": [rows.order(row) for row in reversed(latest)],
+        "latest_signals": [(row["received_at"], row["strategy_id"]) for row in signals],
     }
 
 

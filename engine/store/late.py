@@ -8,6 +8,7 @@ from uuid import UUID
 from engine.domain.enums import OrderStatus
 from engine.domain.intent import Intent
 from engine.store import rows
+from engine.store.rows import MADE_SINCE
 
 OrderEnd = tuple[UUID, OrderStatus, int, int, str | None]
 """Id, status, quantity, filled quantity and message of an order."""
@@ -16,11 +17,12 @@ OrderEnd = tuple[UUID, OrderStatus, int, int, str | None]
 _ENDED_SHORT = "('PARTIAL', 'FAILED', 'CANCELLED', 'EXPIRED')"
 _FILLED_TODAY = (
     "SELECT intent_id FROM orders WHERE trading_day = (now() AT TIME ZONE 'Asia/Kolkata')::date "
+    "AND created_at >= now() - interval '15 days' "
     "AND filled_quantity > 0 AND intent_id IS NOT NULL AND role = 'ENTRY'"
 )
 _FILLED = (
-    "SELECT intent_id FROM orders WHERE trading_day = $1 AND filled_quantity > 0 AND intent_id IS NOT NULL "
-    "AND role = 'ENTRY'"
+    f"SELECT intent_id FROM orders WHERE trading_day = $1 AND {MADE_SINCE.format('$1')} AND filled_quantity > 0 "  # noqa: S608
+    "AND intent_id IS NOT NULL AND role = 'ENTRY'"
 )
 
 

@@ -1,8 +1,8 @@
 """The ledger's transaction: a whole batch of rows and its audit records, or nothing.
 
-Works on a connection of its own with prepared statements. Two shapes: the hot one (intents, orders,
-their events, audit, the journal's cursor) is a single statement; a batch that also holds fills, positions
-or other writes is an explicit transaction around it.
+Works on a connection of its own with prepared statements. Two shapes: everything that trading writes (intents,
+orders, their events, fills, positions, books, audit, the journal's cursor) is a single statement of the tables that
+the batch has rows for; a batch that also holds other writes is an explicit transaction around it.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from engine.runtime.crashpoint import crashpoint
 from engine.store.database import SESSION, UNREACHABLE, in_transaction, prepare_connection
 from engine.store.tables import (
     AUDIT,
+    BOOKS,
     FILLS,
     INTENT_EVENTS,
     INTENT_UPDATES,
@@ -33,7 +34,11 @@ from engine.store.tables import (
     NEW_ORDERS,
     ORDER_EVENTS,
     ORDER_UPDATES,
+    POSITIONS,
+    RESULTS,
+    TRIPS,
     VERDICTS,
+    Table,
     compose,
 )
 
@@ -83,53 +88,65 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     hash: bytes
 
 
-_HOT = compose(
-    (NEW_INTENTS, INTENT_UPDATES, INTENT_EVENTS, NEW_ORDERS, ORDER_UPDATES, ORDER_EVENTS, VERDICTS, AUDIT),
-    with_cursor=True,
+Shape = tuple[tuple[Table[Any], bool], ...]
+"""What a statement is made for: tables, and whether each gets a single row."""
+Parts = list[tuple[Table[Any], list[tuple[Any, ...]]]]
+"""Tables with their rows."""
+
+_PARTS: tuple[tuple[str, Table[Any]], ...] = (
+    ("new_intents", NEW_INTENTS),
+    ("intent_updates", INTENT_UPDATES),
+    ("intent_events", INTENT_EVENTS),
+    ("new_orders", NEW_ORDERS),
+    ("order_updates", ORDER_UPDATES),
+    ("order_events", ORDER_EVENTS),
+    ("verdicts", VERDICTS),
+    ("fills", FILLS),
+    ("positions", POSITIONS),
+    ("audit", AUDIT),
 )
-_FILLS = compose((FILLS,))
-_POSITION = """
-INSERT INTO positions (account_id, exchange, symbol, product_type, trading_day, quantity, overnight_quantity,
-    buy_quantity, buy_value, sell_quantity, sell_value, day_buy_quantity, day_buy_value, day_sell_quantity,
-    day_sell_value, close_price, last_price, multiplier, updated_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
-ON CONFLICT (account_id, exchange, symbol, product_type) DO UPDATE SET
-    trading_day = excluded.trading_day, quantity = excluded.quantity,
-    overnight_quantity = excluded.overnight_quantity, buy_quantity = excluded.buy_quantity,
-    buy_value = excluded.buy_value, sell_quantity = excluded.sell_quantity, sell_value = excluded.sell_value,
-    day_buy_quantity = excluded.day_buy_quantity, day_buy_value = excluded.day_buy_value,
-    day_sell_quantity = excluded.day_sell_quantity, day_sell_value = excluded.day_sell_value,
-    close_price = excluded.close_price, last_price = excluded.last_price, multiplier = excluded.multiplier,
-    updated_at = excluded.updated_at"""
-
-
-def _position(p: Position, day: date, at: datetime) -> tuple[Any, ...]:
-    return (
-        p.account_id,
-        p.exchange,
-        p.symbol,
-        p.product_type,
-        day,
-        p.quantity,
-        p.overnight_quantity,
-        p.buy_quantity,
-        p.buy_value,
-        p.sell_quantity,
-        p.sell_value,
-        p.day_buy_quantity,
-        p.day_buy_value,
-        p.day_sell_quantity,
-        p.day_sell_value,
-        p.close_price,
-        p.last_price,
-        p.multiplier,
-        at,
-    )
-
+# writes of these are rows of the one statement: under load each fill brings one
+_MERGED = {table.sql(): table for table in (BOOKS, TRIPS, RESULTS)}
+# What a single signal writes: a decision with its order written ahead, what the broker says of it, and its fill.
+_USUAL: tuple[Shape, ...] = (
+    (
+        (NEW_INTENTS, True),
+        (INTENT_EVENTS, False),
+        (NEW_ORDERS, True),
+        (ORDER_EVENTS, False),
+        (VERDICTS, True),
+        (AUDIT, False),
+    ),
+    ((ORDER_UPDATES, True), (ORDER_EVENTS, True), (AUDIT, True)),
+    ((FILLS, True), (POSITIONS, True), (AUDIT, True), (BOOKS, True)),
+)
+# More shapes than a day's trading has; each is a prepared statement of the server's.
+_MOST_STATEMENTS = 128
 
 # The plans are made once, when the tables may be next to empty: by statistics they would read whole tables
 # that a busy day has filled since. Every row here is found by its key.
-_BY_INDEX = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+_BY_INDEX = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+}
+
+
+def _parts(batch: Batch) -> tuple[Parts, list[Write]]:
+    """Return the rows of *batch* by table, always in one order of tables, and the writes that are statements."""
+    found: Parts = [(table, table.rows(values)) for name, table in _PARTS if (values := getattr(batch, name))]
+    others = []
+    merged: dict[Table[Any], list[tuple[Any, ...]]] = {table: [] for table in _MERGED.values()}
+    for write in batch.writes:
+        if (into := _MERGED.get(write.sql)) is None:
+            others.append(write)
+        else:
+            merged[into].extend(zip(*write.args, strict=True))
+    found += [(table, table.rows(values)) for table, values in merged.items() if values]
+    return found, others
+
 
 # SQLSTATE classes that speak of the batch: data, constraint, trigger, and statements that are wrong.
 # All others (deadlock, disk, configuration, a server that goes away) speak of the store: it is tried again.
@@ -144,8 +161,7 @@ class LedgerStore:
         self._url = url
         self._role = role
         self._connection: Any = None
-        self._hot: Any = None
-        self._fills: Any = None
+        self._statements: dict[Shape, Any] = {}
         self._backend: tuple[int, datetime] | None = None
         self._doubtful: tuple[int, datetime] | None = None
 
@@ -159,43 +175,36 @@ class LedgerStore:
 
         async def work() -> None:
             connection = await self._open()
-            if not (batch.fills or batch.positions or batch.writes):
-                await self._write_hot(batch, epoch)
+            parts, others = _parts(batch)
+            statement = await self._statement(connection, tuple((table, len(rows) == 1) for table, rows in parts))
+            if not others:
+                await self._write_parts(statement, batch.cursor, parts, epoch)
                 return
 
             async def unit(_connection: Any) -> None:
-                # orders before the fills that refer to them
-                await self._write_hot(batch, epoch)
-                if batch.fills:
-                    crashpoint("S10.mid_commit")
-                if batch.writes:
-                    crashpoint("W.mid_commit")
-                if batch.fills:
-                    await self._fills.fetch(epoch, *FILLS.arrays(batch.fills))
-                if batch.positions:
-                    await connection.executemany(_POSITION, [_position(*p) for p in batch.positions])
-                for write in batch.writes:
+                await self._write_parts(statement, batch.cursor, parts, epoch)
+                crashpoint("W.mid_commit")
+                for write in others:
                     await connection.execute(write.sql, *write.args)
 
             await in_transaction(connection, unit)
 
         await self._cross(work, timeout_s)
 
-    async def _write_hot(self, batch: Batch, epoch: int) -> None:
-        cursor = batch.cursor
-        held = await self._hot.fetch(
-            epoch,
-            *((None, None) if cursor is None else (cursor.epoch, cursor.position)),
-            *NEW_INTENTS.arrays(batch.new_intents),
-            *INTENT_UPDATES.arrays(batch.intent_updates),
-            *INTENT_EVENTS.arrays(batch.intent_events),
-            *NEW_ORDERS.arrays(batch.new_orders),
-            *ORDER_UPDATES.arrays(batch.order_updates),
-            *ORDER_EVENTS.arrays(batch.order_events),
-            *VERDICTS.arrays(batch.verdicts),
-            *AUDIT.arrays(batch.audit),
-        )
-        if not held:
+    async def _statement(self, connection: Any, shape: Shape) -> Any:
+        statement = self._statements.get(shape)
+        if statement is None:
+            if len(self._statements) >= _MOST_STATEMENTS:
+                self._statements.clear()
+            statement = self._statements[shape] = await connection.prepare(compose(shape))
+        return statement
+
+    @staticmethod
+    async def _write_parts(statement: Any, cursor: JournalCursor | None, parts: Parts, epoch: int) -> None:
+        arguments: list[Any] = [epoch, *((None, None) if cursor is None else (cursor.epoch, cursor.position))]
+        for _, rows in parts:
+            arguments += rows[0] if len(rows) == 1 else zip(*rows, strict=True)
+        if not await statement.fetch(*arguments):
             raise Fenced(f"the lease of epoch {epoch} has been taken by another engine")
 
     async def head(self, *, timeout_s: float = 5.0) -> Head:
@@ -271,11 +280,12 @@ class LedgerStore:
         settings = {"application_name": "trading-engine-ledger", **SESSION, **_BY_INDEX}
         if self._role:
             settings["role"] = self._role
-        connection = await asyncpg.connect(self._url, timeout=3, command_timeout=30, server_settings=settings)
+        connection = await asyncpg.connect(self._url, timeout=3, server_settings=settings)
         try:
             await prepare_connection(connection)
-            self._hot = await connection.prepare(_HOT)
-            self._fills = await connection.prepare(_FILLS)
+            self._statements = {}
+            for shape in _USUAL:
+                await self._statement(connection, shape)
             self._backend = await self._own_backend(connection)
         except BaseException:
             connection.terminate()

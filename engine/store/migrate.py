@@ -1,7 +1,12 @@
 """Forward-only migrations: numbered SQL files, checksummed, applied in order under one lock.
 
-Each file is one transaction, so a kill in the middle leaves either the old schema or the new one.
-A schema newer than this program, or a file that changed after it was applied, is refused.
+Each file is one transaction, so a kill in the middle leaves either the old schema or the new one. A file that
+changed after it was applied is refused.
+
+Changes of the schema come in two steps, so that an upgrade can be taken back by starting the old program again. A
+file named ``NNNN_expand_noun.sql`` only adds what an older program does not notice (`what_breaks`); what an older
+program needs is taken away in a later version, by a file of any other name. A schema that is newer than this program is
+taken as it is when only such additions were made, and refused otherwise.
 """
 
 import hashlib
@@ -19,6 +24,15 @@ from engine.runtime.crashpoint import crashpoint
 from engine.store.database import UNREACHABLE
 
 _NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
+_EXPANDS = re.compile(r"^\d{4}_expand_")
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+# what a program that does not know of the change could fail on
+_BREAKING = re.compile(
+    r"\b(DROP|RENAME|TRUNCATE|REVOKE|DELETE\s+FROM|UPDATE\s+(?!ON\b)\w+\s+SET|SET\s+NOT\s+NULL|ALTER\s+COLUMN|ADD\s+CONSTRAINT"
+    r"|CREATE\s+TRIGGER|CREATE\s+POLICY|ROW\s+LEVEL\s+SECURITY|CREATE\s+UNIQUE\s+INDEX|CREATE\s+OR\s+REPLACE)\b",
+    re.IGNORECASE,
+)
+_ADDED_COLUMN = re.compile(r"\bADD\s+COLUMN\b[^;]*?(?=,\s*ADD\b|;|$)", re.IGNORECASE)
 _LOCK = 0x656E67696E65  # "engine": the advisory lock that serialises migrating programs
 
 _CREATE_TABLE = """
@@ -46,6 +60,25 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     checksum: str
     applied_at: datetime
+
+    @property
+    def expands(self) -> bool:
+        """Whether it only added what older programs do not notice."""
+        return _EXPANDS.match(self.name) is not None
+
+
+def what_breaks(sql: str) -> list[str]:
+    """Return what in the text of a migration a program of the version before could fail on; none in one that expands.
+
+    A rule of thumb for who writes one, not a proof: it knows the words that take away or demand.
+    """
+    text = _COMMENT.sub(" ", sql)
+    found = [" ".join(match.group(0).split()).upper() for match in _BREAKING.finditer(text)]
+    for match in _ADDED_COLUMN.finditer(text):
+        column = match.group(0).upper()
+        if "NOT NULL" in column and "DEFAULT" not in column:
+            found.append(" ".join(column.split()))
+    return found
 
 
 def migrations_folder() -> Path:
@@ -82,12 +115,16 @@ def latest_version(folder: Path | None = None) -> int:
 
 
 def plan(known: list[Migration], applied: list[Applied]) -> list[Migration]:
-    """Return what is still to be applied. Raises StartupError for a newer or altered schema."""
-    if len(applied) > len(known):
+    """Return what is still to be applied, nothing where a newer program has only expanded the schema.
+
+    Raises StartupError for an altered schema, and for one that a newer program has changed in another way.
+    """
+    breaking = [each for each in applied[len(known) :] if not each.expands]
+    if breaking:
         newest = applied[-1]
         raise StartupError(
-            f"the database has schema {newest.version} ({newest.name}), newer than this engine's {len(known)}: "
-            "start the newer engine, or restore a backup made with this one"
+            f"the database has schema {newest.version} ({newest.name}), newer than this engine's {len(known)}, and "
+            f"{breaking[0].name} did more than add: start the newer engine, or restore a backup made with this one"
         )
     for ours, theirs in zip(known, applied, strict=False):
         if (ours.version, ours.checksum) != (theirs.version, theirs.checksum):
@@ -98,7 +135,8 @@ def plan(known: list[Migration], applied: list[Applied]) -> list[Migration]:
     return known[len(applied) :]
 
 
-async def _applied(connection: Any) -> list[Applied]:
+async def applied_rows(connection: Any) -> list[Applied]:
+    """Return what the database of *connection* already has (asyncio-flavoured unit)."""
     if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
         return []
     rows = await connection.fetch("SELECT version, name, checksum, applied_at FROM schema_migrations ORDER BY version")
@@ -125,22 +163,29 @@ async def _with_connection(url: str, work: Any, timeout_s: float) -> Any:
 
 async def applied(url: str, *, timeout_s: float = 10.0) -> list[Applied]:
     """Return what the database at *url* already has. Raises StoreUnavailable."""
-    result: list[Applied] = await _with_connection(url, _applied, timeout_s)
+    result: list[Applied] = await _with_connection(url, applied_rows, timeout_s)
     return result
 
 
 async def migrate(
-    url: str, *, dry_run: bool = False, folder: Path | None = None, timeout_s: float = 120.0
+    url: str,
+    *,
+    dry_run: bool = False,
+    folder: Path | None = None,
+    timeout_s: float = 120.0,
+    up_to: int | None = None,
 ) -> list[Migration]:
     """Bring the database at *url* up to date and return what was applied (with *dry_run*: would be).
 
-    Raises StartupError when the schema is newer or altered, StoreUnavailable when there is no server.
+    *up_to* ends at an earlier version, for rows that are of it.
+    Raises StartupError when the schema is altered, or newer by more than what only adds; StoreUnavailable when there
+    is no server.
     """
-    known = available(folder)
+    known = available(folder)[:up_to]
 
     async def work(connection: Any) -> list[Migration]:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
-        todo = plan(known, await _applied(connection))
+        todo = plan(known, await applied_rows(connection))
         if dry_run:
             return todo
         for migration in todo:

@@ -19,6 +19,13 @@ from engine.domain.order import Order, OrderOrigin
 from engine.domain.position import Position
 from engine.domain.signal import Signal
 
+MADE_SINCE = "created_at >= {}::date - 15"
+"""A condition on orders of a trading day, whose parameter goes into the braces: made earlier they are of no such day.
+
+An order stands in the book of the day that it is made on or of the next session, some days of rest later. Without it
+the orders of a user's day are found by looking through all that the user ever had.
+"""
+
 
 def order(row: Any) -> Order:
     """Return the order of a row of ``orders``."""

@@ -1,12 +1,14 @@
 """The ledger's tables as column lists, and the one statement that writes a whole batch of them.
 
 Every table of a batch is one ``unnest`` over arrays, all of them in one statement: one round trip and
-one implicit transaction. The lease row is locked in the same statement; when the epoch is gone
+one implicit transaction. A table without rows is left out: PostgreSQL makes ready whatever a statement names, and
+for a single order that is most of its work. The lease row is locked in the same statement; when the epoch is gone
 nothing is inserted and the statement returns no row. The journal's cursor moves in it too: an entry of
 the journal and the intents that it became are one commit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime
 from typing import Any, Generic, TypeVar
 
 from engine.domain.audit import AuditRecord
@@ -14,6 +16,7 @@ from engine.domain.fill import Fill
 from engine.domain.intent import Intent, IntentEvent
 from engine.domain.options import encode_options
 from engine.domain.order import Order, OrderEvent
+from engine.domain.position import Position
 from engine.domain.verdict import VerdictRow
 
 Row = TypeVar("Row")
@@ -22,7 +25,8 @@ Row = TypeVar("Row")
 class Table(Generic[Row]):
     """How values of one type become rows: columns with their types, and what is done on them.
 
-    *update_key*, when given, makes it an UPDATE of the other columns by that key instead of an INSERT.
+    *update_key*, when given, makes it an UPDATE of the other columns by that key instead of an INSERT. *key*, when
+    given, is how many of the first columns name a row: of the rows of one name the last stays, also over the stored.
     """
 
     def __init__(
@@ -32,34 +36,47 @@ class Table(Generic[Row]):
         row: Callable[[Row], tuple[Any, ...]],
         *,
         update_key: str | None = None,
+        key: int = 0,
         suffix: str = "",
     ) -> None:
         self.name = name
         self.columns = tuple(columns)
         self.row = row
         self.update_key = update_key
+        self.key = key
+        if key:
+            keys = ", ".join(column for column, _ in self.columns[:key])
+            sets = ", ".join(f"{column} = excluded.{column}" for column, _ in self.columns[key:])
+            suffix = f" ON CONFLICT ({keys}) DO UPDATE SET {sets}"
         self.suffix = suffix
 
-    def arrays(self, values: Sequence[Row]) -> list[Sequence[Any]]:
-        """Return one array per column."""
-        if not values:
-            return [()] * len(self.columns)
-        return [list(column) for column in zip(*map(self.row, values), strict=True)]
+    def rows(self, values: Iterable[Row]) -> list[tuple[Any, ...]]:
+        """Return the rows of *values*, of those with one key the last."""
+        rows = map(self.row, values)
+        return list({row[: self.key]: row for row in rows}.values() if self.key else rows)
 
-    def sql(self, first: int) -> str:
-        """Return the statement part whose parameters start at ``$first``."""
-        unnest = ", ".join(f"${first + i}::{kind}[]" for i, (_, kind) in enumerate(self.columns))
+    def sql(self, first: int = 1, *, single: bool = False, where: str = "") -> str:
+        """Return the statement, or part of one, whose parameters start at ``$first``.
+
+        They are an array for each column; with *single* the one row's values, which PostgreSQL is ready for in
+        half of the time.
+        """
         names = ", ".join(name for name, _ in self.columns)
+        of = "" if single else "[]"
+        values = [f"${number}::{kind}{of}" for number, (_, kind) in enumerate(self.columns, first)]
+        from_arrays = f" FROM unnest({', '.join(values)}) AS v({names})"
         if self.update_key is None:
-            return (
-                f"INSERT INTO {self.name} ({names}) SELECT * FROM unnest({unnest}) AS v({names}) "  # noqa: S608 -- constants
-                f"WHERE EXISTS (SELECT FROM lease){self.suffix}"
-            )
-        sets = ", ".join(f"{name} = v.{name}" for name, _ in self.columns if name != self.update_key)
-        return (
-            f"UPDATE {self.name} AS t SET {sets} FROM unnest({unnest}) AS v({names}) "  # noqa: S608 -- constants
-            f"WHERE t.{self.update_key} = v.{self.update_key} AND EXISTS (SELECT FROM lease)"
-        )
+            rows = f"SELECT {', '.join(values)}" if single else f"SELECT *{from_arrays}"
+            return f"INSERT INTO {self.name} ({names}) {rows}{where and f' WHERE {where}'}{self.suffix}"
+        new = dict(zip((name for name, _ in self.columns), values, strict=True))
+        if not single:
+            new = {name: f"v.{name}" for name in new}
+        its = f"t.{self.update_key} = {new.pop(self.update_key)}{where and f' AND {where}'}"
+        sets = ", ".join(f"{name} = {value}" for name, value in new.items())
+        return f"UPDATE {self.name} AS t SET {sets}{'' if single else from_arrays} WHERE {its}"  # noqa: S608 -- constants
+
+
+_HELD = "EXISTS (SELECT FROM lease)"
 
 
 def _number(position: str, part: int) -> str:
@@ -74,20 +91,18 @@ _CURSOR = (
 )
 
 
-def compose(tables: Sequence[Table[Any]], *, with_cursor: bool = False) -> str:
-    """Return the one statement over *tables*; ``$1`` is the epoch. It returns a row iff the lease held.
+def compose(parts: Sequence[tuple[Table[Any], bool]]) -> str:
+    """Return the one statement over *parts*, each a table and whether it gets a single row.
 
-    *with_cursor*: ``$2`` and ``$3`` are the journal and the position that its cursor moves to, or NULLs.
+    ``$1`` is the epoch, ``$2`` and ``$3`` the journal and the position that its cursor moves to, or NULLs. The
+    statement returns a row iff the lease held.
     """
-    parts = ["lease AS (SELECT epoch FROM engine_lease WHERE epoch = $1 FOR KEY SHARE)"]
-    first = 2
-    if with_cursor:
-        parts.append(_CURSOR)
-        first += 2
-    for number, table in enumerate(tables):
-        parts.append(f"t{number} AS ({table.sql(first)})")
+    made = ["lease AS (SELECT epoch FROM engine_lease WHERE epoch = $1 FOR KEY SHARE)", _CURSOR]
+    first = 4
+    for number, (table, single) in enumerate(parts):
+        made.append(f"t{number} AS ({table.sql(first, single=single, where=_HELD)})")
         first += len(table.columns)
-    return f"WITH {', '.join(parts)} SELECT epoch FROM lease"  # noqa: S608 -- constants
+    return f"WITH {', '.join(made)} SELECT epoch FROM lease"  # noqa: S608 -- constants
 
 
 def _intent(i: Intent) -> tuple[Any, ...]:
@@ -124,6 +139,30 @@ def _intent(i: Intent) -> tuple[Any, ...]:
         i.seen_price,
         i.expires_at,
     )
+
+
+def standing_of(p: Position) -> tuple[Any, ...]:
+    """Return how a position stands, as the tables of positions and of strategy books hold it."""
+    return (
+        p.quantity,
+        p.overnight_quantity,
+        p.buy_quantity,
+        p.buy_value,
+        p.sell_quantity,
+        p.sell_value,
+        p.day_buy_quantity,
+        p.day_buy_value,
+        p.day_sell_quantity,
+        p.day_sell_value,
+        p.close_price,
+        p.last_price,
+        p.multiplier,
+    )
+
+
+def _position(value: tuple[Position, date, datetime]) -> tuple[Any, ...]:
+    p, day, at = value
+    return (p.account_id, p.exchange, p.symbol, p.product_type, day, *standing_of(p), at)
 
 
 def _order(o: Order) -> tuple[Any, ...]:
@@ -357,6 +396,87 @@ FILLS: Table[Fill] = Table(
         f.filled_at,
     ),
     suffix=" ON CONFLICT DO NOTHING",
+)
+_STANDING = (
+    ("quantity", "bigint"),
+    ("overnight_quantity", "bigint"),
+    ("buy_quantity", "bigint"),
+    ("buy_value", "numeric"),
+    ("sell_quantity", "bigint"),
+    ("sell_value", "numeric"),
+    ("day_buy_quantity", "bigint"),
+    ("day_buy_value", "numeric"),
+    ("day_sell_quantity", "bigint"),
+    ("day_sell_value", "numeric"),
+    ("close_price", "numeric"),
+    ("last_price", "numeric"),
+    ("multiplier", "numeric"),
+)
+"""How a position stands, in columns; `standing_of` has its values."""
+
+POSITIONS: Table[tuple[Position, date, datetime]] = Table(
+    "positions",
+    [
+        ("account_id", "uuid"),
+        ("exchange", "text"),
+        ("symbol", "text"),
+        ("product_type", "text"),
+        ("trading_day", "date"),
+        *_STANDING,
+        ("updated_at", "timestamptz"),
+    ],
+    _position,
+    key=4,
+)
+BOOKS: Table[tuple[Any, ...]] = Table(
+    "strategy_positions",
+    [
+        ("account_id", "uuid"),
+        ("exchange", "text"),
+        ("symbol", "text"),
+        ("product_type", "text"),
+        ("book", "uuid"),
+        ("trading_day", "date"),
+        *_STANDING,
+        ("charges", "numeric"),
+        ("trip_value", "numeric"),
+        ("trip_charges", "numeric"),
+        ("updated_at", "timestamptz"),
+    ],
+    tuple,
+    key=5,
+)
+TRIPS: Table[tuple[Any, ...]] = Table(
+    "round_trips",
+    [
+        ("account_id", "uuid"),
+        ("book", "uuid"),
+        ("exchange", "text"),
+        ("symbol", "text"),
+        ("product_type", "text"),
+        ("trading_day", "date"),
+        ("result", "numeric"),
+        ("charges", "numeric"),
+        ("ended_at", "timestamptz"),
+    ],
+    tuple,
+)
+RESULTS: Table[tuple[Any, ...]] = Table(
+    "day_results",
+    [
+        ("user_id", "uuid"),
+        ("trading_day", "date"),
+        ("scope", "text"),
+        ("realised", "numeric"),
+        ("unrealised", "numeric"),
+        ("charges", "numeric"),
+        ("peak", "numeric"),
+        ("trades", "int"),
+        ("capital", "numeric"),
+        ("updated_at", "timestamptz"),
+    ],
+    tuple,
+    key=3,
 )
 AUDIT: Table[AuditRecord] = Table(
     "audit_logs",

@@ -16,13 +16,17 @@ from engine.ids import uuid7
 from engine.security.sessions import UserRecord, normalise_email
 from engine.store.database import Connection
 
-_COLUMNS = "id, email, name, role, password_hash, token_epoch, disabled"
+_COLUMNS = (
+    "id, email, name, role, password_hash, token_epoch, disabled, short_password, "
+    "EXISTS (SELECT FROM user_factors f WHERE f.user_id = users.id AND f.confirmed_at IS NOT NULL) AS mfa"
+)
 _INSERT_USER = (
     "INSERT INTO users (id, email, name, role, password_hash, created_at, updated_at) "  # noqa: S608 -- constants only
     f"VALUES ($1, $2, $3, $4, $5, $6, $6) ON CONFLICT DO NOTHING RETURNING {_COLUMNS}"
 )
 _SET_PASSWORD = (
-    "UPDATE users SET password_hash = $2, token_epoch = token_epoch + 1, updated_at = $3 "  # noqa: S608 -- as above
+    "UPDATE users SET password_hash = $2, token_epoch = token_epoch + 1, updated_at = $3, "  # noqa: S608 -- as above
+    "short_password = $4, failed_logins = 0 "
     f"WHERE id = $1 RETURNING {_COLUMNS}"
 )
 # does not stand in the way of rows that refer to the user, such as intents
@@ -59,6 +63,8 @@ def _record(row: Any) -> UserRecord:
         password_hash=row["password_hash"],
         token_epoch=row["token_epoch"],
         disabled=row["disabled"],
+        mfa=row["mfa"],
+        short_password=row["short_password"],
     )
 
 
@@ -87,21 +93,27 @@ async def insert_user(
 
 async def user_by_email(connection: Connection, email: str) -> UserRecord | None:
     """Return the user of *email*, whatever its case, or None."""
-    query = f"SELECT {_COLUMNS} FROM users WHERE lower(email) = $1"  # noqa: S608 -- constants only
+    query = f"SELECT {_COLUMNS} FROM users WHERE lower(email) = $1 AND deleted_at IS NULL"  # noqa: S608 -- constants only
     row = await connection.fetchrow(query, normalise_email(email))
     return None if row is None else _record(row)
 
 
 async def list_users(connection: Connection) -> list[UserRecord]:
     """Return every user, in the order of their making."""
-    rows = await connection.fetch(f"SELECT {_COLUMNS} FROM users ORDER BY created_at, id")  # noqa: S608
+    rows = await connection.fetch(f"SELECT {_COLUMNS} FROM users WHERE deleted_at IS NULL ORDER BY created_at, id")  # noqa: S608
     return [_record(row) for row in rows]
 
 
 async def set_password(
-    connection: Connection, user_id: UUID, *, password_hash: str, expected_hash: str | None = None, now: datetime
+    connection: Connection,
+    user_id: UUID,
+    *,
+    password_hash: str,
+    expected_hash: str | None = None,
+    is_short: bool = False,
+    now: datetime,
 ) -> UserRecord | None:
-    """Replace the password and end every session of the user.
+    """Replace the password and end every session of the user; *is_short* says that it may not be the only factor.
 
     With *expected_hash* only while that is still the stored one. Returns the user as it is now, or
     None when there is no such user or the password has changed meanwhile.
@@ -114,11 +126,60 @@ async def set_password(
         user_id,
         password_hash,
         now,
+        is_short,
     )
+    await _revoke_all(connection, user_id, now)
+    return _record(row)
+
+
+async def end_sessions(connection: Connection, user_id: UUID, *, now: datetime) -> UserRecord | None:
+    """End every session of the user, with all access tokens; return the user as it is now, or None."""
+    row = await connection.fetchrow(
+        "UPDATE users SET token_epoch = token_epoch + 1, updated_at = $2 WHERE id = $1 "  # noqa: S608 -- constants only
+        f"RETURNING {_COLUMNS}",
+        user_id,
+        now,
+    )
+    if row is None:
+        return None
+    await _revoke_all(connection, user_id, now)
+    return _record(row)
+
+
+async def _revoke_all(connection: Connection, user_id: UUID, now: datetime) -> None:
     await connection.execute(
         "UPDATE refresh_tokens SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL", user_id, now
     )
-    return _record(row)
+
+
+async def user_by_id(connection: Connection, user_id: UUID) -> UserRecord | None:
+    """Return the user, or None."""
+    row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM users WHERE id = $1", user_id)  # noqa: S608
+    return None if row is None else _record(row)
+
+
+async def failures_of(connection: Connection, user_id: UUID) -> int:
+    """Return how often signing in failed in a row."""
+    found: int | None = await connection.fetchval("SELECT failed_logins FROM users WHERE id = $1", user_id)
+    return found or 0
+
+
+async def count_failure(connection: Connection, user_id: UUID | None) -> int:
+    """Count one failed sign-in of a user; return how many that are in a row.
+
+    None, for somebody who is not there, does as much and changes nothing, so that both take as long: nothing is
+    waited for until it is on disk, and a count that a crash loses is no loss.
+    """
+    await connection.execute("SET LOCAL synchronous_commit = off")
+    found: int | None = await connection.fetchval(
+        "UPDATE users SET failed_logins = failed_logins + 1 WHERE id = $1 RETURNING failed_logins", user_id
+    )
+    return found or 0
+
+
+async def forgive_failures(connection: Connection, user_id: UUID) -> None:
+    """Begin the count of failed sign-ins anew."""
+    await connection.execute("UPDATE users SET failed_logins = 0 WHERE id = $1 AND failed_logins > 0", user_id)
 
 
 async def rehash_password(
@@ -139,6 +200,7 @@ async def insert_refresh(
     *,
     user_id: UUID,
     expected_epoch: int,
+    expects_mfa: bool,
     family_id: UUID,
     token_hash: bytes,
     now: datetime,
@@ -146,32 +208,32 @@ async def insert_refresh(
 ) -> bool:
     """Begin a session with its first refresh token.
 
-    Returns False, and does nothing, when the user was disabled or its password changed since
-    *expected_epoch* was read.
+    Returns False, and does nothing, when the user was disabled, its password changed or a second factor came or
+    went since *expected_epoch* and *expects_mfa* were read.
     """
     user = await connection.fetchrow(_LOCK_USER, user_id)
-    if user is None or user["disabled"] or user["token_epoch"] != expected_epoch:
+    if user is None or user["disabled"] or (user["token_epoch"], user["mfa"]) != (expected_epoch, expects_mfa):
         return False
     await _insert_token(connection, uuid7(), family_id, user_id, token_hash, now, expires_at)
     return True
 
 
 async def rotate_refresh(
-    connection: Connection, *, token_hash: bytes, child_hash: bytes, now: datetime, grace_s: float
+    connection: Connection, *, token_hash: bytes, child_hash: bytes, now: datetime, grace_s: float, idle_s: float
 ) -> Rotation:
     """Exchange a refresh token for its one child, atomically.
 
     Of many at once one rotates, the others within *grace_s* seconds repeat its answer; later ones
-    revoke the family. The child expires when its parent would have: a session does not slide for ever.
+    revoke the family. The child expires when its parent would have: a session does not slide for ever. A token
+    that lay unused for more than *idle_s* seconds is refused.
     """
     named = await connection.fetchrow("SELECT user_id FROM refresh_tokens WHERE token_hash = $1", token_hash)
     if named is None:
         return Rotation(outcome=RefreshOutcome.REFUSED)
     user = await connection.fetchrow(_LOCK_USER, named["user_id"])
     token = await connection.fetchrow(
-        "SELECT id, family_id, spent_at, expires_at, revoked_at, "
-        "(SELECT min(f.issued_at) FROM refresh_tokens f WHERE f.family_id = t.family_id) AS signed_in_at "
-        "FROM refresh_tokens t WHERE token_hash = $1",
+        "SELECT t.id, family_id, issued_at, spent_at, expires_at, revoked_at, s.authenticated_at AS signed_in_at "
+        "FROM refresh_tokens t LEFT JOIN user_sessions s ON s.id = t.family_id WHERE token_hash = $1",
         token_hash,
     )
 
@@ -186,7 +248,10 @@ async def rotate_refresh(
         if (now - token["spent_at"]).total_seconds() <= grace_s:
             return outcome(RefreshOutcome.REPEATED)
         await revoke_family(connection, token["family_id"], now=now)
+        await connection.execute("UPDATE refresh_tokens SET reused_at = $2 WHERE id = $1", token["id"], now)
         return outcome(RefreshOutcome.REUSED)
+    if (now - token["issued_at"]).total_seconds() > idle_s:
+        return outcome(RefreshOutcome.REFUSED)
     child_id = uuid7()
     await connection.execute(
         "UPDATE refresh_tokens SET spent_at = $2, child_id = $3 WHERE id = $1", token["id"], now, child_id

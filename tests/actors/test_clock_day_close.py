@@ -9,6 +9,7 @@ import trio
 from engine.actors.audit_writer import AuditWriter
 from engine.actors.clock import ClockActor
 from engine.actors.journal_progress import JournalProgress
+from engine.actors.kill_gate import KillFileLook
 from engine.actors.killswitch_file import KillFile
 from engine.actors.killswitch_guardian import KillSwitchGuardian
 from engine.domain.killswitch import KillSwitches
@@ -51,9 +52,7 @@ async def test_executors_are_told_at_each_day_close_once(autojump_clock, tmp_pat
         ledger=ledger,
         journal=JournalStore("unix:///none.sock"),
         journal_epoch=uuid4(),
-        guardian=guardian,
-        kill_file=kill_file,
-        kill_path=tmp_path / "kill.wal",
+        kill_look=KillFileLook(kill_file, guardian.adopt),
         crew=SimpleNamespace(executors=executors),  # type: ignore[arg-type]
     )
 

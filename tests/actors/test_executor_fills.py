@@ -209,10 +209,18 @@ async def test_cancel_that_loses_the_race_returns_the_filled_order(world, autoju
         order, broker_id = await open_order(world)
         world.broker.cancel_answer = Refused(code=RefusalCode.OTHER, message="already complete", status=400)
         world.broker.fill(broker_id)
-        with pytest.raises(OrderExecutionError, match="already complete"):
-            await world.executor.cancel(order.id, by="me")
+        assert (await world.executor.cancel(order.id, by="me")).status is S.COMPLETE
         await world.until_status(order, S.COMPLETE)
         assert world.held() == 10
+
+
+async def test_cancel_that_the_broker_refuses_while_the_order_works_is_told(world, autojump_clock):
+    async with running(world):
+        order, _broker_id = await open_order(world)
+        world.broker.cancel_answer = Refused(code=RefusalCode.OTHER, message="not now", status=400)
+        with pytest.raises(OrderExecutionError, match="not now"):
+            await world.executor.cancel(order.id, by="me")
+        assert world.status(order) is S.OPEN
 
 
 async def test_cancel_by_an_engine_that_leads_no_more_is_not_sent(world, autojump_clock):

@@ -7,8 +7,11 @@ import msgspec
 import pytest
 import trio
 
+from engine.actors.kill_gate import KillFileLook
+from engine.actors.killswitch_file import KillFile
 from engine.broker.base import Accepted, BrokerAuthError, NotSent, RefusalCode, Refused, Unknown
-from engine.domain.enums import AccountStatus, OrderStatus
+from engine.domain.enums import AccountStatus, KillState, OrderStatus
+from engine.domain.killswitch import KillRecord
 from engine.errors import BrokerUnavailable, MailboxFull
 from tests.support.desk import World, accept, answer, not_sent, running, slow_gate
 from tests.support.trade import ACCOUNT
@@ -72,6 +75,27 @@ async def test_kill_switch_between_commit_and_gate_cancels(world, autojump_clock
         await world.until_status(order, S.CANCELLED)
         assert world.message(order).startswith("KILL_SWITCH")
         assert not world.broker.left
+
+
+async def test_kill_switch_that_a_command_has_just_written_to_the_file_cancels(world, tmp_path, autojump_clock):
+    file = KillFile(tmp_path / "state" / "kill.wal")
+    world.look_at_kill_file = KillFileLook(file, lambda records: [world.kill.put(each) for each in records]).look
+    first, order = world.order("INFY"), world.order("SBIN")
+    async with running(world):
+        world.submit(first)
+        await world.until_status(first, S.OPEN)
+        world.store.delay_s = 0.5
+        world.submit(order)
+        await trio.sleep(0.2)
+        # nobody but the gate looks at the file here: what a command has answered holds from then on
+        file.append(
+            KillRecord(
+                scope="global", version=1, state=KillState.BLOCKED, reason="r", actor="cli", at=world.clock.now()
+            )
+        )
+        await world.until_status(order, S.CANCELLED)
+        assert world.message(order).startswith("KILL_SWITCH")
+        assert [sent.id for sent in world.broker.left] == [first.id]
 
 
 @pytest.mark.parametrize("scope", ["account", "user", "strategy"])

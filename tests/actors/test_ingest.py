@@ -13,6 +13,7 @@ from engine.actors.ingest import MAX_WAITING, EarlierDeliveries, Ingest
 from engine.actors.intake import Receipt
 from engine.domain.enums import IntentStatus
 from engine.errors import ConflictError, KillSwitchError, MailboxFull, StoreUnavailable, UnavailableError
+from engine.ids import uuid7
 from tests.support.desk import SOURCE, World, a_delivery, a_signal, running
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -477,3 +478,37 @@ def test_hashes_of_old_deliveries_are_bounded(monkeypatch):
     assert earlier.may_hold((SOURCE, "999"))
     assert not earlier.may_hold((SOURCE, "1"))
     assert len(earlier._hashes) + len(earlier._older) <= 20
+
+
+async def test_key_of_a_call_is_one_call_whichever_source_it_went_through(world, autojump_clock):
+    other = uuid7()
+
+    def delivery(body):
+        return msgspec.structs.replace(a_delivery(world, key="one"), body_sha256=body)
+
+    async with taking(world) as ingest:
+        first = await ingest.accept(delivery(b"a"))
+        moved = msgspec.structs.replace(delivery(b"a"), source_id=other)
+        again = await ingest.accept(moved, elsewhere=[SOURCE])
+        assert again.duplicate
+        assert [r.intent_id for r in again.receipts] == [r.intent_id for r in first.receipts]
+        with pytest.raises(ConflictError):
+            await ingest.accept(msgspec.structs.replace(moved, body_sha256=b"b"), elsewhere=[SOURCE])
+        assert not (await ingest.accept(moved)).duplicate  # a sender's own key is its source's
+
+
+async def test_earlier_answer_is_found_in_this_life_and_in_one_before_it(world, autojump_clock):
+    async def find(_source, _key):
+        return b"a", (Receipt(intent_id=uuid7(), status=IntentStatus.EXECUTED, position=0),)
+
+    earlier = EarlierDeliveries(find=find, keys=[(SOURCE, "old")])
+    async with taking(world, earlier=earlier) as ingest:
+        first = await ingest.accept(msgspec.structs.replace(a_delivery(world, key="new"), body_sha256=b"a"))
+        found = await ingest.earlier([uuid7(), SOURCE], "new", b"a")
+        assert [r.intent_id for r in found.receipts] == [r.intent_id for r in first.receipts]
+        old = await ingest.earlier([SOURCE], "old", b"a")
+        assert (old.duplicate, old.receipts[0].status) == (True, IntentStatus.EXECUTED)
+        assert await ingest.earlier([SOURCE], "none", b"a") is None
+        with pytest.raises(ConflictError):
+            await ingest.earlier([SOURCE], "old", b"b")
+        assert [ingest.holds(SOURCE, key) for key in ("new", "old", "none")] == [True, True, False]

@@ -66,3 +66,21 @@ async def test_entry_withdrawn_under_a_commit_that_took_place_counts_as_written(
     assert not entry.withdraw()
     assert await ledger.barrier(timeout_s=30)
     assert (told, store.writes) == (["commit"], [WRITE])
+
+
+async def test_what_nobody_waits_for_goes_with_what_somebody_does_and_soon_in_any_case(autojump_clock, nursery):
+    store = MemoryStore()
+    ledger = AuditWriter(store, epoch=1)
+    await nursery.start(ledger.run)
+    await ledger.write(LedgerEntry())
+    ledger.append(LedgerEntry(writes=(WRITE,), can_wait=True))
+    await trio.sleep(0.01)
+    assert not store.writes
+    # before it, in its order, and in one commit
+    later = Write(sql="UPDATE", args=(2,))
+    batches = ledger.batches
+    await ledger.write(LedgerEntry(writes=(later,)))
+    assert (store.writes, ledger.batches) == ([WRITE, later], batches + 1)
+    ledger.append(LedgerEntry(writes=(WRITE,), can_wait=True))
+    await trio.sleep(0.05)
+    assert store.writes == [WRITE, later, WRITE]

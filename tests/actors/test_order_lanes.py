@@ -430,9 +430,15 @@ async def test_storm_of_entries_keeps_no_exit_cancel_or_square_off_waiting(autoj
         nursery.cancel_scope.cancel()
 
 
+class Unattended(Mailbox):
+    """A mailbox whose actor is always busy when something is told."""
+
+    is_waited_on = False
+
+
 async def test_entries_that_fill_the_mailbox_leave_exits_a_lane(autojump_clock):
     world = World()
-    world.executor.mailbox = Mailbox("execution", capacity=1, overflow=Overflow.REFUSE)
+    world.executor.mailbox = Unattended("execution", capacity=1, overflow=Overflow.REFUSE)
     async with running(world):
         hold(world, "OUT")
         # one commit: all of them are told at the same instant
@@ -464,7 +470,9 @@ async def test_entries_that_wait_for_the_store_leave_room_for_cancels_and_square
         await world.until_status(works, S.OPEN)
         await trio.sleep(5)
         world.store.is_stuck = True
-        passages = [Passage(a_delivery(world, key=f"k{number}", body=bytes([number]) * 32)) for number in range(250)]
+        passages = [
+            Passage(a_delivery(world, key=f"k{number}", body=bytes([number % 256]) * 32)) for number in range(450)
+        ]
         for passage in passages:
             world.crew.decide(passage)
         await trio.sleep(1)

@@ -228,6 +228,54 @@ async def test_open_breaker_outlives_a_restart_and_still_reopens(autojump_clock)
         await after.until(lambda: not again.is_on(), timeout_s=40)
 
 
+async def again_after(world):
+    """The engine of *world*, killed and begun anew with the same limits."""
+    after = await crashed(world)
+    after.risk_context = msgspec.structs.replace(after.risk_context, defaults=world.risk_context.defaults)
+    return after, Switches(after)
+
+
+async def test_row_of_failures_goes_on_after_a_restart(autojump_clock):
+    world, switches = a_world()
+    async with running(world):
+        await fail(world, 2)
+    assert not switches.is_on()
+    after, again = await again_after(world)
+    async with running(after):
+        await fail(after, 1)
+        await after.until(again.is_on)
+    assert "3 in a row" in again.record().reason
+
+
+async def test_row_that_somebody_ended_does_not_come_back_with_a_restart(autojump_clock):
+    world, switches = a_world()
+    async with running(world):
+        await fail(world, 3)
+        await world.until(switches.is_on)
+        await trio.sleep(0.1)
+        switches.put(SCOPE, KillState.ARMED, "looked into", "user:admin")
+    after, again = await again_after(world)
+    after.kill.put(switches.record())
+    async with running(after):
+        await fail(after, 2)
+        await trio.sleep(0.1)
+        assert not again.is_on()
+        await fail(after, 1)
+        await after.until(again.is_on)
+
+
+async def test_signals_of_the_minute_count_after_a_restart(autojump_clock):
+    world, _ = a_world(max_messages_per_minute=2)
+    async with running(world):
+        for number in range(2):
+            await send(world, f"before{number}")
+    after, _ = await again_after(world)
+    async with running(after):
+        intent = await send(after, "after")
+    assert intent.status is I.REJECTED
+    assert intent.reason.startswith("MAX_MESSAGES_PER_MINUTE")
+
+
 async def test_breaker_of_a_strategy_blocks_the_strategy(autojump_clock):
     world, switches = a_world(circuit_breaker_failures=None)
     narrow = RiskLimits(circuit_breaker_failures=2, circuit_breaker_cooldown_s=10)

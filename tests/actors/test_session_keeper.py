@@ -222,6 +222,8 @@ async def test_next_day_is_a_new_morning(autojump_clock, nursery):
     morning = Morning(at("08:50"))
     morning.add(logged_in=False)
     await morning.start(nursery)
+    await morning.wait_until(at("08:55"))
+    autojump_clock.jump(timedelta(hours=23, minutes=50).total_seconds())
     await morning.wait_until(at("08:55", MONDAY + timedelta(days=1)))
     assert sum("not ready" in text for _, text in morning.alerts) == 2
 
@@ -230,7 +232,7 @@ async def test_holiday_calls_nobody(autojump_clock, nursery):
     morning = Morning(at("08:40"), trading=False)
     morning.add(logged_in=False)
     await morning.start(nursery)
-    await morning.wait_until(at("16:00"))
+    await morning.wait_until(at("10:00"))
     assert morning.alerts == []
 
 

@@ -32,7 +32,7 @@ from tests.support.valkey import OwnValkey
 TOOLS = Path(__file__).resolve().parents[3] / "shared" / "bench"
 PEER = TOOLS / "peers" / "seed_node"
 
-_PEER_KEY, _PEER_SECRET = "bench-api-key-0000000000000001", "bench-api-secret-00000000000001"
+PEER_KEY, PEER_SECRET = "bench-api-key-0000000000000001", "bench-api-secret-00000000000001"
 _READY_WITHIN_S = 60.0
 _UNDER_WAY = ("wait", "waiting", "active", "delayed", "paused", "prioritized", "waiting-children")
 _ENDED = frozenset({"REJECTED", "FAILED", "CANCELLED", "EXPIRED"})
@@ -255,10 +255,11 @@ class Node(Contender):
     """The peer: Express, Sequelize and BullMQ."""
 
     name = "Node peer"
+    source = PEER
 
     def prepare(self) -> None:
         self.where.sql("CREATE DATABASE peer")
-        self._home = peer_folder()
+        self._home = peer_folder(self.source)
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
@@ -292,8 +293,8 @@ class Node(Contender):
     def headers(self, raw: bytes) -> dict[str, str]:
         return {
             "Content-Type": "application/json",
-            "X-API-Key": _PEER_KEY,
-            "X-Signature": hmac.new(_PEER_SECRET.encode(), raw, hashlib.sha256).hexdigest(),
+            "X-API-Key": PEER_KEY,
+            "X-Signature": hmac.new(PEER_SECRET.encode(), raw, hashlib.sha256).hexdigest(),
             "X-Timestamp": str(int(time.time())),
         }
 
@@ -310,11 +311,11 @@ class Node(Contender):
         return not any(counts.get(state) for counts in queues for state in _UNDER_WAY)
 
 
-def peer_folder() -> Path:
-    """Return a copy of the peer with its packages, made once outside of the project and of the tools."""
+def peer_folder(source: Path = PEER) -> Path:
+    """Return a copy of the peer in *source* with its packages, made once outside of the project and of the tools."""
     home = Path(os.environ.get("PEER_DIR", Path(tempfile.gettempdir()) / "engine-peer-node"))
     if not (home / "node_modules").is_dir():
-        shutil.copytree(PEER, home, dirs_exist_ok=True)
+        shutil.copytree(source, home, dirs_exist_ok=True)
         subprocess.run(
             ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund"], cwd=home, check=True, timeout=600
         )

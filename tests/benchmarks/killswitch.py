@@ -312,9 +312,13 @@ def main() -> None:
     parser.add_argument("--trips", type=int, default=500)
     parser.add_argument("--rate", type=float, default=50.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", choices=list(_STATES), help="trip in this state alone")
     parser.add_argument("--out", type=Path, default=None, help="where the trips are kept, to go on after a stop")
     parser.add_argument("--sum", type=Path, nargs="+", default=(), help="only add up these files")
     chosen = parser.parse_args()
+    if chosen.only:
+        for state in _STATES:
+            _STATES[state] = int(state == chosen.only)
     trips = [trip for path in chosen.sum for trip in read(path)]
     if not chosen.sum:
         with tempfile.TemporaryDirectory() as folder:

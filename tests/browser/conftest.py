@@ -1,7 +1,9 @@
 """A real Chromium with a profile of its own, driven by Playwright; what its pages ask for is kept."""
 
+import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -42,21 +44,32 @@ class Browser:
         page.on("console", self._heard)
 
     def _heard(self, message: ConsoleMessage) -> None:
-        # a refused sign-in is told of as well: that is no fault of the page
-        if message.type == "error" and "status of 401" not in message.text:
+        # what was refused is told of as well: that is no fault of the page
+        if message.type == "error" and not re.search(r"status of 4\d\d|Response Status Error Code 4", message.text):
             self.faults.append(message.text)
 
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
     """The browser of the machine; nothing is downloaded."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
+    found = program()
     if found is None:
         pytest.skip("no chromium on this machine: apt-get install chromium")
-    profile: Path = tmp_path_factory.mktemp("chromium")
+    with running(found, tmp_path_factory.mktemp("chromium")) as context:
+        yield context
+
+
+def program() -> str | None:
+    """Return the browser of the machine, None where there is none."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@contextmanager
+def running(browser: str, profile: Path) -> Iterator[BrowserContext]:
+    """Run *browser* with a *profile* of its own."""
     with sync_playwright() as driver:
         context = driver.chromium.launch_persistent_context(
-            profile, executable_path=found, headless=True, args=list(_FLAGS), viewport={"width": 1280, "height": 800}
+            profile, executable_path=browser, headless=True, args=list(_FLAGS), viewport={"width": 1280, "height": 800}
         )
         yield context
         context.close()

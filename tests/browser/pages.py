@@ -1,9 +1,10 @@
-"""The two pages for people, in a real browser: the console's login page and the exchange's book."""
+"""Logging kite accounts in and approving signals on the console, and the exchange's book, in a real browser."""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import httpx
+import pyotp
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -35,6 +36,8 @@ def engine(
         tmp_path_factory.mktemp("engine"),
         **OPEN_LIMITS | kite_environment(exchange.base_url),
         ENGINE__BROKER__KITE__LOGIN_URL=f"{exchange.base_url}/connect/login",
+        # the first test opens it: without a login there are no instruments
+        ENGINE__MARKET__READINESS_GATE="block",
         ENGINE__DATABASE__URL=servers.create_database("browser"),
         ENGINE__REDIS__URL=redis_url,
     )
@@ -48,8 +51,8 @@ def engine(
     servers.drop_database("browser")
 
 
-def sign_in(page: Page, password: str) -> None:
-    page.get_by_label("E-mail").fill("admin@localhost")
+def sign_in(page: Page, password: str, email: str = "admin@localhost") -> None:
+    page.get_by_label("E-mail").fill(email)
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Sign in").click()
 
@@ -63,19 +66,26 @@ def test_person_signs_in_logs_the_account_in_and_lets_it_order_again(
 ) -> None:
     page = browser.open(f"{engine.base_url}/console/login")
     sign_in(page, "not the password")
-    expect(page.get_by_role("status")).to_contain_text("password")
-    expect(page.get_by_role("table")).to_be_hidden()
+    expect(page.get_by_role("alert")).to_contain_text("password")
     sign_in(page, PASSWORD)
     row = page.get_by_role("row").filter(has_text=LABEL)
-    expect(row).to_contain_text("LOGIN_REQUIRED")
+    expect(row).to_contain_text("Login required")
+    page.goto(f"{engine.base_url}/console/system")
+    checks = page.get_by_role("region", name="What could break the day")
+    checks.get_by_role("button", name="Let them through").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Why it is safe").fill("the account is logged in next")
+    dialog.get_by_role("button", name="Let them through").click()
+    expect(checks).to_contain_text("the account is logged in next")
+    expect(checks.get_by_role("button", name="Let them through")).to_have_count(0)
+    page.goto(f"{engine.base_url}/console")
     assert browser.hosts == {netloc(engine.base_url)}
     with page.expect_popup() as opened:
-        row.get_by_role("button", name="Log in to Zerodha").click()
+        row.get_by_role("link", name="Log in to Zerodha").click()
     expect(opened.value.get_by_role("heading")).to_have_text("Logged in")
     expect(opened.value.get_by_text("Zerodha user PAPER1")).to_be_visible()
-    expect(row).to_contain_text("ACTIVE")
+    expect(row).to_contain_text("Active")
     expect(row).to_contain_text("PAPER1")
-    expect(page.get_by_role("status")).to_contain_text("is logged in")
     assert browser.hosts == {netloc(engine.base_url), netloc(exchange.base_url)}
 
     exchange.set_faults({"on": "write", "takes": "never", "answer": "ip", "count": 1})
@@ -89,9 +99,9 @@ def test_person_signs_in_logs_the_account_in_and_lets_it_order_again(
     assert sent.status_code == 202, sent.text
     expect(row).to_contain_text("203.0.113.9")
     row.get_by_role("button", name="Unblock").click()
-    expect(row).to_contain_text("ACTIVE")
+    expect(row).to_contain_text("Active")
     assert engine.get(f"/accounts/{account_id}")["status"] == "ACTIVE"
-    assert page.locator("b").count() == 0
+    assert page.locator("main b").count() == 0
     assert browser.faults == []
 
 
@@ -109,17 +119,39 @@ def test_person_approves_one_signal_and_rejects_another(browser: Browser, engine
         assert answer.status_code == 202, answer.text
         sent[symbol] = answer.json()["data"]["intentId"]
     page = browser.open(f"{engine.base_url}/console/login")
-    sign_in(page, PASSWORD)
     waiting = page.get_by_role("table", name="Signals that wait for you")
     expect(waiting.get_by_role("row").filter(has_text="BUY 3 NSE:INFY MARKET MIS")).to_be_visible()
     waiting.get_by_role("row").filter(has_text="SBIN").get_by_role("button", name="Reject").click()
-    expect(page.get_by_role("status")).to_contain_text("SBIN is REJECTED")
+    expect(page.locator(".toast").filter(has_text="SBIN is REJECTED")).to_be_visible()
     waiting.get_by_role("row").filter(has_text="INFY").get_by_role("button", name="Approve").click()
-    expect(page.get_by_role("status")).to_contain_text("INFY is EXECUT")
+    expect(page.locator(".toast").filter(has_text="INFY is EXECUT")).to_be_visible()
     expect(waiting).to_be_hidden()
     assert engine.get(f"/signals/intents/{sent['SBIN']}")["reason"].startswith("REJECTED_BY_HAND")
     engine.wait_for("the fill", lambda: engine.get(f"/signals/intents/{sent['INFY']}")["status"] == "EXECUTED")
     assert browser.faults == []
+
+
+def test_person_with_a_second_factor_is_asked_for_its_code(browser: Browser, engine: EngineProcess) -> None:
+    person = {"email": "codes@desk.example", "password": "violet kite over the pier"}
+    assert engine.request("POST", "/users", json=person | {"role": "ADMIN"}).status_code == 201
+    api = f"{engine.base_url}/api/v1/auth"
+    token = httpx.post(f"{api}/login", json=person, timeout=10).json()["data"]["accessToken"]
+    bearer = {"Authorization": f"Bearer {token}"}
+    seed = httpx.post(f"{api}/mfa/enroll", headers=bearer, timeout=10).json()["data"]["secret"]
+    now = pyotp.TOTP(seed).now()
+    codes = httpx.post(f"{api}/mfa/confirm", json={"otp": now}, headers=bearer, timeout=10).json()["data"]
+    browser.context.clear_cookies()  # of whoever was signed in before
+    page = browser.open(f"{engine.base_url}/console/login")
+    code = page.get_by_label("Code of your app")
+    expect(code).to_be_hidden()
+    sign_in(page, person["password"], person["email"])
+    expect(code).to_be_focused()
+    code.fill(now)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("used before")
+    code.fill(codes["recoveryCodes"][0])
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("row").filter(has_text=LABEL)).to_be_visible()
 
 
 def test_book_shows_orders_and_never_takes_their_text_for_markup(browser: Browser, exchange: ExchangeProcess) -> None:

@@ -13,13 +13,17 @@ import pytest
 
 from tests.browser.conftest import NAMES
 
-PAGES = Path(__file__).with_name("pages.py")
+FOLDER = Path(__file__).parent
 
 
-def test_pages_for_people_work_in_a_real_browser() -> None:
+@pytest.mark.parametrize(
+    ("module", "tests"),
+    [("pages.py", 4), ("console_pages.py", 8), ("trading_pages.py", 6), ("settings_pages.py", 8)],
+)
+def test_pages_for_people_work_in_a_real_browser(module: str, tests: int) -> None:
     if not any(map(shutil.which, NAMES)):
         pytest.skip("no chromium on this machine: apt-get install chromium")
-    command = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", str(PAGES)]
-    done = subprocess.run(command, cwd=PAGES.parents[2], capture_output=True, text=True, timeout=240)
+    command = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", str(FOLDER / module)]
+    done = subprocess.run(command, cwd=FOLDER.parents[1], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 passed" in done.stdout, done.stdout
+    assert f"{tests} passed" in done.stdout, done.stdout

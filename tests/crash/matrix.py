@@ -157,6 +157,11 @@ class Chain:
                     return
 
     def _died(self, trial: Trial, engine: DyingEngine, marker: Path) -> None:
+        if self.term:
+            # to come to the point may take as long as for a kill; it is the stop from there on that is promised
+            deadline = time.monotonic() + DIES_WITHIN_S
+            while not marker.exists() and not engine.has_died() and time.monotonic() < deadline:
+                time.sleep(0.02)
         began = time.monotonic()
         try:
             code = engine.wait_died(STOPS_WITHIN_S if self.term else DIES_WITHIN_S)

@@ -35,7 +35,7 @@ def nest(folder: Path, servers: TestServers, *, rounds: int, seed: int, name: st
     backlogs = [trial for trial in STARTS if trial.by in ("backlog", "zombie")]
     trials: list[Trial] = []
     for number in range(rounds):
-        trials.append(world.rng.choice(backlogs if number % 3 == 2 else deaths))
+        trials.append(world.rng.choice(backlogs if number % 3 == 1 else deaths))
         trials += [world.rng.choice(_RECOVERY) for _ in range(IN_A_ROW)]
     try:
         return Chain(world).run(trials)

@@ -19,7 +19,6 @@ CHAINS = [
         Trial("R4.executor_restored", by="start"),
         Trial("S6.gate_passed", 4),
         Trial("S7.answer_arrived", 3),
-        Trial("S10.mid_commit"),
         Trial("K1.before_file", by="kill"),
     ],
     [

@@ -62,7 +62,6 @@ SIGNALS = (
     Trial("S10.book_read", 1),
     Trial("S10.book_taken", 1),
     Trial("S10.before_commit", 1),
-    Trial("S10.mid_commit", 1),
     Trial("S10.after_commit", 1),
     Trial("S11.cursor_noted", by="quiet"),
     Trial("S11.before_trim", 1),

@@ -283,14 +283,14 @@ def test_ledger_that_hangs_holds_orders_back_and_sends_them_when_it_answers(stan
 def test_crowded_ledger_fails_closed_and_the_kill_switch_works(stand: StoreStand, report: Report) -> None:
     hogs: list[subprocess.Popen[str]] = []
     with stand.load() as load:
+        before = len(load.accepted)
         try:
             stand.postgres.sql(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'trading-%'"
             )
             # one by one, so that those already there are ended whatever happens
             hogs.extend(stand.postgres.session("SELECT 1;") for _ in range(30))
-            before = len(load.accepted)
-            stand.engine.wait_for("signals being accepted", lambda: len(load.accepted) > before + 20)
+            stand.engine.wait_for("signals being accepted", lambda: len(load.accepted) > before + 20, within_s=60)
             report("kill switch with a crowded ledger, ms", round(block(stand) * 1e3))
         finally:
             for hog in hogs:
@@ -305,13 +305,17 @@ def test_deadlock_is_tried_again_and_never_sends_twice(stand: StoreStand) -> Non
         return int(stand.postgres.sql("SELECT deadlocks FROM pg_stat_database WHERE datname = 'engine'"))
 
     def waiting() -> bool:
-        query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'positions'::regclass"
-        return stand.postgres.sql(query) != "0"
+        query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'trading-engine-ledger'"
+        return stand.postgres.sql(f"{query} AND wait_event_type = 'Lock'") != "0"
+
+    def held() -> bool:
+        return stand.postgres.sql("SELECT count(*) FROM positions") != "0"
 
     before = deadlocks()
     with stand.load() as load:
-        # the ledger's transaction holds the lease's row and waits for the table; its rival the other way round
-        rival = stand.postgres.session("SET deadlock_timeout = '60s'; BEGIN; LOCK TABLE positions IN SHARE MODE;")
+        stand.engine.wait_for("a position", held)
+        # the ledger's transaction holds the lease's row and waits for a position's; its rival the other way round
+        rival = stand.postgres.session("SET deadlock_timeout = '60s'; BEGIN; SELECT FROM positions FOR UPDATE;")
         stand.engine.wait_for("the ledger waiting for a lock", waiting)
         said, _ = rival.communicate("SELECT 1 FROM engine_lease FOR UPDATE; COMMIT;", timeout=30)
         assert "ERROR" not in said, said

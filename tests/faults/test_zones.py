@@ -42,10 +42,9 @@ def test_days_stamps_and_hours_are_the_same_in_every_zone() -> None:
         assert differing == [], zone
 
 
-def test_suites_about_time_pass_in_other_zones() -> None:
+def test_suites_about_time_pass_in_another_zone() -> None:
     words = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis", "-n", "0", *SUITES)
-    running = {zone: start(zone, *words) for zone in ("America/New_York", "Pacific/Auckland")}
-    for zone, process in running.items():
-        said, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, f"{zone}: {said[-2000:]}"
-        assert " passed" in said
+    process = start("Pacific/Auckland", *words)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said[-2000:]
+    assert " passed" in said

@@ -9,7 +9,9 @@ import trio
 
 from engine.runtime.asyncio_bridge import open_aio
 from engine.store.migrate import migrate
+from tests.support.engine import EngineProcess
 from tests.support.servers import TestServers
+from tests.support.shared_engine import LONG_LIVED_REDIS_DB, paper_engine
 
 _numbers = itertools.count(1)
 
@@ -42,3 +44,10 @@ async def aio() -> AsyncIterator[list[Any]]:
     async with open_aio(reports.append):
         yield reports
     assert reports == []
+
+
+@pytest.fixture(scope="session")
+def source_engine(servers: TestServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
+    """A paper engine for the tests of sources, each of which makes sources of its own."""
+    folder = tmp_path_factory.mktemp("source_engine")
+    yield from paper_engine(servers, folder, "source_engine", redis_db=LONG_LIVED_REDIS_DB)

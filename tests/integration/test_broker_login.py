@@ -4,10 +4,11 @@ A real engine in kite mode and a real exchange on loopback; the browser between 
 """
 
 import itertools
+import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -15,8 +16,10 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
+from tests.support import forks
 from tests.support.engine import EngineProcess, market_order
 from tests.support.exchange_process import ExchangeProcess
+from tests.support.intruder import People
 from tests.support.kite_mode import OPEN_LIMITS, kite_environment
 from tests.support.servers import TestServers
 from tests.support.shared_engine import TELEGRAM_TOKEN
@@ -136,7 +139,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, servers: TestServers) -> Iter
     redis_url = f"{servers.redis_url}?db=13"
     servers.flush(redis_url)
     url = servers.create_database(DATABASE)
-    with ExchangeProcess(folder / "exchange") as exchange, TelegramStub() as telegram:
+    with ExchangeProcess(folder / "exchange", "--user", "richer:5000000") as exchange, TelegramStub() as telegram:
         environment = (
             kite_environment(exchange.base_url)
             | OPEN_LIMITS
@@ -162,13 +165,11 @@ def no_fault_is_left(desk: Desk) -> Iterator[None]:
 
 
 def command(desk: Desk, *words: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "engine", *words],
+    return forks.command(
+        *words,
         cwd=desk.engine.folder,
         env=desk.engine._environment,
-        input=stdin,
-        capture_output=True,
-        text=True,
+        text=stdin,
         timeout=60,
     )
 
@@ -283,16 +284,35 @@ def test_pasted_tokens_still_work_and_one_that_is_dead_is_refused(desk: Desk) ->
 # the console, the chat and the command line
 
 
+def test_sec_036_capital_that_a_trader_states_counts_as_far_as_the_broker_shows_it(desk: Desk) -> None:
+    with closing(People(desk.engine)) as people:
+        trader = people("richer", "TRADER")
+        key, secret = desk.exchange.apps[1]
+        body = {"broker": "kite", "apiKey": key, "apiSecret": secret}
+        token = desk.exchange.login(1)
+        made = trader.make("/accounts", label="claims", accessToken=token, capital=10**12, **body)
+        shown = desk.engine.get(f"/accounts/{made['id']}/margins")
+        assert 0 < made["capital"] == shown["equity"]["available"] + shown["commodity"]["available"]
+        assert trader.request("DELETE", f"/accounts/{made['id']}").status_code == 200
+        modest = trader.make("/accounts", label="modest", accessToken=token, capital=1000, **body)
+        assert modest["capital"] == 1000
+        assert trader.request("DELETE", f"/accounts/{modest['id']}").status_code == 200
+        refused = trader.request("POST", "/accounts", json={"label": "play", "broker": "paper", "capital": 10**12})
+        assert refused.status_code == 403
+
+
 def test_console_page_asks_no_other_host(desk: Desk) -> None:
     page = httpx.get(f"{desk.engine.base_url}/console/login", timeout=10)
     assert page.status_code == 200
     policy = page.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'")
     assert "unsafe" not in policy
-    for path in ("/console/login.css", "/console/login.js"):
-        assert path in page.text
+    paths = re.findall(r'(?:src|href)="([^"#]+)', page.text)
+    assert len(paths) > 3
+    for path in paths:
+        assert path.startswith("/console/static/")
         assert httpx.get(f"{desk.engine.base_url}{path}", timeout=10).status_code == 200
-    assert "http" not in page.text.replace("http-equiv", "")
+    assert "http" not in page.text
 
 
 def test_chat_of_the_source_is_given_links_that_work(desk: Desk) -> None:
@@ -354,7 +374,8 @@ def test_session_that_ended_is_found_by_the_next_read_and_a_login_brings_it_back
     assert "main: AUTH_BLOCKED: TOKEN_DEAD" in found.stdout
     desk.log_in()
     assert desk.trade()["status"] == "EXECUTED"
-    assert command(desk, "doctor").returncode == 0
+    whole = command(desk, "doctor")
+    assert whole.returncode == 0, whole.stdout
 
 
 def test_session_that_ends_under_an_order_refuses_the_order_and_asks_for_a_login(desk: Desk) -> None:
@@ -437,7 +458,7 @@ def test_readiness_says_what_it_cannot_see(desk: Desk) -> None:
 def test_no_link_or_token_is_left_in_logs_audit_or_store(desk: Desk, servers: TestServers) -> None:
     desk.log_in()
     assert len(desk.secrets) > 5
-    held = {log.name: log.read_text() for log in (desk.engine.folder / "logs").iterdir()}
+    held = {log.name: log.read_text() for log in (desk.engine.folder / "logs").rglob("*.log")}
     held["terminal"] = "\n".join([*desk.engine.lines, *desk.engine.errors])
     tables = servers.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", DATABASE).split()
     held |= {table: servers.sql(f'SELECT t::text FROM "{table}" t', DATABASE) for table in tables}

@@ -9,6 +9,7 @@ import pytest
 from engine.actors.audit_writer import AuditWriter
 from engine.actors.clock import ClockActor
 from engine.actors.journal_progress import JournalProgress, Mark
+from engine.actors.kill_gate import KillFileLook
 from engine.actors.killswitch_file import KillFile
 from engine.actors.killswitch_guardian import KillSwitchGuardian
 from engine.actors.ledger_entry import LedgerEntry
@@ -44,15 +45,14 @@ class Parts:
             on_change=lambda: None,
             seal=SEAL,
         )
+        self.look = KillFileLook(self.file, guardian.adopt)
         self.actor = ClockActor(
             clock=SystemClock(),
             ingest=self.ingest,
             ledger=self.ledger,
             journal=JournalStore(url),
             journal_epoch=self.epoch,
-            guardian=guardian,
-            kill_file=self.file,
-            kill_path=self.path,
+            kill_look=self.look,
             crew=SimpleNamespace(executors={}),
         )
 
@@ -108,29 +108,29 @@ async def test_cursor_waits_for_the_ledger(parts):
 
 
 async def test_change_in_the_kill_file_is_adopted_even_within_one_tick_of_its_clock(parts, monkeypatch):
-    await parts.actor._read_kill_file()
+    parts.look.look()
     parts.append(1, KillState.BLOCKED)
     stamp = parts.path.stat()
-    await parts.actor._read_kill_file()
+    parts.look.look()
     assert parts.switches.records["global"].enabled
     parts.append(2, KillState.ARMED)
     os.utime(parts.path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    await parts.actor._read_kill_file()
+    parts.look.look()
     assert not parts.switches.records["global"].enabled
 
 
 async def test_unchanged_kill_file_is_not_read_again(parts, monkeypatch):
     parts.append(1, KillState.BLOCKED)
-    await parts.actor._read_kill_file()
+    parts.look.look()
     monkeypatch.setattr(parts.file, "read", lambda: pytest.fail("read again"))
-    await parts.actor._read_kill_file()
+    parts.look.look()
 
 
 async def test_damaged_kill_file_changes_nothing_in_memory(parts):
     parts.append(1, KillState.BLOCKED)
-    await parts.actor._read_kill_file()
+    parts.look.look()
     parts.path.write_bytes(b"damage\n" + parts.path.read_bytes())
-    await parts.actor._read_kill_file()
+    parts.look.look()
     assert parts.switches.records["global"].enabled
 
 

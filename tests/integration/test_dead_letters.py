@@ -54,7 +54,10 @@ def test_letter_is_shown_with_its_bytes_and_what_they_say(engine: EngineProcess,
 
 def test_list_is_filtered_and_paged_newest_first(engine: EngineProcess, letters: Letters) -> None:
     made = [letters.bury(b"x", kind="DAMAGED", queue="audit") for _ in range(5)]
-    assert decide(engine, made[0], "discard").status_code == 200
+    discarded = engine.request("POST", f"{PATH}/{made[0]}/discard", json={"reason": "a duplicate"})
+    assert discarded.status_code == 200
+    (record, *_) = engine.get("/audit", subject=f"dead_letter:{made[0]}")
+    assert record["data"]["reason"] == "a duplicate"
     seen: list[str] = []
     cursor = None
     while True:

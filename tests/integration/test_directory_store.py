@@ -1,5 +1,6 @@
 """Accounts, strategies, sources and limits: written by the registrar, loaded at the next start."""
 
+from datetime import timedelta
 from decimal import Decimal
 from uuid import uuid4
 
@@ -9,11 +10,14 @@ import trio
 import trio.testing
 
 from engine.actors.audit_writer import AuditWriter
+from engine.actors.ledger_entry import LedgerEntry
 from engine.actors.registrar import Registrar
 from engine.clock import SystemClock
-from engine.domain.directory import Account, Directory, Limits, Source, Strategy, Target
+from engine.domain.directory import Account, Directory, Limits, OldKeys, Source, Strategy, Target
 from engine.domain.enums import AccountStatus, Exchange, GroupPolicy, ProductType, SizingMode, SourceType
 from engine.domain.limits import RiskLimits, TradingWindow
+from engine.domain.source_checks import SourceChecks
+from engine.domain.source_watch import Heard
 from engine.secret import Secret
 from engine.security.envelope import KeyRing, SecretUnreadable
 from engine.store import directory as directory_store
@@ -21,6 +25,7 @@ from engine.store import lease
 from engine.store.database import APP_ROLE, Database
 from engine.store.directory import Vault
 from engine.store.ledger import LedgerRefused, LedgerStore
+from engine.store.source_watch import all_heard, write_heard
 from tests.support.ledger_rows import Trader, audit_chain, sql
 
 RING = KeyRing([b"m" * 32])
@@ -175,6 +180,39 @@ async def test_source_comes_back_and_is_found_by_key_and_chat(office):
     assert rotated.secret == Secret("new")
 
 
+async def test_old_keys_of_a_source_come_back_sealed_and_go_without_touching_a_newer_rotation(office):
+    def old(until_s):
+        until = SystemClock().now() + timedelta(seconds=until_s)
+        return OldKeys(api_key_hash=uuid4().bytes * 2, secret=Secret("0ld-s3cret"), until=until)
+
+    checks = SourceChecks(price_band_pct=Decimal("5.0500"), max_signals_per_minute=30)
+    source = office.source(old=old(60), checks=checks, expect_every_s=600, strict_replay=True)
+    put = await office.registrar.put_source(source, by="u", action="S")
+    found = await office.loaded()
+    assert found.sources[source.id] == put
+    assert found.source_by_key_hash(source.old.api_key_hash) == put
+    (stored,) = await sql(office.url, "SELECT old_secret FROM signal_sources WHERE id = $1", source.id)
+    assert b"0ld" not in stored[0]
+    newer = await office.registrar.put_source(msgspec.structs.replace(put, old=old(90)), by="u", action="S")
+    await office.registrar.end_old_keys(put)
+    assert (await office.loaded()).sources[source.id] == office.directory.sources[source.id] == newer
+    await office.registrar.end_old_keys(newer)
+    ended = msgspec.structs.replace(newer, old=None)
+    assert (await office.loaded()).sources[source.id] == office.directory.sources[source.id] == ended
+    assert office.directory.source_by_key_hash(newer.old.api_key_hash) is None
+
+
+async def test_what_was_heard_of_a_source_comes_back_at_the_next_start(office):
+    source = await office.registrar.put_source(office.source(), by="u", action="S")
+    now = SystemClock().now()
+    for heard in (
+        Heard(),
+        Heard(heard_at=now, last_signal_at=now, last_sequence=2**53 - 1, missing=((1, 2), (9, 9)), silent_since=now),
+    ):
+        await office.ledger.write(LedgerEntry(writes=(write_heard(source.id, heard, at=now),)))
+        assert await office.database.run(all_heard) == {source.id: heard}
+
+
 @pytest.mark.parametrize("limits", [LIMITS, RiskLimits()])
 async def test_limits_come_back_exactly(office, limits):
     account = await office.registrar.put_account(office.account(), by="u", action="A")
@@ -200,8 +238,9 @@ async def test_deleted_things_are_gone_and_their_names_free(office):
     strategy = office.strategy(name="s1")
     await office.registrar.put_strategy(strategy, by="u", action="S")
     source = await office.registrar.put_source(office.source(), by="u", action="S")
-    for table, thing in (("kite_accounts", account), ("strategies", strategy), ("signal_sources", source)):
-        await office.registrar.remove(table, thing.id, by="u")
+    await office.registrar.remove_source(source.id, by="u")
+    await office.registrar.remove_strategy(strategy.id, by="u")
+    await office.registrar.remove_account(account.id, by="u")
     for directory in (office.directory, await office.loaded()):
         assert account.id not in directory.accounts
         assert strategy.id not in directory.strategies
@@ -253,7 +292,7 @@ async def test_state_change_does_not_take_back_a_login_that_is_on_its_way(office
     async with trio.open_nursery() as nursery:
         fresh = msgspec.structs.replace(account, access_token=Secret("new"))
         nursery.start_soon(lambda: office.registrar.put_account(fresh, by="u", action="LOGIN"))
-        await trio.testing.wait_all_tasks_blocked()
+        await trio.lowlevel.checkpoint()  # one step: it is on its way, and not in the store yet
         # the old token's last refusal comes in meanwhile
         office.registrar.account_status_nowait(account.id, AccountStatus.LOGIN_REQUIRED, "TOKEN: dead")
     assert await office.ledger.barrier()

@@ -6,35 +6,39 @@ import re
 import shutil
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pyotp
 import pytest
 
+from tests.support import forks
 from tests.support.engine import EngineProcess, market_order
+from tests.support.service_manager import Manager
 
 
 @pytest.fixture(scope="module")
 def tour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     """An engine on embedded servers, started in an empty folder with no configuration."""
-    engine = EngineProcess(tmp_path_factory.mktemp("tour"))
+    folder = tmp_path_factory.mktemp("tour")
+    manager = Manager(folder / "notify")
+    engine = EngineProcess(folder, NOTIFY_SOCKET=str(manager.path), WATCHDOG_USEC="1000000")
+    engine.manager = manager  # type: ignore[attr-defined]
     with engine:
         yield engine
+    manager.close()
 
 
 def command(engine: EngineProcess, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run an ``engine`` command in the engine's folder."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ENGINE")}
-    return subprocess.run(
-        [sys.executable, "-m", "engine", *words],
+    return forks.command(
+        *words,
         cwd=engine.folder,
         env=environment | {"PYTHONWARNINGS": "ignore"},
-        input=stdin,
-        capture_output=True,
-        text=True,
+        text=stdin,
         timeout=60,
     )
 
@@ -57,9 +61,19 @@ def test_first_start_given_a_password_does_not_print_it(tour: EngineProcess) -> 
     assert not any("password" in line for line in tour.lines)
 
 
+def test_service_manager_hears_that_it_is_ready_and_then_that_it_lives(tour: EngineProcess) -> None:
+    def heard() -> list[str]:
+        return tour.manager.heard()  # type: ignore[attr-defined, no-any-return]
+
+    assert "READY=1" in heard()
+    seen = heard().count("WATCHDOG=1")
+    tour.wait_for("a ping", lambda: heard().count("WATCHDOG=1") > seen)
+    assert not [line for line in heard() if "wedged" in line]
+
+
 def test_keys_are_readable_by_the_owner_alone(tour: EngineProcess) -> None:
     keys = list((tour.data_dir / "keys").iterdir())
-    assert {key.name for key in keys} == {"master.key", "jwt.key"}
+    assert {key.name for key in keys} == {"master.key", "jwt.key", "root.sealed"}
     assert all(stat.S_IMODE(key.stat().st_mode) == 0o600 for key in keys)
 
 
@@ -104,7 +118,21 @@ def test_doctor_finds_nothing_wrong(tour: EngineProcess) -> None:
     examined = command(tour, "doctor", "--json")
     findings = json.loads(examined.stdout)
     assert [finding for finding in findings if not finding["ok"]] == []
-    assert {"keys", "database", "migrations", "journal", "clock", "disk"} <= {finding["check"] for finding in findings}
+    codes = {finding["code"] for finding in findings}
+    assert {"keys", "database", "migrations", "journal", "clock", "disk", "backup", "market", "holidays"} <= codes
+    # what the engine alone knows, its accounts' and sources' among it
+    assert {"instruments", "descriptors", "session", "signals"} <= codes
+
+
+def test_the_same_is_told_over_http_with_the_gate(tour: EngineProcess) -> None:
+    told = tour.get("/system/readiness")
+    assert told["state"] in ("ok", "warn")
+    assert told["gate"] == {"mode": "warn", "held": None, "accounts": {}, "override": None}
+    (session,) = [check for check in told["checks"] if check["code"] == "session"]
+    assert (session["scope"], session["state"], session["mend"]) == ("account", "ok", "")
+    assert all(check["mend"] for check in told["checks"] if check["state"] != "ok")
+    nothing = tour.request("POST", "/system/readiness/override", json={"reason": "nothing is held"})
+    assert (nothing.status_code, nothing.json()["error"]["code"]) == (409, "NOTHING_HELD")
 
 
 def test_metrics_show_what_is_left_of_the_order_calls(tour: EngineProcess) -> None:
@@ -130,6 +158,25 @@ def test_user_added_beside_the_running_engine_can_sign_in(tour: EngineProcess) -
     assert {"admin@localhost", "t@example.com"} == {user["email"] for user in listed}
     # the command appended to the chain that the engine goes on with
     assert tour.get("/audit/verify")["ok"] is True
+
+
+def test_person_whose_phone_is_lost_gets_in_again(tour: EngineProcess) -> None:
+    api = f"{tour.base_url}/api/v1/auth"
+    person = {"email": "t@example.com", "password": "plum tree river 9"}
+    signed = httpx.post(f"{api}/login", json=person, timeout=10).json()["data"]
+    bearer = {"Authorization": f"Bearer {signed['accessToken']}"}
+    seed = httpx.post(f"{api}/mfa/enroll", headers=bearer, timeout=10).json()["data"]["secret"]
+    done = httpx.post(f"{api}/mfa/confirm", json={"otp": pyotp.TOTP(seed).now()}, headers=bearer, timeout=10)
+    assert done.status_code == 200, done.text
+    assert httpx.post(f"{api}/login", json=person, timeout=10).json()["error"]["code"] == "OTP_REQUIRED"
+    reset = command(tour, "user", "mfa-reset", "--email", "t@example.com")
+    assert reset.returncode == 0, reset.stderr
+    assert httpx.get(f"{api}/me", headers=bearer, timeout=10).status_code == 401
+    assert httpx.post(f"{api}/login", json=person, timeout=10).status_code == 200
+    assert command(tour, "user", "unlock", "--email", "t@example.com").returncode == 0
+    again = command(tour, "user", "mfa-reset", "--email", "t@example.com")
+    assert again.returncode == 1
+    assert again.stderr == "engine: t@example.com has no second factor\n"
 
 
 def test_killswitch_command_blocks_the_running_engine_at_once(tour: EngineProcess) -> None:
@@ -170,6 +217,7 @@ def test_stop_and_start_again_keeps_everything(tour: EngineProcess) -> None:
     before = {order["id"]: order["status"] for order in tour.get("/executions/orders")}
     positions = tour.get("/executions/positions")
     assert tour.stop() == 0
+    assert "STOPPING=1" in tour.manager.heard()  # type: ignore[attr-defined]
     assert not [line for line in tour.errors if "Traceback" in line]
     left = subprocess.run(["pgrep", "-f", str(tour.data_dir)], capture_output=True, text=True)
     assert left.stdout == "", "a server outlived the engine"

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ import pytest
 from engine.actors.killswitch_file import KillFile
 from engine.assembly import deployment_of
 from engine.security.creds_file import Credentials, CredsFile
-from engine.security.envelope import KeyRing
 from engine.security.keys import load_or_create
+from tests.support import forks
 from tests.support.exchange_process import ExchangeProcess
 
 ACCOUNT = UUID(int=7)
@@ -31,9 +30,7 @@ class Stand:
         self.folder = folder
         self.data_dir = folder / "data"
         keys = load_or_create(master_key=None, jwt_secret=None, data_dir=self.data_dir)
-        self.creds = CredsFile(
-            self.data_dir / "state" / "creds.enc", KeyRing([keys.vault]), deployment=deployment_of(keys)
-        )
+        self.creds = CredsFile(self.data_dir / "state" / "creds.enc", keys.ring(), deployment=deployment_of(keys))
         self._head = {"Authorization": f"token {exchange.api_key}:{exchange.login()}", "X-Kite-Version": "3"}
 
     def credentials(self, account_id: UUID = ACCOUNT, **fields: Any) -> Credentials:
@@ -67,12 +64,15 @@ class Stand:
 
     def flatten(self, *words: str) -> "subprocess.CompletedProcess[str]":
         environment = os.environ | {"ENGINE__BROKER__MODE": "kite", "ENGINE__MARKET__ENFORCE_HOURS": "false"}
-        return subprocess.run(
-            [sys.executable, "-m", "engine", "flatten", "--data-dir", str(self.data_dir), "--yes", "--json", *words],
+        return forks.command(
+            "flatten",
+            "--data-dir",
+            str(self.data_dir),
+            "--yes",
+            "--json",
+            *words,
             cwd=self.folder,
             env=environment,
-            capture_output=True,
-            text=True,
             timeout=90,
         )
 
@@ -109,11 +109,12 @@ def test_account_is_flat_and_proven_so_and_one_that_cannot_be_reached_is_told(st
 
 def test_without_credentials_it_says_so_and_trading_is_blocked(tmp_path: Path) -> None:
     def run(*words: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "engine", "flatten", "--data-dir", str(tmp_path / "data"), *words],
+        return forks.command(
+            "flatten",
+            "--data-dir",
+            str(tmp_path / "data"),
+            *words,
             cwd=tmp_path,
-            capture_output=True,
-            text=True,
             timeout=60,
         )
 

@@ -17,7 +17,6 @@ from engine.store import history, lease
 from engine.store.database import APP_ROLE, prepare_connection
 from engine.store.gtts import insert, link, save
 from engine.store.ledger import Batch, LedgerRefused, LedgerStore
-from engine.store.migrate import migrate
 from engine.store.queries.gtts import GttFilter, find_gtt, list_gtts
 from tests.support.gtts import a_gtt
 from tests.support.ledger_rows import NOW, Trader, sql
@@ -39,10 +38,9 @@ async def on_connection(url, work):
 
 
 @pytest.fixture
-async def trader(database_url, aio):
-    await migrate(database_url)
-    await on_connection(database_url, lambda c: lease.take(c, holder="test", seen=None))
-    return await Trader().seed(database_url)
+async def trader(schema_url, aio):
+    await on_connection(schema_url, lambda c: lease.take(c, holder="test", seen=None))
+    return await Trader().seed(schema_url)
 
 
 async def write(url, **rows):
@@ -64,24 +62,24 @@ def of(trader, entry, status=S.SUBMITTING, **fields):
     return a_gtt(status, id=uuid4(), entry_id=entry.id, **(owner | times | fields))
 
 
-async def test_row_comes_back_as_it_was_and_is_never_written_ahead_twice(database_url, trader):
+async def test_row_comes_back_as_it_was_and_is_never_written_ahead_twice(schema_url, trader):
     entry = an_entry(trader)
     gtt = of(trader, entry)
-    await write(database_url, new_orders=[entry], writes=[insert(gtt)])
-    assert await on_connection(database_url, lambda c: find_gtt(c, gtt.id)) == gtt
+    await write(schema_url, new_orders=[entry], writes=[insert(gtt)])
+    assert await on_connection(schema_url, lambda c: find_gtt(c, gtt.id)) == gtt
     with pytest.raises(LedgerRefused):
-        await write(database_url, writes=[insert(gtt)])
+        await write(schema_url, writes=[insert(gtt)])
     active = msgspec.structs.replace(gtt, status=S.ACTIVE, trigger_id="7", expires_at=NOW, status_message="taken")
     for _ in range(2):
-        await write(database_url, writes=[save(active)])
-    assert await on_connection(database_url, lambda c: find_gtt(c, gtt.id)) == active
+        await write(schema_url, writes=[save(active)])
+    assert await on_connection(schema_url, lambda c: find_gtt(c, gtt.id)) == active
     # one trigger of the broker is no two rows of ours
     with pytest.raises(LedgerRefused):
-        await write(database_url, writes=[insert(of(trader, entry, S.ACTIVE, trigger_id="7", unit=2))])
-    assert await on_connection(database_url, lambda c: find_gtt(c, uuid4())) is None
+        await write(schema_url, writes=[insert(of(trader, entry, S.ACTIVE, trigger_id="7", unit=2))])
+    assert await on_connection(schema_url, lambda c: find_gtt(c, uuid4())) is None
 
 
-async def test_history_has_triggers_of_live_entries_and_every_live_one_with_its_unit_s_past(database_url, trader):
+async def test_history_has_triggers_of_live_entries_and_every_live_one_with_its_unit_s_past(schema_url, trader):
     fresh, ancient, over = an_entry(trader), an_entry(trader, days_ago=40), an_entry(trader, days_ago=40)
     rows = [
         of(trader, fresh, S.CANCELLED),
@@ -89,34 +87,32 @@ async def test_history_has_triggers_of_live_entries_and_every_live_one_with_its_
         of(trader, ancient, S.ACTIVE, trigger_id="2", unit=2),
         of(trader, over, S.EXPIRED, trigger_id="3"),
     ]
-    await write(database_url, new_orders=[fresh, ancient, over], writes=[insert(row) for row in rows])
-    found = await on_connection(database_url, lambda c: history.account(c, trader.account_id, DAY))
+    await write(schema_url, new_orders=[fresh, ancient, over], writes=[insert(row) for row in rows])
+    found = await on_connection(schema_url, lambda c: history.account(c, trader.account_id, DAY))
     assert {gtt.id for gtt in found["gtts"]} == {row.id for row in rows[:3]}
     assert {order.id for order in found["attached"]} == {fresh.id, ancient.id}
-    _, accounts = await on_connection(database_url, history.busy)
+    _, accounts = await on_connection(schema_url, history.busy)
     assert accounts == [trader.account_id], "a trigger alone wakes its account"
-    await sql(database_url, "UPDATE gtts SET status = 'CANCELLED'")
-    _, accounts = await on_connection(database_url, history.busy)
+    await sql(schema_url, "UPDATE gtts SET status = 'CANCELLED'")
+    _, accounts = await on_connection(schema_url, history.busy)
     assert accounts == []
 
 
-async def test_order_that_a_trigger_placed_is_tied_to_its_entry(database_url, trader):
+async def test_order_that_a_trigger_placed_is_tied_to_its_entry(schema_url, trader):
     entry = an_entry(trader)
     fields = {"origin": OrderOrigin.EXTERNAL, "strategy_id": None, "attempt": 0}
     theirs = trader.order(status=OrderStatus.OPEN, broker_order_id="77", tag="EXTERNAL:77", **fields)
     other = trader.order(status=OrderStatus.OPEN, broker_order_id="78", tag="EXTERNAL:78", **fields)
     gtt = of(trader, entry, S.TRIGGERED, trigger_id="7", fired_role=OrderRole.STOP, broker_order_id="77")
-    await write(
-        database_url, new_orders=[entry, theirs, other], writes=[insert(gtt), link(gtt, DAY - timedelta(days=1))]
-    )
-    found = await sql(database_url, "SELECT id, role, parent_id FROM orders WHERE origin = 'EXTERNAL' ORDER BY tag")
+    await write(schema_url, new_orders=[entry, theirs, other], writes=[insert(gtt), link(gtt, DAY - timedelta(days=1))])
+    found = await sql(schema_url, "SELECT id, role, parent_id FROM orders WHERE origin = 'EXTERNAL' ORDER BY tag")
     assert found == [(theirs.id, "STOP", entry.id), (other.id, "ENTRY", None)]
-    account = await on_connection(database_url, lambda c: history.account(c, trader.account_id, DAY))
+    account = await on_connection(schema_url, lambda c: history.account(c, trader.account_id, DAY))
     assert theirs.id in {order.id for order in account["live_orders"]}
     assert link(of(trader, entry), DAY) is None
 
 
-async def test_list_is_filtered_and_newest_first(database_url, trader):
+async def test_list_is_filtered_and_newest_first(schema_url, trader):
     entry = an_entry(trader)
     rows = [
         of(
@@ -129,11 +125,11 @@ async def test_list_is_filtered_and_newest_first(database_url, trader):
         )
         for i in range(3)
     ]
-    await write(database_url, new_orders=[entry], writes=[insert(row) for row in rows])
+    await write(schema_url, new_orders=[entry], writes=[insert(row) for row in rows])
 
     async def listed(**fields):
         wanted = GttFilter(**({"limit": 10} | fields))
-        return [gtt.unit for gtt in await on_connection(database_url, lambda c: list_gtts(c, wanted))]
+        return [gtt.unit for gtt in await on_connection(schema_url, lambda c: list_gtts(c, wanted))]
 
     assert await listed() == [3, 2, 1]
     assert await listed(limit=1, after=(rows[2].created_at, rows[2].id)) == [2]

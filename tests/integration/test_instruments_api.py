@@ -2,13 +2,13 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
 import pytest
 
+from tests.support import forks
 from tests.support.engine import EngineProcess, market_order
 from tests.support.servers import TestServers
 from tests.support.shared_engine import paper_engine
@@ -178,12 +178,11 @@ def test_only_an_admin_sets_freeze_quantities(engine: EngineProcess) -> None:
 
 
 def command(engine: EngineProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "engine", "instruments", *arguments],
+    return forks.command(
+        "instruments",
+        *arguments,
         cwd=engine.folder,
         env=engine._environment,
-        capture_output=True,
-        text=True,
         timeout=60,
     )
 

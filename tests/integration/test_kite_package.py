@@ -17,7 +17,6 @@ from engine.broker.kite.reads import checked
 from engine.broker.kite.session import checksum, login_url
 from engine.broker.kite.ticker_frames import Mode
 from engine.domain.enums import Exchange, OrderType, ProductType, TransactionType, Validity, Variety
-from tests.support.engine import EngineProcess
 from tests.support.kite_book import error_body
 
 with warnings.catch_warnings():
@@ -87,30 +86,6 @@ def test_import_starts_no_reactor_and_leaves_signals_threads_and_trio_alone():
     found = json.loads(done.stdout)
     assert all(found.values()), found
     assert done.stderr == ""
-
-
-def test_engine_at_work_has_the_package_and_no_reactor(tmp_path, database_url, redis_url):
-    look_at = tmp_path / "look"
-
-    class Watched(EngineProcess):
-        program = ("-m", "tests.support.watched_engine")
-
-    with Watched(
-        tmp_path / "engine",
-        ENGINE__DATABASE__URL=database_url,
-        ENGINE__REDIS__URL=redis_url,
-        LOOK_AT=str(look_at),
-        PYTHONPATH=".",
-    ) as engine:
-        look_at.touch()
-        engine.wait_for("look", lambda: look_at.with_suffix(".seen").exists(), within_s=20)
-        seen: dict[str, Any] = json.loads(look_at.with_suffix(".seen").read_text())
-        assert seen["package"] is True
-        assert (seen["running"], seen["started"], seen["pool"]) == (False, False, False)
-        assert not [name for name in seen["threads"] if "twisted" in name.lower()]
-        assert not [module for module in seen["handlers"] if module.startswith("twisted")]
-        # and its signals still are the engine's own
-        assert engine.stop() == 0
 
 
 @pytest.mark.parametrize("name", ROUTES)

@@ -13,10 +13,10 @@ import trio.testing
 from engine import leadership
 from engine.actors.lease_keeper import LIFE_S, LeaseKeeper
 from engine.clock import SystemClock
-from engine.errors import Fenced, StartupError
+from engine.errors import Fenced, StartupError, StoreUnavailable
 from engine.runtime import holder
 from engine.store import lease
-from engine.store.database import APP_ROLE, Database
+from engine.store.database import APP_ROLE, SESSION, Database
 from engine.store.ledger import Batch, LedgerStore
 from tests.support.ledger_rows import Trader, sql
 
@@ -392,3 +392,37 @@ async def test_take_whose_answer_was_lost_is_recognised_as_ones_own(database, sc
     monkeypatch.setattr(lease, "take", take_and_lose)
     assert await take_at_start(database, wait_s=10) == 1
     assert lost == [1]
+
+
+async def test_engine_that_stands_still_in_a_transaction_keeps_nobody_from_taking_the_lease(
+    schema_url, aio, monkeypatch
+):
+    held_s = float(SESSION["idle_in_transaction_session_timeout"].removesuffix("s"))
+    assert held_s < leadership.SILENT_S
+    monkeypatch.setitem(SESSION, "idle_in_transaction_session_timeout", "300ms")
+    stopped, standby = Database(schema_url), Database(schema_url)
+    await stopped.open()
+    await standby.open()
+    epoch = await standby.run(lambda c: lease.take(c, holder="a", seen=None))
+    seen = await standby.run(lease.read)
+    ended = []
+
+    async def stand_still(connection):
+        await lease.check(connection, epoch=epoch)
+        await asyncio.sleep(2)
+        await connection.fetchval("SELECT 1")
+
+    async def stop():
+        try:
+            await stopped.run(stand_still)
+        except StoreUnavailable:
+            ended.append(True)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stop)
+        await trio.sleep(0.1)
+        assert await standby.run(lambda c: lease.take(c, holder="b", seen=seen), timeout_s=1.5) == epoch + 1
+        assert not ended
+    assert ended
+    await stopped.close()
+    await standby.close()

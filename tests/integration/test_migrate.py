@@ -5,16 +5,21 @@ import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID
 
 import asyncpg
 import pytest
 import trio
 
+from engine.boot import open_database
+from engine.clock import SystemClock
+from engine.domain.enums import Role
 from engine.errors import StartupError, StoreUnavailable
 from engine.runtime.asyncio_bridge import run_aio
+from engine.store import users
 from engine.store.checks import database_settings
 from engine.store.database import APP_ROLE, Database
-from engine.store.migrate import applied, available, latest_version, migrate, migrations_folder
+from engine.store.migrate import applied, available, latest_version, migrate, migrations_folder, what_breaks
 from tests.support.ledger_rows import sql
 
 DATA = Path(__file__).parent / "migrations"
@@ -37,7 +42,11 @@ def as_login(url, login):
 
 
 async def tables(url):
-    found = await sql(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
+    found = await sql(
+        url,
+        "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
+        " AND NOT relispartition ORDER BY 1",
+    )
     return [name for (name,) in found]
 
 
@@ -84,6 +93,62 @@ async def test_file_changed_after_it_was_applied_is_refused(database_url, aio, f
     with pytest.raises(StartupError, match="changed after it was applied"):
         await migrate(database_url, folder=folder)
     assert "thing" not in await tables(database_url)
+
+
+async def test_older_engine_works_on_a_schema_that_was_only_expanded(database_url, aio, folder):
+    newer = latest_version() + 1
+    text = (
+        "CREATE TABLE thing (id int); ALTER TABLE users ADD COLUMN thing text, ADD COLUMN size int NOT NULL DEFAULT 0"
+    )
+    add(folder, newer, text, name="expand_users")
+    await migrate(database_url, folder=folder)
+    # the engine of before is started again: it takes the schema as it is, and signs people up as it always did
+    assert await migrate(database_url) == []
+    database, version, _ = await open_database(database_url)
+    user = UUID(int=5)
+    try:
+        made = await database.run(
+            lambda c: users.insert_user(
+                c, user_id=user, email="a@b", name="A", role=Role.ADMIN, password_hash="h", now=SystemClock().now()
+            )
+        )
+    finally:
+        await database.close()
+    assert (made.id, version) == (user, newer)
+    # and the newer one after that
+    assert await migrate(database_url, folder=folder) == []
+
+
+async def test_older_engine_refuses_a_schema_from_which_something_was_taken(database_url, aio, folder):
+    add(folder, latest_version() + 1, "CREATE TABLE thing ()", name="expand_thing")
+    add(folder, latest_version() + 2, "ALTER TABLE users DROP COLUMN name", name="drop_names")
+    await migrate(database_url, folder=folder)
+    with pytest.raises(StartupError, match=r"drop_names did more than add: start the newer engine"):
+        await migrate(database_url)
+
+
+@pytest.mark.parametrize(
+    ("sql", "breaks"),
+    [
+        ("CREATE TABLE t (id int NOT NULL); CREATE INDEX ON t (id); GRANT SELECT ON t TO engine_app", False),
+        ("ALTER TABLE t ADD COLUMN a text, ADD COLUMN b int NOT NULL DEFAULT 0 -- no DROP here", False),
+        ("ALTER TABLE t ADD COLUMN a text NOT NULL", True),
+        ("ALTER TABLE t ADD COLUMN b int NOT NULL DEFAULT 0, ADD COLUMN a text NOT NULL", True),
+        ("ALTER TABLE t DROP COLUMN a", True),
+        ("ALTER TABLE t RENAME a TO b", True),
+        ("ALTER TABLE t ALTER COLUMN a SET NOT NULL", True),
+        ("UPDATE t SET a = 1", True),
+        ("CREATE UNIQUE INDEX ON t (a)", True),
+        ("REVOKE ALL ON t FROM engine_app", True),
+    ],
+)
+def test_what_breaks_an_older_engine_is_told_from_what_only_adds(sql, breaks):
+    assert bool(what_breaks(sql)) is breaks
+
+
+def test_migrations_that_say_they_only_expand_do():
+    broken = {m.name: what_breaks(m.sql) for m in available() if "_expand_" in m.name}
+    assert not {name: found for name, found in broken.items() if found}
 
 
 async def test_newer_schema_is_refused(database_url, aio, folder):
@@ -240,6 +305,7 @@ AS_APP = f"SET ROLE {APP_ROLE}; "
         "ALTER TABLE audit_logs DISABLE TRIGGER ALL",
         "DROP TABLE audit_logs",
         "DROP TRIGGER audit_logs_no_change ON audit_logs",
+        "DROP TRIGGER audit_logs_no_change ON audit_logs_0",
         "CREATE OR REPLACE FUNCTION audit_logs_append_only() RETURNS trigger LANGUAGE plpgsql"
         " AS 'BEGIN RETURN NEW; END'",
         "ALTER TABLE orders ADD COLUMN x int",

@@ -30,7 +30,6 @@ from engine.store import lease
 from engine.store.audit_append import append
 from engine.store.database import Database
 from engine.store.ledger import Batch, LedgerStore
-from engine.store.migrate import migrate
 from engine.store.queries import audit_log, dead_letters, holdings, intents, orders
 
 AT = datetime(2026, 11, 23, 4, 0, tzinfo=UTC)
@@ -147,7 +146,6 @@ async def stored(url: str, batch: Batch | None = None) -> AsyncIterator[Database
     """A migrated database with two traders, and *batch* written as the ledger writes it."""
     strays: list[Mapping[str, Any]] = []
     async with open_aio(strays.append):
-        await migrate(url)
         database = Database(url)
         await database.open()
         ledger = LedgerStore(url, role=None)
@@ -192,9 +190,9 @@ def history() -> tuple[Batch, list[Intent], list[Order]]:
     return batch, made, sent
 
 
-async def test_intents_come_newest_first_with_orders_and_timeline_and_only_of_their_owner(database_url: str) -> None:
+async def test_intents_come_newest_first_with_orders_and_timeline_and_only_of_their_owner(schema_url: str) -> None:
     batch, made, sent = history()
-    async with stored(database_url, batch) as database:
+    async with stored(schema_url, batch) as database:
 
         async def read(**wanted: Any) -> list[intents.IntentStory]:
             filters = intents.IntentFilter(**{"limit": 100, **wanted})
@@ -215,10 +213,10 @@ async def test_intents_come_newest_first_with_orders_and_timeline_and_only_of_th
         assert await database.run(lambda c: intents.find_intent(c, uuid7())) is None
 
 
-async def test_pages_by_cursor_give_every_order_once_even_of_the_same_instant(database_url: str) -> None:
+async def test_pages_by_cursor_give_every_order_once_even_of_the_same_instant(schema_url: str) -> None:
     batch, _, sent = history()
     same = [msgspec.structs.replace(order, created_at=AT) for order in sent]
-    async with stored(database_url, msgspec.structs.replace(batch, new_orders=same)) as database:
+    async with stored(schema_url, msgspec.structs.replace(batch, new_orders=same)) as database:
         seen: list[UUID] = []
         after = None
         while True:
@@ -231,9 +229,9 @@ async def test_pages_by_cursor_give_every_order_once_even_of_the_same_instant(da
         assert seen == sorted((order.id for order in sent), reverse=True)
 
 
-async def test_orders_are_found_by_each_filter(database_url: str) -> None:
+async def test_orders_are_found_by_each_filter(schema_url: str) -> None:
     batch, made, sent = history()
-    async with stored(database_url, batch) as database:
+    async with stored(schema_url, batch) as database:
         for wanted, count in (
             ({"intent_id": made[2].id}, 1),
             ({"account_id": ACCOUNTS[BOB]}, 1),
@@ -250,9 +248,9 @@ async def test_orders_are_found_by_each_filter(database_url: str) -> None:
         assert (story.order, len(story.events), story.fills) == (sent[0], 1, [make_fill(sent[0])])
 
 
-async def test_trades_page_through_the_same_instant_and_belong_to_their_owner(database_url: str) -> None:
+async def test_trades_page_through_the_same_instant_and_belong_to_their_owner(schema_url: str) -> None:
     batch, _, sent = history()
-    async with stored(database_url, batch) as database:
+    async with stored(schema_url, batch) as database:
         theirs = await database.run(lambda c: holdings.list_trades(c, holdings.TradeFilter(limit=9, user_id=BOB)))
         assert [(trade.fill.order_id, trade.strategy_id) for trade in theirs] == [(sent[-1].id, STRATEGIES[BOB])]
         first = await database.run(lambda c: holdings.list_trades(c, holdings.TradeFilter(limit=4)))
@@ -261,7 +259,7 @@ async def test_trades_page_through_the_same_instant_and_belong_to_their_owner(da
         assert [t.fill.order_id for t in (*first, *rest)] == [order.id for order in sent[::-1]]
 
 
-async def test_positions_of_an_earlier_day_are_rolled_and_those_it_closed_are_gone(database_url: str) -> None:
+async def test_positions_of_an_earlier_day_are_rolled_and_those_it_closed_are_gone(schema_url: str) -> None:
     batch, _, sent = history()
     bought, closed = sent[0], sent[1]
     held = with_last_price(
@@ -273,7 +271,7 @@ async def test_positions_of_an_earlier_day_are_rolled_and_those_it_closed_are_go
     )
     flat = Position(account_id=closed.account_id, exchange=Exchange.NSE, symbol="SBIN", product_type=ProductType.MIS)
     positions = [(held, DAY, AT), (flat, DAY, AT + timedelta(seconds=1))]
-    async with stored(database_url, msgspec.structs.replace(batch, positions=positions)) as database:
+    async with stored(schema_url, msgspec.structs.replace(batch, positions=positions)) as database:
 
         async def read(**wanted: Any) -> list[holdings.HeldPosition]:
             filters = holdings.PositionFilter(**{"limit": 9, "day": DAY, **wanted})
@@ -287,8 +285,8 @@ async def test_positions_of_an_earlier_day_are_rolled_and_those_it_closed_are_go
         assert (tomorrow.position.overnight_quantity, tomorrow.position.close_price) == (10, Decimal(1460))
 
 
-async def test_audit_records_are_filtered_and_the_chain_is_checked_over_several_pages(database_url: str) -> None:
-    async with stored(database_url) as database:
+async def test_audit_records_are_filtered_and_the_chain_is_checked_over_several_pages(schema_url: str) -> None:
+    async with stored(schema_url) as database:
         drafts = [AuditDraft(at=AT, actor=f"user:{n % 2}", action="A", subject=f"x:{n}") for n in range(7)]
         await database.run(lambda c: append(c, *drafts))
         filters = audit_log.AuditFilter(limit=2, actor="user:0", before_seq=7)
@@ -306,13 +304,13 @@ async def _tamper(connection: Any) -> None:
     await connection.execute("UPDATE audit_logs SET subject = 'x:other' WHERE seq = 5")
 
 
-async def test_dead_letters_that_wait_are_counted_by_queue(database_url: str) -> None:
+async def test_dead_letters_that_wait_are_counted_by_queue(schema_url: str) -> None:
     async def bury(connection: Any) -> None:
         for queue, status in (("signal", "WAITING"), ("signal", "WAITING"), ("audit", "DISCARDED")):
             await connection.execute(
                 "INSERT INTO dead_letters VALUES ($1, $2, $3, '', 'e', 1, $4, $4)", uuid7(), queue, status, AT
             )
 
-    async with stored(database_url) as database:
+    async with stored(schema_url) as database:
         await database.run(bury)
         assert await database.run(dead_letters.waiting_by_queue) == {"signal": 2}

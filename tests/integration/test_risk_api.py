@@ -9,8 +9,8 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from engine.cli.root import app
-from tests.support.engine import EngineProcess, limit_order
+from engine.cli.root import program
+from tests.support.engine import EngineProcess, limit_order, market_order
 from tests.support.servers import TestServers
 from tests.support.shared_engine import paper_engine
 
@@ -21,11 +21,11 @@ def engine(servers: TestServers, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def command(engine: EngineProcess, *words: str) -> Result:
-    return CliRunner().invoke(app, [*words], env=engine._environment)
+    return CliRunner().invoke(program(), [*words], env=engine._environment)
 
 
-def sent(engine: EngineProcess, **order: Any) -> dict[str, Any]:
-    answer = engine.signal(limit_order(**order))
+def sent(engine: EngineProcess, signal: dict[str, Any]) -> dict[str, Any]:
+    answer = engine.signal(signal)
     assert answer.status_code == 202, answer.text
     intent = answer.json()["data"]["intentId"]
 
@@ -58,7 +58,7 @@ def test_limits_of_a_strategy_narrow_and_every_rule_shows_its_numbers(engine: En
     half = engine.request("PUT", f"/risk/limits/{made.json()['data']['id']}", json={"cooldownS": 60})
     assert list(half.json()["error"]["details"]["fields"]) == ["cooldownAfterLosses"]
 
-    refused = sent(engine, quantity=6)
+    refused = sent(engine, limit_order(quantity=6))
     assert (refused["status"], refused["reason"]) == ("REJECTED", "MAX_ORDER_QUANTITY: 6 exceeds 5")
     assert rules_of(refused, "MAX_ORDER_QUANTITY") == [
         ("user", 100000, 6, True),
@@ -66,7 +66,7 @@ def test_limits_of_a_strategy_narrow_and_every_rule_shows_its_numbers(engine: En
         ("strategy on account", 7, 6, True),
     ]
     assert rules_of(refused, "MAX_ORDER_VALUE") == [("user", 1000000, 4890, True)]
-    approved = sent(engine, quantity=5)
+    approved = sent(engine, limit_order(quantity=5))
     assert approved["verdict"]["approved"]
     assert approved["verdict"]["accounts"][0]["inputs"]["request"]["quantity"] == 5
 
@@ -82,7 +82,7 @@ def test_limits_of_a_strategy_narrow_and_every_rule_shows_its_numbers(engine: En
 
 
 def test_explain_and_replay_work_beside_the_running_engine(engine: EngineProcess, tmp_path: Path) -> None:
-    intent = sent(engine, quantity=4)["id"]
+    intent = sent(engine, limit_order(quantity=4))["id"]
     told = command(engine, "explain", intent)
     assert told.exit_code == 0, told.output
     assert "risk: APPROVED" in told.stdout
@@ -105,6 +105,33 @@ def test_explain_and_replay_work_beside_the_running_engine(engine: EngineProcess
     assert refused[-1]["reasons"] == ["MAX_ORDER_VALUE: 3260.00 exceeds 3000.00"]
     assert command(engine, "replay").exit_code == 2
     assert "MAX_ORDER_VALUE" in command(engine, "codes").stdout
+
+
+def test_trace_shows_every_stage_of_a_signal_and_the_metrics_have_them(engine: EngineProcess) -> None:
+    intent = sent(engine, market_order(quantity=3))["id"]
+
+    def filled() -> Any:
+        return engine.get(f"/signals/intents/{intent}")["status"] == "EXECUTED"
+
+    engine.wait_for("the fill", filled)
+    told = command(engine, "trace", intent)
+    assert told.exit_code == 0, told.output
+    found = json.loads(command(engine, "trace", intent, "--json").stdout)
+    (order,) = found["orders"]
+    assert order["brokerOrderId"] in told.stdout
+    assert order["fills"][0]["tradeId"] in told.stdout
+    assert order["status"] == "COMPLETE"
+    offsets = {step["stage"]: step["atMs"] for step in order["stages"]}
+    if order["exact"]:
+        # the order book may have shown the order before the answer to it was read: then there are no stages of it
+        way = [offsets[stage] for stage in ("parsed", "decided", "committed", "sent", "answered", "filled")]
+        assert way == sorted(way)
+        assert sum(step["share"] or 0 for step in order["stages"]) == pytest.approx(1, abs=0.01)
+    assert "filled" in offsets
+    measured = engine.get("/system/metrics")["measured"]
+    assert measured["stage_ns{stage=wire}"]["count"] >= 1
+    assert command(engine, "trace", "018f3c5e-0000-7000-8000-000000000000").exit_code == 1
+    assert command(engine, "trace", "no-id").exit_code == 2
 
 
 def test_refusals_at_the_broker_open_the_breaker_and_block_the_account(engine: EngineProcess) -> None:

@@ -338,6 +338,25 @@ def test_telegram_without_the_secret_token_is_401(engine: EngineProcess, token: 
     assert telegram(engine, update(1, "BUY INFY NSE 1 MARKET MIS"), token).status_code == 401
 
 
+def test_bounds_of_a_source_hold_in_a_chat_too(engine: EngineProcess, chat: int) -> None:
+    source = next(s for s in engine.get("/sources") if s["type"] == "telegram")
+    path = f"/sources/{source['id']}"
+    assert engine.request("PATCH", path, json={"checks": {"maxOrderQuantity": 5}}).status_code == 200
+    before = len(intents(engine))
+    assert telegram(engine, update(90, "BUY INFY NSE 6 MARKET MIS")).status_code == 200
+    assert len(intents(engine)) == before
+    assert telegram(engine, update(91, "BUY INFY NSE 5 MARKET MIS")).status_code == 200
+    assert len(intents(engine)) == before + 1
+    assert engine.get(path)["lastSignalAt"] is not None
+    # an update that comes again is known, and not told refused by bounds that were set since
+    assert engine.request("PATCH", path, json={"checks": {"maxOrderQuantity": 1}}).status_code == 200
+    refused = len(engine.get("/audit", action="SIGNAL_REFUSED"))
+    assert telegram(engine, update(91, "BUY INFY NSE 5 MARKET MIS")).status_code == 200
+    assert len(intents(engine)) == before + 1
+    assert len(engine.get("/audit", action="SIGNAL_REFUSED")) == refused
+    assert engine.request("PATCH", path, json={"checks": {}}).status_code == 200
+
+
 def intents(engine: EngineProcess) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = engine.get("/signals/intents", limit=200)
     return found

@@ -89,11 +89,13 @@ def test_postgres_as_the_engine_sets_it_up_loses_nothing_and_stays_whole() -> No
     assert sum(cut.acked for cut in found) > 100
 
 
+@pytest.mark.long
 def test_engine_on_stores_that_do_not_sync_is_seen_to_lose_signals(made: Draft) -> None:
     outcome = careless_cut(made, seed=1)
     assert any("accepted and is not there" in wrong for wrong in outcome.wrong), outcome
 
 
+@pytest.mark.long
 def test_engine_loses_and_doubles_nothing_and_stays_stopped_when_it_was_stopped(made: Draft) -> None:
     outcome = cuts(3, made, seed=1)
     assert outcome.wrong == []

@@ -205,7 +205,7 @@ class World:
             nursery.cancel_scope.cancel()
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 2**32))
 def test_what_was_answered_survives_a_crash_at_any_instant(seed):
     async def work():

@@ -230,7 +230,7 @@ def approves(request: OrderRequest, state: RiskState, limits: RiskLimits, capita
 
 
 @given(request=REQUESTS, state=states(), a=ANY_LIMITS, b=ANY_LIMITS, capital=maybe(st.just(CAPITAL)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_narrowed_limits_approve_only_what_each_approves(
     request: OrderRequest, state: RiskState, a: RiskLimits, b: RiskLimits, capital: Decimal | None
 ) -> None:

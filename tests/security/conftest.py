@@ -1,17 +1,24 @@
-"""A real engine for each module of attacks, and the people that they are aimed at."""
+"""A real engine for the modules of attacks, and the people that they are aimed at."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from tests.support.belongings import Belongings
 from tests.support.engine import EngineProcess
-from tests.support.intruder import People
+from tests.support.intruder import People, Person
 from tests.support.servers import TestServers
-from tests.support.shared_engine import TELEGRAM_TOKEN
+from tests.support.shared_engine import DATABASE, SharedEngine, paper_engine
+
+
+def _environment(request: pytest.FixtureRequest) -> dict[str, str] | None:
+    return getattr(request.module, "ENVIRONMENT", None)
 
 
 @pytest.fixture(scope="module")
 def database_name(request: pytest.FixtureRequest) -> str:
+    if _environment(request) is None:
+        return DATABASE
     return f"security_{request.module.__name__.rpartition('.')[2]}"
 
 
@@ -22,25 +29,37 @@ def engine(
     database_name: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[EngineProcess]:
-    """An engine of the module's own; what it sets in ``ENVIRONMENT`` is added to the configuration."""
-    redis_url = f"{servers.redis_url}?db=0"
-    servers.flush(redis_url)
-    environment = {
-        "ENGINE__DATABASE__URL": servers.create_database(database_name),
-        "ENGINE__REDIS__URL": redis_url,
-        "ENGINE__TELEGRAM__SECRET_TOKEN": TELEGRAM_TOKEN,
-        "ENGINE__LIMITS__LOGIN_PER_MINUTE": "1000",
-        "ENGINE__LIMITS__API_PER_MINUTE": "100000",
-    }
-    servers.flush(redis_url)
-    environment |= getattr(request.module, "ENVIRONMENT", {})
-    with EngineProcess(tmp_path_factory.mktemp(database_name), **environment) as running:
-        yield running
-    servers.drop_database(database_name)
+    """The shared engine; one of its own for a module with an ``ENVIRONMENT``, which is added to the configuration."""
+    environment = _environment(request)
+    if environment is None:
+        shared: SharedEngine = request.getfixturevalue("shared_engine")
+        yield shared.running()
+    else:
+        yield from paper_engine(servers, tmp_path_factory.mktemp(database_name), database_name, **environment)
 
 
 @pytest.fixture(scope="module")
-def people(engine: EngineProcess) -> Iterator[People]:
-    signed_up = People(engine)
+def people(request: pytest.FixtureRequest, engine: EngineProcess) -> Iterator[People]:
+    signed_up = People(engine, of=request.module.__name__.rpartition(".")[2])
     yield signed_up
     signed_up.close()
+
+
+@pytest.fixture(scope="module")
+def alice(people: People) -> Person:
+    return people("alice", "TRADER")
+
+
+@pytest.fixture(scope="module")
+def mallory(people: People) -> Person:
+    return people("mallory", "TRADER")
+
+
+@pytest.fixture(scope="module")
+def viewer(people: People) -> Person:
+    return people("viewer", "VIEWER")
+
+
+@pytest.fixture(scope="module")
+def belongings(engine: EngineProcess, alice: Person) -> Belongings:
+    return Belongings(engine, alice)

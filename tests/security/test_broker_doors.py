@@ -28,6 +28,11 @@ def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExchangeProce
 
 
 @pytest.fixture(scope="module")
+def database_name() -> str:
+    return "security_broker_doors"
+
+
+@pytest.fixture(scope="module")
 def engine(
     servers: TestServers, database_name: str, exchange: ExchangeProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EngineProcess]:
@@ -102,6 +107,32 @@ def test_link_of_somebody_who_may_not_trade_any_more_is_refused_and_logs_nobody_
     assert assert_refused(answer, 403)["code"] == "LOGIN_NOT_ALLOWED"
 
 
+def test_sec_053_attackers_broker_login_cannot_be_bound_to_the_victims_account(
+    people: People, owner: Person, account: dict[str, Any]
+) -> None:
+    """The attacker logs in at the broker as itself and has the victim's browser come back with what that gave."""
+    attacker = people("attacker", "TRADER")
+    theirs = attacker.make("/accounts", label="attacker's", broker="kite", apiKey="attackerkey", apiSecret="s")
+    token = walk(owner, account)["request_token"]
+    before = status_of(owner, account)
+    link = attacker.request("GET", f"/accounts/{theirs['id']}/login-url").json()["data"]["url"]
+    [own_state] = parse_qs(parse_qs(urlsplit(link).query)["redirect_params"][0])["state"]
+    forged = {"status": "success", "request_token": token}
+    for query in (forged, forged | {"state": ""}, forged | {"state": "A" * 43}, forged | {"state": account["id"]}):
+        assert come_back(owner, query).status_code in (400, 422)
+    # a state of the attacker's opens the attacker's account, and that once
+    come_back(owner, forged | {"state": own_state})
+    assert status_of(owner, account) == before
+    assert_refused(come_back(owner, forged | {"state": own_state}), 400, 403, 422)
+
+
+def test_sec_053_state_and_request_token_are_used_once(owner: Person, account: dict[str, Any]) -> None:
+    first = walk(owner, account)
+    assert come_back(owner, first).status_code == 200
+    assert_refused(come_back(owner, first), 400, 422)
+    assert_refused(come_back(owner, walk(owner, account) | {"request_token": first["request_token"]}), 400, 403, 422)
+
+
 def test_flood_of_guessed_states_keeps_nobody_from_logging_in_or_staying_signed_in(
     owner: Person, account: dict[str, Any]
 ) -> None:
@@ -137,7 +168,7 @@ def deliver(owner: Person, body: dict[str, Any]) -> httpx.Response:
     return httpx.post(f"{owner.base_url}{BASE}/broker/kite/postback", json=body, timeout=10)
 
 
-def test_postback_of_the_accounts_own_zerodha_user_is_taken(
+def test_sec_052_postback_of_the_accounts_own_zerodha_user_is_taken(
     owner: Person, account: dict[str, Any], exchange: ExchangeProcess
 ) -> None:
     assert status_of(owner, account)["brokerUserId"] == "PAPER1"

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -79,6 +80,18 @@ def stalled(engine: EngineProcess) -> Iterator[Stalled]:
     connections.close()
 
 
+def memory_mb(engine: EngineProcess, figure: str) -> float:
+    """Return ``VmRSS`` or ``VmHWM`` (the most that it ever was) of the engine."""
+    assert engine.process is not None
+    told = Path(f"/proc/{engine.process.pid}/status").read_text()
+    return int(re.search(rf"^{figure}:\s+(\d+) kB$", told, re.MULTILINE)[1]) / 1024  # type: ignore[index]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_before(engine: EngineProcess) -> float:
+    return memory_mb(engine, "VmRSS")
+
+
 # signatures
 
 
@@ -94,13 +107,15 @@ def delivery(engine: EngineProcess) -> tuple[bytes, dict[str, str]]:
 
 
 @pytest.mark.parametrize("offset", [-301, 301, -86_400])
-def test_signature_replayed_after_its_time_is_401(engine: EngineProcess, client: httpx.Client, offset: int) -> None:
+def test_sec_040_signature_replayed_after_its_time_is_401(
+    engine: EngineProcess, client: httpx.Client, offset: int
+) -> None:
     raw = json.dumps(market_order()).encode()
     error = assert_refused(post(client, raw, signed(raw, *engine.source, at=int(time.time()) + offset)), 401)
     assert error["code"] == "TIMESTAMP_STALE"
 
 
-def test_timestamp_is_under_the_signature(client: httpx.Client, delivery: tuple[bytes, dict[str, str]]) -> None:
+def test_sec_040_timestamp_is_under_the_signature(client: httpx.Client, delivery: tuple[bytes, dict[str, str]]) -> None:
     raw, headers = delivery
     moved = str(int(headers["X-Timestamp"]) + 1)
     assert_refused(post(client, raw, headers | {"X-Timestamp": moved}), 401)
@@ -110,14 +125,14 @@ def test_timestamp_is_under_the_signature(client: httpx.Client, delivery: tuple[
 @pytest.mark.parametrize(
     "timestamp", ["0", "-1", "+1", "1e9", "", "\uff11\uff17", "99999999999999", "1700000000.5", "now"]
 )
-def test_timestamp_that_is_no_plain_number_is_401(
+def test_sec_042_timestamp_that_is_no_plain_number_is_401(
     client: httpx.Client, delivery: tuple[bytes, dict[str, str]], timestamp: str
 ) -> None:
     raw, headers = delivery
     assert_refused(post(client, raw, headers | {"X-Timestamp": timestamp.encode()}), 401)
 
 
-def test_body_written_differently_but_meaning_the_same_is_401(
+def test_sec_038_body_written_differently_but_meaning_the_same_is_401(
     client: httpx.Client, delivery: tuple[bytes, dict[str, str]]
 ) -> None:
     raw, headers = delivery
@@ -148,7 +163,7 @@ def test_body_written_differently_but_meaning_the_same_is_401(
         lambda s: "0x" + s[2:],
     ],
 )
-def test_signature_in_another_form_is_401(
+def test_sec_039_signature_in_another_form_is_401(
     client: httpx.Client, delivery: tuple[bytes, dict[str, str]], change: Any
 ) -> None:
     raw, headers = delivery
@@ -156,14 +171,16 @@ def test_signature_in_another_form_is_401(
 
 
 @pytest.mark.parametrize("name", ["X-Signature", "X-API-Key", "X-Timestamp"])
-def test_credential_header_given_twice_is_401(
+def test_sec_039_credential_header_given_twice_is_401(
     client: httpx.Client, delivery: tuple[bytes, dict[str, str]], name: str
 ) -> None:
     raw, headers = delivery
     assert_refused(post(client, raw, [*headers.items(), (name, headers[name])]), 401)
 
 
-def test_source_that_is_off_or_gone_is_401_like_an_unknown_one(engine: EngineProcess, client: httpx.Client) -> None:
+def test_sec_044_source_that_is_off_or_gone_is_401_like_an_unknown_one(
+    engine: EngineProcess, client: httpx.Client
+) -> None:
     strategy = engine.get("/strategies")[0]["id"]
 
     def made() -> dict[str, Any]:
@@ -182,7 +199,7 @@ def test_source_that_is_off_or_gone_is_401_like_an_unknown_one(engine: EnginePro
 
 
 @pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "True-Client-IP", "X-Client-IP"])
-def test_allow_list_believes_the_socket_and_no_header(engine: EngineProcess, client: httpx.Client, name: str) -> None:
+def test_sec_054_allow_list_believes_the_socket_alone(engine: EngineProcess, client: httpx.Client, name: str) -> None:
     strategy = engine.get("/strategies")[0]["id"]
     body = {"type": "webhook", "strategyId": strategy, "name": "office", "ipAllowlist": ["10.1.2.3"]}
     office = engine.request("POST", "/sources", json=body).json()["data"]
@@ -196,23 +213,25 @@ def test_allow_list_believes_the_socket_and_no_header(engine: EngineProcess, cli
 
 
 @pytest.mark.parametrize("entry", ["10.0.0.1/0", "0177.0.0.1", "10.0.0", "::1%lo", "localhost", "", "*"])
-def test_allow_list_with_an_entry_that_is_no_address_is_422(engine: EngineProcess, entry: str) -> None:
+def test_sec_055_allow_list_with_an_entry_that_is_no_address_is_422(engine: EngineProcess, entry: str) -> None:
     source = engine.get("/sources")[0]["id"]
     assert_refused(engine.request("PATCH", f"/sources/{source}", json={"ipAllowlist": [entry]}), 422)
 
 
-def test_parallel_replays_with_and_without_a_key_make_one_intent(engine: EngineProcess, client: httpx.Client) -> None:
+def test_sec_041_thousand_parallel_replays_make_one_intent(engine: EngineProcess, client: httpx.Client) -> None:
     raw = json.dumps(market_order("ITC")).encode()
     headers = signed(raw, *engine.source)
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda _: post(client, raw, headers), range(200)))
+        answers = list(pool.map(lambda _: post(client, raw, headers), range(1000)))
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.json()["data"]["intentId"] for answer in answers}) == 1
 
 
 @pytest.mark.parametrize("headers", [{}, {"X-Telegram-Bot-Api-Secret-Token": TELEGRAM_TOKEN[:-1]}])
 @pytest.mark.parametrize("query", ["", f"?secret_token={TELEGRAM_TOKEN}"])
-def test_telegram_secret_counts_in_its_header_only(client: httpx.Client, headers: dict[str, str], query: str) -> None:
+def test_sec_046_telegram_secret_counts_in_its_header_only(
+    client: httpx.Client, headers: dict[str, str], query: str
+) -> None:
     answer = client.post(f"{BASE}/signals/telegram/webhook{query}", json={"update_id": 1}, headers=headers)
     assert_refused(answer, 401)
 
@@ -238,14 +257,28 @@ HIDDEN = f"GET {BASE}/system/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n
         raw_request("Content-Length: +0", body=HIDDEN),
         raw_request("Content-Length : 0", body=HIDDEN),
         raw_request("X-A: b\r\n c: folded", "Content-Length : 0", body=HIDDEN),
+        raw_request("X-A: b\r\n c", "Content-Length: 0", body=HIDDEN),
+        raw_request("Content-Length:\r\n\t0", body=HIDDEN),
         raw_request("Transfer-Encoding: xchunked", body="0\r\n\r\n" + HIDDEN),
         raw_request("Transfer-Encoding: chunked", "Transfer-Encoding: identity", body="0\r\n\r\n" + HIDDEN),
         raw_request("Transfer-Encoding: \x0bchunked", body="0\r\n\r\n" + HIDDEN),
         raw_request("X-A: b\x00c", "Content-Length: 0", body=HIDDEN),
         raw_request("Content-Length: 0\rX-B: c", body=HIDDEN),
+        raw_request("Transfer-Encoding : chunked", body="0\r\n\r\n" + HIDDEN),
+        raw_request("Transfer-Encoding:\r\n chunked", "Content-Length: 4", body="5c\r\n" + HIDDEN),
+        raw_request("Transfer-Encoding: chunked, chunked", body="0\r\n\r\n" + HIDDEN),
+        raw_request("Transfer-Encoding: chunked, identity", body="0\r\n\r\n" + HIDDEN),
+        raw_request("Transfer-Encoding: chunked;q=1", body="0\r\n\r\n" + HIDDEN),
+        raw_request("Transfer-Encoding: chunked", body="0x0\r\n\r\n" + HIDDEN),
+        raw_request("Transfer-Encoding: chunked", body="-1\r\n\r\n" + HIDDEN),
+        raw_request("Transfer-Encoding: chunked", body="3\nabc\n0\n\n" + HIDDEN),
+        raw_request("Content-Length: 0x10", body=HIDDEN),
+        raw_request("Content-Length: 1e1", body=HIDDEN),
+        raw_request("Content-Length: \xb2", body=HIDDEN),
+        raw_request("Content-Length: ", body=HIDDEN),
     ],
 )
-def test_request_with_two_meanings_is_refused_and_nothing_hidden_in_it_runs(
+def test_sec_057_request_with_two_meanings_is_refused_and_nothing_hidden_in_it_runs(
     engine: EngineProcess, octets: bytes
 ) -> None:
     answer = raw_exchange(engine.base_url, octets)
@@ -268,7 +301,7 @@ def test_request_with_two_meanings_is_refused_and_nothing_hidden_in_it_runs(
         (raw_request("Transfer-Encoding: chunked", body="ffffffffffffffff\r\n" + "a" * 70_000), b"400|413"),
     ],
 )
-def test_request_out_of_proportion_is_refused(engine: EngineProcess, octets: bytes, statuses: bytes) -> None:
+def test_sec_095_request_out_of_proportion_is_refused(engine: EngineProcess, octets: bytes, statuses: bytes) -> None:
     answer = raw_exchange(engine.base_url, octets)
     assert re.match(rb"HTTP/1\.1 (" + statuses + rb") ", answer), answer[:200]
 
@@ -302,7 +335,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_path_that_climbs_or_guesses_is_404(engine: EngineProcess, path: str) -> None:
+def test_sec_067_path_that_climbs_or_guesses_is_404(engine: EngineProcess, path: str) -> None:
     octets = raw_request(f"Authorization: Bearer {engine.login()}", "Connection: close", method="GET", target=path)
     answer = raw_exchange(engine.base_url, octets)
     assert answer.startswith(b"HTTP/1.1 404 "), answer[:200]
@@ -341,7 +374,7 @@ ANSWERS: list[tuple[str, str, int, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("method", "path", "status", "options"), ANSWERS)
-def test_every_answer_carries_the_protective_headers(
+def test_sec_062_every_answer_carries_the_protective_headers(
     client: httpx.Client, method: str, path: str, status: int, options: dict[str, Any]
 ) -> None:
     answer = client.request(method, path, **options)
@@ -350,7 +383,7 @@ def test_every_answer_carries_the_protective_headers(
     assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
-def test_answer_of_the_parser_itself_carries_them_too(engine: EngineProcess) -> None:
+def test_sec_062_answer_of_the_parser_itself_carries_them_too(engine: EngineProcess) -> None:
     head = raw_exchange(engine.base_url, b"GARBAGE\r\n\r\n").partition(b"\r\n\r\n")[0].decode()
     lines = head.lower().splitlines()[1:]
     protected({name: value.strip() for name, _, value in (line.partition(":") for line in lines)})
@@ -381,6 +414,8 @@ NASTY = [
     "${jndi:ldap://x}",
     "\u0663",
 ]
+# where a parameter of the same name was given them all: they are read by the same code
+FEW = ["' OR '1'='1", "\x00", "%", b"\xff\xfe", "9" * 400]
 
 
 def cursors() -> list[str]:
@@ -413,14 +448,17 @@ def parameters(client: httpx.Client) -> list[tuple[str, str]]:
     ]
 
 
-def test_no_filter_of_any_list_can_be_made_to_fail_or_to_leak(
+def test_sec_063_no_filter_of_any_list_can_be_made_to_fail_or_to_leak(
     engine: EngineProcess, client: httpx.Client, parameters: list[tuple[str, str]]
 ) -> None:
     assert len(parameters) > 40
     headers = {"Authorization": f"Bearer {engine.login()}"}
     failed = []
+    known: set[str] = set()
     for path, name in parameters:
-        for value in [*NASTY, *(cursors() if name == "cursor" else ())]:
+        values = FEW if name in known else NASTY
+        known.add(name)
+        for value in [*values, *(cursors() if name == "cursor" else ())]:
             answer = client.get(path, params={name: value}, headers=headers)
             if answer.status_code not in (200, 404, 422):
                 failed.append((path, name, value, answer.status_code, answer.text))
@@ -432,13 +470,13 @@ def test_no_filter_of_any_list_can_be_made_to_fail_or_to_leak(
 
 
 @pytest.mark.parametrize("field", ["symbol", "validity", "variety", "exchange", "orderType"])
-def test_control_characters_in_a_signal_are_422(engine: EngineProcess, field: str) -> None:
+def test_sec_066_control_characters_in_a_signal_are_422(engine: EngineProcess, field: str) -> None:
     for value in ('X\n{"level":"info"}', "\x1b[31mX", "A\u202eB", "A\u2028B", "=HYPERLINK(1)"):
         assert_refused(engine.signal(market_order() | {field: value}), 422)
 
 
 @pytest.mark.parametrize("raw", [b"\x80\x04K\x01.", b"!!python/object:os.system", b"<?xml version='1.0'?>", b"a=1&b=2"])
-def test_other_formats_than_json_are_refused(engine: EngineProcess, raw: bytes) -> None:
+def test_sec_065_other_formats_than_json_are_refused(engine: EngineProcess, raw: bytes) -> None:
     assert_refused(engine.signal(raw), 400, 422)
 
 
@@ -454,12 +492,12 @@ def test_other_formats_than_json_are_refused(engine: EngineProcess, raw: bytes) 
         b'{"email":1e400,"password":"x"}',
     ],
 )
-def test_login_with_a_hostile_body_is_refused(client: httpx.Client, body: bytes) -> None:
+def test_sec_068_login_with_a_hostile_body_is_refused(client: httpx.Client, body: bytes) -> None:
     answer = client.post(f"{BASE}/auth/login", content=body, headers={"Content-Type": "application/json"})
     assert_refused(answer, 400, 422)
 
 
-def test_kill_switch_takes_any_reason_and_shows_no_control_character(engine: EngineProcess) -> None:
+def test_sec_066_kill_switch_takes_any_reason_and_shows_no_control_character(engine: EngineProcess) -> None:
     me = engine.get("/auth/me")["id"]
     body = {"scope": f"user:{me}", "reason": "panic\x1b[2J\nglobal  off", "squareOff": False}
     assert engine.request("POST", "/risk/killswitch/enable", json=body).status_code == 200
@@ -478,7 +516,7 @@ def login(client: httpx.Client, email: str, password: str, **headers: str) -> ht
     return client.post(f"{BASE}/auth/login", json={"email": email, "password": password}, headers=headers)
 
 
-def test_stranger_can_neither_dodge_the_login_limit_nor_lock_anybody_out(
+def test_sec_006_stranger_can_neither_dodge_the_login_limit_nor_lock_anybody_out(
     engine: EngineProcess, client: httpx.Client
 ) -> None:
     engine.login()
@@ -488,7 +526,7 @@ def test_stranger_can_neither_dodge_the_login_limit_nor_lock_anybody_out(
             forwarded = {"X-Forwarded-For": f"10.0.{number}.1", "Forwarded": f"for=10.0.{number}.1"}
             return login(client, "admin@localhost", f"guess {number}", **forwarded).status_code
 
-        statuses = list(pool.map(guess, range(150)))
+        statuses = list(pool.map(guess, range(60)))
     assert statuses.count(401) <= 12
     assert set(statuses) == {401, 429}
     elsewhere = httpx.HTTPTransport(local_address="127.0.0.2")
@@ -516,12 +554,12 @@ def test_guessing_refresh_tokens_is_limited(client: httpx.Client) -> None:
     assert set(answers) == {401, 429}
 
 
-def test_flood_of_logins_holds_up_neither_signals_nor_the_kill_switch(
+def test_sec_098_flood_of_logins_holds_up_neither_signals_nor_the_kill_switch(
     engine: EngineProcess, client: httpx.Client
 ) -> None:
     me = engine.get("/auth/me")["id"]
     with ThreadPoolExecutor(40) as pool:
-        flood = [pool.submit(login, client, f"nobody{number}@desk.example", "x" * 1000) for number in range(200)]
+        flood = [pool.submit(login, client, f"nobody{number}@desk.example", "x" * 1000) for number in range(100)]
         signals = [engine.signal(market_order("SBIN"), key=f"flood-{number}").status_code for number in range(5)]
         kill = {"scope": f"user:{me}", "reason": "flood", "squareOff": False}
         enabled = engine.request("POST", "/risk/killswitch/enable", json=kill)
@@ -537,7 +575,7 @@ def test_flood_of_logins_holds_up_neither_signals_nor_the_kill_switch(
 
 
 @pytest.mark.parametrize("name", ["half a header", "half a body", "endless chunks"])
-def test_half_open_request_is_cut_within_15_seconds(stalled: Stalled, name: str) -> None:
+def test_sec_093_half_open_request_is_cut_within_15_seconds(stalled: Stalled, name: str) -> None:
     connection = stalled.connections[name]
     connection.settimeout(stalled.left())
     try:
@@ -547,11 +585,15 @@ def test_half_open_request_is_cut_within_15_seconds(stalled: Stalled, name: str)
         pass
 
 
-def test_300_idle_connections_hold_up_neither_health_nor_the_end(engine: EngineProcess, client: httpx.Client) -> None:
+def test_sec_099_most_memory_under_all_these_attacks_is_bounded(engine: EngineProcess, memory_before: float) -> None:
+    assert memory_mb(engine, "VmHWM") - memory_before <= 100
+
+
+def test_sec_094_900_idle_hold_up_neither_health_nor_the_end(engine: EngineProcess, client: httpx.Client) -> None:
     halves = [b"", b"GET ", f"POST {SHEETS} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{{".encode()]
     crowd = []
     try:
-        for number in range(300):
+        for number in range(900):
             crowd.append(socket.create_connection(address(engine.base_url), timeout=10))
             crowd[-1].sendall(halves[number % 3])
         assert httpx.get(f"{engine.base_url}{BASE}/system/health", timeout=10).status_code == 200

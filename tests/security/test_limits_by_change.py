@@ -14,7 +14,7 @@ from tests.support.trade import USER
 
 
 @pytest.mark.parametrize("role", [OrderRole.STOP, OrderRole.TARGET])
-async def test_attached_exit_can_be_made_smaller_but_never_larger(autojump_clock: Any, role: OrderRole) -> None:
+async def test_sec_088_attached_exit_can_be_made_smaller_but_never_larger(autojump_clock: Any, role: OrderRole) -> None:
     # exits are reserved nowhere, for they only reduce: several of them, each grown by as much as is held,
     # would sell what nobody holds, and no limit would see it
     world = World()

@@ -72,7 +72,7 @@ def test_body_comes_in_any_content_type(client: httpx.Client, account: dict[str,
         assert client.post(DOOR, content=raw, headers={"Content-Type": content_type}).status_code == 200
 
 
-def test_genuine_checksum_around_lies_changes_nothing(
+def test_sec_052_valid_checksum_around_lies_changes_nothing(
     engine: EngineProcess, client: httpx.Client, account: dict[str, Any]
 ) -> None:
     before = {path: engine.get(path) for path in ("/executions/orders", "/executions/positions", "/executions/trades")}
@@ -91,7 +91,7 @@ def test_genuine_checksum_around_lies_changes_nothing(
         {"order_timestamp": "2026-11-02 10:00:01"},
     ],
 )
-def test_forged_postback_is_401_and_on_record(
+def test_sec_052_forged_postback_is_401_and_on_record(
     engine: EngineProcess, client: httpx.Client, account: dict[str, Any], changes: dict[str, Any]
 ) -> None:
     assert assert_refused(client.post(DOOR, json=postback() | changes), 401)["code"] == "BAD_CHECKSUM"
@@ -105,7 +105,7 @@ def test_what_cannot_be_read_is_400(client: httpx.Client, account: dict[str, Any
     assert_refused(client.post(DOOR, content=raw), 400)
 
 
-def test_digit_moved_between_id_and_time_is_no_postback(client: httpx.Client, account: dict[str, Any]) -> None:
+def test_sec_052_digit_moved_between_id_and_time_is_no_postback(client: httpx.Client, account: dict[str, Any]) -> None:
     told = postback()
     moved = told | {"order_id": told["order_id"] + "2", "order_timestamp": told["order_timestamp"][1:]}
     assert_refused(client.post(DOOR, json=moved), 400)

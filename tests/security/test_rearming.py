@@ -21,8 +21,10 @@ from engine.config import decode_key
 from engine.domain.enums import KillState, OrderStatus, Role
 from engine.domain.killswitch import GLOBAL, KillRecord, next_version
 from engine.errors import ConflictError
+from engine.http.four_eyes import ask_second_admin
 from engine.http.permissions import Principal
-from engine.http.routes import killswitch
+from engine.http.routes.killswitch import DisableBody
+from engine.http.routes.killswitch import disable as letting_go
 from engine.security.kill_seal import KillSeal
 from tests.actors.test_kill_scopes import against
 from tests.support.desk import World, running
@@ -180,17 +182,15 @@ def test_sec_092_approval_counts_once_and_for_one_trip_only(first: Person, secon
 
 def test_sec_092_word_of_the_first_lapses_after_ten_minutes() -> None:
     now = datetime(2026, 11, 23, 5, tzinfo=UTC)
-    record = KillRecord(scope=GLOBAL, version=5, state=KillState.BLOCKED, reason="r", actor="a", at=now)
     services: Any = SimpleNamespace(
         config=SimpleNamespace(security=SimpleNamespace(two_admins=True)),
         clock=SimpleNamespace(now=lambda: now),
         extras={},
-        guardian=SimpleNamespace(switches=SimpleNamespace(records={GLOBAL: record})),
     )
 
     def ask(number: int) -> None:
         caller = cast("Principal", SimpleNamespace(user_id=UUID(int=number), role=Role.ADMIN))
-        killswitch._ask_second_admin(services, caller, GLOBAL, force=True)
+        ask_second_admin(services, caller, GLOBAL, (5, True))
 
     with pytest.raises(ConflictError):
         ask(1)
@@ -199,6 +199,26 @@ def test_sec_092_word_of_the_first_lapses_after_ten_minutes() -> None:
         ask(2)
     now += timedelta(minutes=10)
     ask(1)
+
+
+def test_sec_092_raise_of_a_limit_needs_two_who_ask_for_the_very_same(
+    first: Person, second: Person, trader: Person
+) -> None:
+    limits = trader.make("/risk/limits", maxOrderValue=1000)
+    path = f"/risk/limits/{limits['id']}"
+
+    def loosen(person: Person, **change: Any) -> Any:
+        return person.request("PUT", path, json=change)
+
+    assert code_of(loosen(first, maxOrderValue=5000), 409) == "SECOND_ADMIN_REQUIRED"
+    assert code_of(loosen(first, maxOrderValue=5000), 409) == "SECOND_ADMIN_REQUIRED", "one is not two"
+    assert code_of(loosen(second, maxOrderValue=5001), 409) == "SECOND_ADMIN_REQUIRED", "another change"
+    assert_refused(loosen(trader, maxOrderValue=5000), 403)
+    assert loosen(second, maxOrderValue=5000).json()["data"]["maxOrderValue"] == 5000
+    # the word of the first is used up, and tightening needs nobody else
+    assert loosen(second, maxOrderValue=4000).status_code == 200
+    assert code_of(loosen(second, maxOrderValue=5000), 409) == "SECOND_ADMIN_REQUIRED"
+    assert trader.request("GET", "/risk/limits").json()["data"][0]["maxOrderValue"] == 4000
 
 
 def test_sec_092_unfinished_flattening_stands_against_it(first: Person, trader: Person) -> None:
@@ -220,6 +240,28 @@ async def test_sec_092_order_of_unknown_outcome_stands_against_it(autojump_clock
         await world.until_status(order, OrderStatus.UNKNOWN)
         assert "ORDERS_UNKNOWN" in await against(world)
         assert "ORDERS_UNKNOWN" not in await against(world, f"source:{uuid4()}")
+
+
+async def test_sec_092_trip_that_comes_while_accounts_are_compared_is_not_undone() -> None:
+    now = SystemClock().now()
+    looked_at = KillRecord(scope=GLOBAL, version=1, state=KillState.BLOCKED, reason="by hand", actor="user:x", at=now)
+    again = msgspec.structs.replace(looked_at, version=3, reason="MAX_DAILY_LOSS_PCT: 6 exceeds 5", actor="system")
+    records = {GLOBAL: looked_at}
+
+    async def against(_record: KillRecord) -> list[Any]:
+        records[GLOBAL] = again
+        return []
+
+    guardian = SimpleNamespace(switches=SimpleNamespace(records=records))  # which cannot release
+    services = SimpleNamespace(
+        clock=SystemClock(), guardian=guardian, extras={"rearming": SimpleNamespace(against=against)}
+    )
+    user = cast("Any", SimpleNamespace(scopes=None, signed_in_at=now, role=Role.ADMIN, is_admin=True))
+    request = SimpleNamespace(services=services, user=user, body=DisableBody(scope=GLOBAL, reason="over"))
+    with pytest.raises(ConflictError) as refused:
+        await letting_go.handler(cast("Any", request))
+    assert refused.value.code == "TRIPPED_AGAIN"
+    assert "MAX_DAILY_LOSS_PCT" in str(refused.value)
 
 
 # what stands in the stores

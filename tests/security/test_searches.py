@@ -36,7 +36,7 @@ class HeldIndex(InstrumentIndex):
         return super().find(query, **options)
 
 
-async def test_crowd_of_searches_takes_turns_and_the_rest_is_told_to_come_again() -> None:
+async def test_sec_097_crowd_of_searches_takes_turns_and_the_rest_is_told_to_come_again() -> None:
     index = HeldIndex()
     master = SimpleNamespace(loaded_at=1, index=index, book=InstrumentBook(CONTRACTS))
     services = SimpleNamespace(master=master, prices=SimpleNamespace(get=lambda _: None))

@@ -11,7 +11,6 @@ import secrets
 import socket
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import pytest
 import redis
 
 from engine.observability.redaction import redact_text
+from tests.support import forks
 from tests.support.engine import PASSWORD, EngineProcess, market_order, signed
 from tests.support.intruder import People
 from tests.support.servers import TestServers
@@ -37,6 +37,8 @@ ENVIRONMENT = {
     THROUGH: secrets.token_urlsafe(32),
     "ENGINE__SECURITY__METRICS_TOKEN": f"env:{THROUGH}",
     "ENGINE__LOGGING__LEVEL": "debug",
+    # a process of its own from its first breath: what /proc shows of a fork is the process that it came from
+    "PYTHONHASHSEED": "7",
 }
 BASE = "/api/v1"
 
@@ -122,12 +124,10 @@ def used(engine: EngineProcess, people: People) -> Secrets:
 
 
 def command(engine: EngineProcess, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "engine", *words],
+    return forks.command(
+        *words,
         cwd=engine.folder,
         env=engine._environment | environment,
-        capture_output=True,
-        text=True,
         timeout=60,
     )
 
@@ -140,15 +140,16 @@ def test_canary_is_found_where_it_is(used: Secrets) -> None:
     assert len(used.values) >= 13
 
 
-def test_no_answer_gives_a_secret_away(used: Secrets) -> None:
+def test_sec_076_no_answer_gives_a_secret_away(used: Secrets) -> None:
     assert {answer.status_code for answer in used.answers} >= {200, 201, 401, 404, 409, 422}
     for answer in used.answers:
         assert used.found_in(answer.content) == [], answer.request.url
         assert used.found_in(str(answer.headers).encode()) == []
 
 
-def test_no_secret_stands_in_the_logs_or_on_the_terminal(engine: EngineProcess, used: Secrets) -> None:
-    logs = list((engine.folder / "logs").iterdir())
+def test_sec_075_no_secret_stands_in_the_logs_or_on_the_terminal(engine: EngineProcess, used: Secrets) -> None:
+    logs = list((engine.folder / "logs").rglob("*.log"))
+    assert any(log.name.startswith("audit-") for log in logs)
     assert logs
     for log in logs:
         assert used.found_in(log.read_bytes()) == [], log.name
@@ -159,7 +160,7 @@ def test_no_secret_stands_in_the_logs_or_on_the_terminal(engine: EngineProcess, 
     assert used.found_in("\n".join(engine.errors).encode()) == []
 
 
-def test_no_secret_stands_in_the_journal(servers: TestServers, engine: EngineProcess, used: Secrets) -> None:
+def test_sec_075_no_secret_stands_in_the_journal(servers: TestServers, engine: EngineProcess, used: Secrets) -> None:
     client: Any = redis.Redis.from_url(f"{servers.redis_url}?db=0")
     held = b""
     try:
@@ -173,7 +174,7 @@ def test_no_secret_stands_in_the_journal(servers: TestServers, engine: EnginePro
     assert used.found_in(held) == []
 
 
-def test_no_secret_stands_in_the_store_or_the_audit_log(
+def test_sec_084_no_secret_stands_in_the_store_or_the_audit_log(
     servers: TestServers, database_name: str, used: Secrets
 ) -> None:
     tables = servers.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", database_name).split()
@@ -184,13 +185,13 @@ def test_no_secret_stands_in_the_store_or_the_audit_log(
         assert set(used.found_in(dump)) <= ({"api key"} if table == "kite_accounts" else set()), table
 
 
-def test_no_secret_stands_in_the_files_of_the_data_directory(engine: EngineProcess, used: Secrets) -> None:
+def test_sec_075_no_secret_stands_in_the_files_of_the_data_directory(engine: EngineProcess, used: Secrets) -> None:
     for path in engine.data_dir.rglob("*"):
         if path.is_file() and path.parent.name != "keys":
             assert used.found_in(path.read_bytes()) == [], path
 
 
-def test_audit_export_holds_no_secret_and_is_for_its_owner_alone(engine: EngineProcess, used: Secrets) -> None:
+def test_sec_084_audit_export_holds_no_secret_and_is_for_its_owner_alone(engine: EngineProcess, used: Secrets) -> None:
     target = engine.folder / "audit.jsonl"
     target.write_text("older")
     target.chmod(0o644)
@@ -209,7 +210,7 @@ def process_file(engine: EngineProcess, name: str) -> bytes:
     return Path(f"/proc/{engine.process.pid}/{name}").read_bytes()
 
 
-def test_process_shows_no_secret_in_its_environment_or_command_line(engine: EngineProcess, used: Secrets) -> None:
+def test_sec_077_process_shows_no_secret_in_environment_or_command_line(engine: EngineProcess, used: Secrets) -> None:
     environment = process_file(engine, "environ")
     assert b"ENGINE_ADMIN_PASSWORD=***" in environment
     assert f"{THROUGH}=***".encode() in environment
@@ -217,18 +218,18 @@ def test_process_shows_no_secret_in_its_environment_or_command_line(engine: Engi
     assert used.found_in(process_file(engine, "cmdline")) == []
 
 
-def test_process_dumps_no_core(engine: EngineProcess) -> None:
+def test_sec_075_process_dumps_no_core(engine: EngineProcess) -> None:
     limits = process_file(engine, "limits").decode()
     assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
 
 
-def test_everything_that_the_engine_wrote_is_its_owners_alone(engine: EngineProcess, used: Secrets) -> None:
+def test_sec_077_everything_that_the_engine_wrote_is_its_owners_alone(engine: EngineProcess, used: Secrets) -> None:
     assert engine.request("POST", "/risk/killswitch/enable", json=DISUSED).status_code == 200
     written = [
         engine.data_dir,
         *engine.data_dir.rglob("*"),
         engine.folder / "logs",
-        *(engine.folder / "logs").iterdir(),
+        *(engine.folder / "logs").rglob("*"),
     ]
     names = {path.name for path in written}
     assert {"kill.wal", "control.sock", "engine.lock", "record.jsonl"} <= names
@@ -291,14 +292,14 @@ ROLE = "SET ROLE engine_app;"
         "SET session_replication_role = replica",
     ],
 )
-def test_role_of_the_engine_may_not(
+def test_sec_082_role_of_the_engine_may_not(
     engine: EngineProcess, servers: TestServers, database_name: str, statement: str
 ) -> None:
     with pytest.raises(RuntimeError, match=r"permission denied|must be owner"):
         servers.sql(ROLE + statement, database_name)
 
 
-def test_engine_works_under_that_role(engine: EngineProcess, servers: TestServers, database_name: str) -> None:
+def test_sec_061_engine_works_under_that_role(engine: EngineProcess, servers: TestServers, database_name: str) -> None:
     engine.get("/executions/orders")
     query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'trading-engine' AND datname ="
     assert int(servers.sql(f"{query} '{database_name}'", database_name)) >= 1
@@ -308,7 +309,7 @@ def test_engine_works_under_that_role(engine: EngineProcess, servers: TestServer
 @pytest.mark.parametrize(
     "statement", ["UPDATE audit_logs SET actor = 'me'", "DELETE FROM audit_logs", "TRUNCATE audit_logs"]
 )
-def test_owner_of_the_table_is_stopped_by_its_trigger(
+def test_sec_082_owner_of_the_table_is_stopped_by_its_trigger(
     engine: EngineProcess, servers: TestServers, database_name: str, statement: str
 ) -> None:
     with pytest.raises(RuntimeError, match="append-only"):
@@ -330,7 +331,7 @@ def without_trigger(engine: EngineProcess, servers: TestServers, database_name: 
         ("at = at + interval '1 microsecond'", "at = at - interval '1 microsecond'"),
     ],
 )
-def test_record_changed_by_a_superuser_is_named(
+def test_sec_082_record_changed_by_a_superuser_is_named(
     engine: EngineProcess, servers: TestServers, database_name: str, without_trigger: None, change: str, undo: str
 ) -> None:
     seq = servers.sql("SELECT min(seq) FROM audit_logs WHERE seq > 1 AND actor = 'system'", database_name)
@@ -357,7 +358,7 @@ def test_record_taken_out_of_the_middle_is_noticed(
     assert engine.get("/audit/verify")["ok"] is True
 
 
-def test_security_events_are_on_record_with_who_and_from_where(engine: EngineProcess, used: Secrets) -> None:
+def test_sec_103_security_events_are_on_record_with_who_and_from_where(engine: EngineProcess, used: Secrets) -> None:
     records = engine.get("/audit", limit=200)
     by_action = {record["action"]: record for record in records}
     assert {"LOGIN", "LOGIN_FAILED", "WEBHOOK_REFUSED", "PASSWORD_CHANGE_FAILED", "ACCOUNT_CREATED"} <= set(by_action)
@@ -369,7 +370,7 @@ def test_security_events_are_on_record_with_who_and_from_where(engine: EnginePro
 # logs
 
 
-def test_log_lines_cannot_be_forged(engine: EngineProcess, used: Secrets) -> None:
+def test_sec_066_log_lines_cannot_be_forged(engine: EngineProcess, used: Secrets) -> None:
     hostile = b'x\x1b[31m"}\\n{"level":"info","event":"forged"}'
     names = (b"User-Agent", b"X-Request-Id", b"X-API-Key", b"X-Signature", b"Idempotency-Key")
     headers = [(name, hostile) for name in names]
@@ -380,7 +381,7 @@ def test_log_lines_cannot_be_forged(engine: EngineProcess, used: Secrets) -> Non
             pytest.fail("the client refused to send the attack")
     engine.signal(market_order('X\n{"event":"forged"}'))
     engine.signal(b'{"symbol":"\x1b[2J\n')
-    for log in (engine.folder / "logs").iterdir():
+    for log in (engine.folder / "logs").rglob("*.log"):
         content = log.read_bytes()
         assert b"\x1b" not in content
         for line in content.splitlines():
@@ -424,12 +425,13 @@ def test_user_add_refuses_what_no_one_is_called(engine: EngineProcess, words: tu
 
 
 def test_kill_switch_command_makes_a_data_directory_for_its_owner_alone(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "engine", "killswitch", "on", "--reason", "stop"],
+    done = forks.command(
+        "killswitch",
+        "on",
+        "--reason",
+        "stop",
         cwd=tmp_path,
         env={"PATH": os.defpath},
-        capture_output=True,
-        text=True,
         timeout=60,
     )
     assert done.returncode == 0, done.stderr

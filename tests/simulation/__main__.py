@@ -79,6 +79,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.simulation", description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=300)
     parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--also", default="", help="further seeds, comma separated")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--trace", action="store_true")
@@ -91,7 +92,7 @@ def main() -> int:
     asked = parser.parse_args()
     if asked.seed is not None:
         return _replay(asked.seed, asked.bug)
-    seeds = range(asked.first, asked.first + asked.seeds)
+    seeds = [*range(asked.first, asked.first + asked.seeds), *map(int, filter(None, asked.also.split(",")))]
     with ProcessPoolExecutor(asked.jobs) as pool:
         if asked.digests:
             print(json.dumps({found.seed: found.digest for found in pool.map(_run, seeds)}))

@@ -186,6 +186,8 @@ class Server:
             self.dead_letters.setdefault(args[0], args)
         elif sql.startswith("UPDATE dead_letters"):
             pass  # nobody requeues here
+        elif sql.startswith(("INSERT INTO pnl_points", "DELETE FROM pnl_points")):
+            pass  # nobody looks at the curve here
         elif sql.startswith("INSERT INTO journal_attempts"):
             self.attempts |= {(args[0], position): count for position, count in zip(args[1], args[2], strict=True)}
         elif sql.startswith("DELETE FROM journal_attempts"):

@@ -20,7 +20,7 @@ from engine.store import freeze, history, late, lease
 from engine.store.queries import dead_letters as letter_queries
 from tests.simulation.database import LIVE, WATCHED, Connection
 from tests.simulation.plan import START
-from tests.support.memory_store import books_of_account, books_of_user
+from tests.support.memory_store import books_of_account, books_of_user, latest_signals
 
 # what takes the place of functions of engine.store.lease and engine.store.history
 
@@ -121,6 +121,14 @@ async def account_history(c: Connection, account_id: UUID, day: date) -> dict[st
     return found
 
 
+async def account_histories(c: Connection, account_ids: Sequence[UUID], day: date) -> dict[UUID, dict[str, Any]]:
+    return {account_id: await account_history(c, account_id, day) for account_id in account_ids}
+
+
+def account_of(found: dict[UUID, dict[str, Any]], account_id: UUID) -> dict[str, Any]:
+    return found[account_id]
+
+
 async def user_history(c: Connection, user_id: UUID, day: date) -> dict[str, Any]:
     def work() -> dict[str, Any]:
         server = c.server
@@ -147,6 +155,10 @@ async def user_history(c: Connection, user_id: UUID, day: date) -> dict[str, Any
             "live_intents": [(i, of_intent.get(i.id, [])) for i in live],
             **books_of_user(server, user_id, set(accounts), day),
             "order_accounts": {o.id: o.account_id for o in mine},
+            "latest_orders": sorted(
+                (o for o in mine if o.trading_day == day and not o.is_external), key=lambda o: (o.created_at, o.id)
+            ),
+            "latest_signals": latest_signals(i for i in server.intents.values() if i.user_id == user_id),
         }
 
     found: dict[str, Any] = await c.ask("user", work)
@@ -265,7 +277,8 @@ PATCHES: tuple[tuple[Any, str, Any], ...] = (
     (lease, "take", take_lease),
     (lease, "renew", renew_lease),
     (lease, "release", release_lease),
-    (history, "account", account_history),
+    (history, "accounts", account_histories),
+    (history, "account_of", account_of),
     (history, "user", user_history),
     (history, "delivered_since", delivered_since),
     (history, "delivery", delivery),

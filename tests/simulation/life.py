@@ -32,6 +32,7 @@ from engine.runtime.supervisor import Strategy as Restarts
 from engine.runtime.supervisor import Supervisor
 from engine.secret import Secret
 from engine.security.keys import Keys
+from engine.security.wrapping import Kek
 from tests.simulation import broker as simulated_broker
 from tests.simulation import database, valkey
 from tests.simulation.plan import START, name_id
@@ -40,10 +41,10 @@ CANARY = "CANARY7f3a"
 KEYS = Keys(
     master=f"{CANARY}-master-key-of-32-bytes!!".encode(),
     jwt=f"{CANARY}-jwt".encode(),
-    vault=f"{CANARY}-vault".encode().ljust(32, b"."),
     journal=f"{CANARY}-journal".encode().ljust(32, b"."),
     tag=f"{CANARY}-tag".encode().ljust(32, b"."),
     audit=f"{CANARY}-audit".encode().ljust(32, b"."),
+    keks=(Kek(f"{CANARY}-kek".encode().ljust(32, b".")),),
 )
 
 
@@ -86,15 +87,8 @@ class SimKillFile:
     def replace(self, records: Any) -> None:
         self._records[:] = records
 
-    def stat(self) -> Any:
-        if not self._records:
-            raise FileNotFoundError
-        return _Stat(len(self._records))
-
-
-class _Stat:
-    def __init__(self, size: int) -> None:
-        self.st_mtime_ns = self.st_size = self.st_ino = size
+    def stamp(self) -> tuple[int, int, int] | None:
+        return (0, len(self._records), 0) if self._records else None
 
 
 class SimSessions:
@@ -273,9 +267,7 @@ class Life:
             ledger=self.ledger,
             journal=journal_store,
             journal_epoch=place.epoch,
-            guardian=trading.guardian,
-            kill_file=kill_file,
-            kill_path=kill_file,
+            kill_look=trading.kill_look,
             crew=trading.crew,
         )
         await self._add(

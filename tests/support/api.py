@@ -19,11 +19,15 @@ from engine.http.app import create_app
 from engine.http.endpoint import Registry
 from engine.http.limits import ServerLimits
 from engine.http.ratelimit import RateLimits
+from engine.http.refusal_pace import RefusalPace
 from engine.http.server import HttpServer
 from engine.ids import uuid7
+from engine.security.api_tokens import ApiTokenDirectory
+from engine.security.envelope import KeyRing
 from engine.security.passwords import PasswordHasher
 from engine.security.sessions import SessionRegistry, UserDirectory, UserRecord
 from engine.security.tokens import RefreshTokens, TokenIssuer
+from engine.store.directory import Vault
 
 JWT_KEY = bytes(range(32))
 
@@ -64,6 +68,9 @@ class NoDatabase:
     async def run(self, unit: Any, *, timeout_s: float = 5.0, shield: bool = False) -> Any:
         raise StoreUnavailable("PostgreSQL: connection refused to db.internal:5432")
 
+    def for_request(self, users: Any, accounts: Any = ()) -> "NoDatabase":
+        return self
+
 
 class ApiServices:
     """What the HTTP core asks of the composition root."""
@@ -78,11 +85,18 @@ class ApiServices:
         self.passwords = PasswordHasher()
         self.tokens = TokenIssuer(JWT_KEY, ttl_s=self.config.security.access_ttl_s)
         self.refresh_tokens = RefreshTokens(JWT_KEY)
+        self.api_tokens = ApiTokenDirectory()
+        self.refusals = RefusalPace()
+        self.vault = Vault(KeyRing([JWT_KEY]))
+        self.suspicion: str | None = None
         self.rate_limits = RateLimits(
             login_per_minute=self.config.limits.login_per_minute,
             webhook_per_minute=self.config.limits.webhook_per_minute,
             api_per_minute=self.config.limits.api_per_minute,
         )
+
+    def clock_suspect(self) -> str | None:
+        return self.suspicion
 
     def add_user(self, role: Role, **changes: Any) -> UserRecord:
         """Put a user into the directory only."""
@@ -153,10 +167,10 @@ async def read_all(stream: trio.SocketStream) -> bytes:
 
 @asynccontextmanager
 async def running_api(
-    services: Any, registry: Registry, *, limits: ServerLimits | None = None, gate: Any = None
+    services: Any, registry: Registry, *, limits: ServerLimits | None = None, gate: Any = None, once: Any = None
 ) -> AsyncIterator[RunningApi]:
     """Serve *registry* on a free port for the time of the block."""
-    app = create_app(services, registry, gate=gate)
+    app = create_app(services, registry, gate=gate, once=once)
     server = HttpServer(app, port=0, limits=limits or ServerLimits(drain_s=0.5), clock=services.clock)
     async with trio.open_nursery() as nursery:
         base_url = await nursery.start(server.run)

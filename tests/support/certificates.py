@@ -24,6 +24,7 @@ def self_signed(folder: Path, host: str) -> Path:
         .not_valid_before(now - timedelta(hours=12))
         .not_valid_after(now + timedelta(hours=12))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
     path = folder / f"{host}.pem"

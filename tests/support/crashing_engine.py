@@ -25,6 +25,7 @@ import msgspec
 
 from engine.runtime import crashpoint
 from tests.support import crash_sabotage
+from tests.support.fork_server import prepare
 
 MADE = frozenset({"S6.mid_head", "S6.mid_body", "S6.last_byte"})
 """Points that the launcher makes itself: a part of an order's request has left the process."""
@@ -132,9 +133,7 @@ def run(plan: Plan, arguments: list[str]) -> None:
 
 def serve() -> None:
     """Fork an engine for every job on stdin."""
-    import engine.cli.run
-
-    assert engine.cli.run.run is not None
+    prepare()
     for line in sys.stdin:
         job = json.loads(line)
         sys.stdout.flush()

@@ -90,6 +90,7 @@ class World:
         self.parked: list[Parked] = []
         self.leads = True
         self.suspect: str | None = None
+        self.look_at_kill_file: Callable[[], None] = lambda: None
         self.statuses: list[tuple[UUID, AccountStatus]] = []
         self.trips: list[tuple[str, str]] = []
         self.prices: dict[str, Decimal] = {"NSE:INFY": Decimal(100), "NSE:SBIN": Decimal(100), "NSE:TCS": Decimal(100)}
@@ -125,6 +126,7 @@ class World:
             last_price=lambda exchange, symbol: self.prices.get(f"{exchange}:{symbol}"),
             protection=lambda account: self.directory.accounts[account].market_protection,
             learn_freeze=self._learn_freeze,
+            look_at_kill_file=lambda: self.look_at_kill_file(),
             **pace,
         )
         self.risk_context = RiskContext(

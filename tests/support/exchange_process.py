@@ -1,7 +1,6 @@
 """``engine exchange`` as a process of its own, with its faults switched over the control routes."""
 
 import subprocess
-import sys
 import threading
 from hashlib import sha256
 from pathlib import Path
@@ -12,6 +11,7 @@ import httpx
 
 from engine.exchange.events import OrderRequested
 from engine.exchange.record import read_record
+from tests.support import forks
 
 _READY_WITHIN_S = 20
 
@@ -24,35 +24,45 @@ class ExchangeProcess:
         self._folder = folder
         self._options = options
         self._port = 0
-        self._process: subprocess.Popen[str] | None = None
-        self.api_key = self.api_secret = self.base_url = ""
+        self._process: subprocess.Popen[str] | forks.Fork | None = None
+        self.apps: list[tuple[str, str]] = []
+        self.base_url = ""
+
+    @property
+    def api_key(self) -> str:
+        """Of the first account."""
+        return self.apps[0][0]
+
+    @property
+    def api_secret(self) -> str:
+        """Of the first account."""
+        return self.apps[0][1]
 
     def start(self) -> Self:
         """Start it and wait until it listens."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._process = subprocess.Popen(
+        self._process = forks.popen(
+            ("-m", "engine"),
             [
-                *(sys.executable, "-m", "engine", "exchange", "--control", "--no-limits"),
+                *("exchange", "--control", "--no-limits"),
                 *("--port", str(self._port), "--record", str(self.record_path), "--capital", "100000000000"),
                 *self._options,
             ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
+            cwd=Path.cwd(),
         )
         watch = threading.Timer(_READY_WITHIN_S, self._process.kill)
         watch.start()
         assert self._process.stdout is not None
+        keys = list[str]()
         for line in self._process.stdout:
             words = line.split()
-            if words[0] == "api_key":
-                self.api_key = words[1]
-            elif words[0] == "api_secret":
-                self.api_secret = words[1]
+            if words[0] in ("api_key", "api_secret"):
+                keys.append(words[1])
             else:
                 self.base_url = words[2]
                 break
         watch.cancel()
+        self.apps = list(zip(keys[::2], keys[1::2], strict=True))
         assert self.base_url, "the exchange did not start"
         self._port = urlsplit(self.base_url).port or 0
         return self
@@ -78,16 +88,17 @@ class ExchangeProcess:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def request_token(self) -> str:
+    def request_token(self, app: int = 0) -> str:
         """Log in as a person does in the browser; return the token that an app exchanges for a session."""
-        redirect = httpx.get(f"{self.base_url}/connect/login", params={"v": "3", "api_key": self.api_key}, timeout=10)
+        params = {"v": "3", "api_key": self.apps[app][0]}
+        redirect = httpx.get(f"{self.base_url}/connect/login", params=params, timeout=10)
         return parse_qs(urlsplit(redirect.headers["location"]).query)["request_token"][0]
 
-    def login(self) -> str:
+    def login(self, app: int = 0) -> str:
         """Return the access token of a new session."""
-        token = self.request_token()
-        checksum = sha256(f"{self.api_key}{token}{self.api_secret}".encode()).hexdigest()
-        form = {"api_key": self.api_key, "request_token": token, "checksum": checksum}
+        token, (key, secret) = self.request_token(app), self.apps[app]
+        checksum = sha256(f"{key}{token}{secret}".encode()).hexdigest()
+        form = {"api_key": key, "request_token": token, "checksum": checksum}
         answer = httpx.post(f"{self.base_url}/session/token", data=form, timeout=10)
         answer.raise_for_status()
         return str(answer.json()["data"]["access_token"])

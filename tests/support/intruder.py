@@ -43,10 +43,11 @@ class Person:
 
 
 class People:
-    """Signs up users with a role, each once."""
+    """Signs up users with a role, each once; *of* tells those of one module from another's on the same engine."""
 
-    def __init__(self, engine: EngineProcess) -> None:
+    def __init__(self, engine: EngineProcess, *, of: str = "") -> None:
         self._engine = engine
+        self._desk = f"{of.replace('_', '-')}.desk.example".lstrip(".")
         self._known: dict[str, Person] = {}
 
     def close(self) -> None:
@@ -54,9 +55,15 @@ class People:
         for person in self._known.values():
             person.close()
 
+    def sign_in_again(self) -> None:
+        """Sign everybody in anew: the engine listens elsewhere after a start."""
+        for name, person in self._known.items():
+            person.close()
+            self._known[name] = Person(self._engine.base_url, person.email, person.password)
+
     def __call__(self, name: str, role: str) -> Person:
         if name not in self._known:
-            email, password = f"{name}@desk.example", f"{name} holds the {uuid4().hex} line"
+            email, password = f"{name}@{self._desk}", f"{name} holds the {uuid4().hex} line"
             made = self._engine.request("POST", "/users", json={"email": email, "password": password, "role": role})
             assert made.status_code == 201, made.text
             self._known[name] = Person(self._engine.base_url, email, password)

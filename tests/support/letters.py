@@ -1,20 +1,20 @@
 """Journal entries and dead letters for a real engine: made with its own key, put where its stores are."""
 
 import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 from typer.testing import CliRunner
 
-from engine.cli.root import app
+from engine.cli.root import program
 from engine.domain.delivery import Delivery, Item
 from engine.domain.enums import Exchange, OrderType, ProductType, TransactionType
 from engine.domain.signal import Signal
 from engine.errors import EngineError
 from engine.journal.entry import encode
 from engine.security.keys import load_or_create
+from tests.support import forks
 from tests.support.engine import EngineProcess
 from tests.support.servers import TestServers
 
@@ -70,19 +70,18 @@ class Letters:
 
     def program(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """Run ``engine dead-letters`` as the operator would."""
-        return subprocess.run(
-            [sys.executable, "-m", "engine", "dead-letters", *words],
+        return forks.command(
+            "dead-letters",
+            *words,
             cwd=self._engine.folder,
             env=self._engine._environment,
-            capture_output=True,
-            text=True,
             timeout=60,
         )
 
     def command(self, *words: str) -> tuple[int, str]:
         """Run the command within this process, for speed; return its exit code and what it says, errors too."""
         words = (*words, "--data-dir", str(self._engine.data_dir))
-        done = CliRunner().invoke(app, ["dead-letters", *words], env=self._engine._environment)
+        done = CliRunner().invoke(program(), ["dead-letters", *words], env=self._engine._environment)
         error = done.exception
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]

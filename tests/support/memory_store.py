@@ -1,7 +1,7 @@
 """The ledger's store in memory, with the constraints of the real schema that execution leans on."""
 
-from collections.abc import Callable, Sequence
-from datetime import date
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from engine.domain.enums import (
 )
 from engine.domain.gtt import LIVE as LIVE_GTTS
 from engine.domain.gtt import Gtt
+from engine.domain.intent import Intent
 from engine.domain.order import CHANGE_NOTES, Order
 from engine.errors import StoreUnavailable
 from engine.journal.keys import order_of
@@ -62,6 +63,12 @@ def books_of_account(store: Any, account_id: UUID, day: date) -> list[tuple[Book
         for book, of in store.books.values()
         if book.key[0] == account_id and (book.position.quantity or of >= day)
     ]
+
+
+def latest_signals(intents: Iterable[Intent]) -> list[tuple[datetime, UUID]]:
+    """Return when and for which strategy the signals of the latest minute came, as the real store does."""
+    came = sorted((intent.received_at, intent.strategy_id) for intent in intents)
+    return [found for found in came if found[0] >= came[-1][0] - timedelta(minutes=1)]
 
 
 def books_of_user(store: Any, user_id: UUID, accounts: set[UUID], day: date) -> dict[str, Any]:
@@ -267,6 +274,8 @@ class MemoryStore:
             ],
             **books_of_user(self, user_id, {p.account_id for p, _ in self.positions.values()}, day),
             order_accounts={o.id: o.account_id for o in mine},
+            latest_orders=[o for o in mine if o.trading_day == day and not o.is_external],
+            latest_signals=latest_signals(i for i in self.intents.values() if i.user_id == user_id),
         )
 
     async def ended_short(self, user_id: UUID, day: date) -> list[Any]:

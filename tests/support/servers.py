@@ -1,7 +1,8 @@
 """One real PostgreSQL and one real Valkey for a whole test session, in a folder of their own.
 
-The servers are the engine's embedded ones, run by a trio program on a thread of its own; fsync of
-PostgreSQL is off, for tests ask for many databases and never for power cuts.
+The servers are the engine's embedded ones, run by a trio program on a thread of its own. Their folder is in memory
+where the machine has the room: tests ask for many databases and never for power cuts, and syncing is free there
+with the very settings of production.
 """
 
 import os
@@ -25,6 +26,8 @@ from engine.embedded.postgres import SOCKET_NAME as POSTGRES_SOCKET
 _START_WITHIN_S = 60
 _STOP_WITHIN_S = 30
 _SQL_WITHIN_S = 60
+_MEMORY = Path("/dev/shm")
+_MEMORY_NEEDED = 4 << 30
 
 
 class TestServers:
@@ -34,7 +37,7 @@ class TestServers:
 
     def __init__(self, *, durable: bool = False) -> None:
         self._durable = durable
-        self._folder = Path(tempfile.mkdtemp(prefix="engine-tests-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="engine-tests-", dir=in_memory()))
         self._up = threading.Event()
         self._urls: EmbeddedUrls | None = None
         self._failure: BaseException | None = None
@@ -158,3 +161,10 @@ class TestServers:
             self._urls = urls
             self._up.set()
             await self._ending.wait()
+
+
+def in_memory() -> Path | None:
+    """Return the file system in memory if it has room for the servers of a few workers."""
+    if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= _MEMORY_NEEDED:
+        return _MEMORY
+    return None

@@ -14,6 +14,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+# all of the engine before the lengths change: its start holds the configured ages against the real ones
+import engine.cli.run  # noqa: F401
 from engine.__main__ import main
 from engine.actors import dispatching, order_watch
 from engine.domain import reconcile

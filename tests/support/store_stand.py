@@ -190,7 +190,7 @@ class StoreStand:
         for thread in threads:
             thread.start()
         try:
-            self.engine.wait_for("the load", lambda: len(load.accepted) >= 2 * senders)
+            self.engine.wait_for("the load", lambda: len(load.accepted) >= 2 * senders, within_s=60)
             yield load
             before = len(load.accepted)
             self.engine.wait_for("the load going on", lambda: len(load.accepted) >= before + 2 * senders)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from engine.config import Config, DatabaseConfig, decode_key, load, resolve_secret
 from engine.config.checks import CHECKS, is_loopback
 from engine.config.loading import leaves
+from engine.config.shown import shown
 from engine.domain.enums import Exchange, ProductType
 from engine.domain.limits import TradingWindow
 from engine.errors import ConfigError
@@ -90,9 +91,11 @@ def test_example_writes_out_every_key():
         "market.enforce_hours",
         "market.auto_square_off",
         "security.master_key",
+        "security.master_key_previous",
         "security.jwt_secret",
+        "security.jwt_secret_previous",
     }
-    for name in ("enforce_hours", "auto_square_off", "master_key", "jwt_secret"):
+    for name in ("enforce_hours", "auto_square_off", "master_key", "master_key_previous", "jwt_secret"):
         assert re.search(rf"^# {name} = ", EXAMPLE.read_text(), re.MULTILINE)
 
 
@@ -585,6 +588,33 @@ def test_config_shown_holds_no_secret():
     )
     assert KEY not in repr(config)
     assert "hunter2" not in f"{config!r} {config}"
+
+
+def test_settings_to_look_at_name_every_key_and_tell_of_a_secret_only_that_it_is_set():
+    environ = {
+        "ENGINE__SECURITY__JWT_SECRET": KEY,
+        "ENGINE__TELEGRAM__BOT_TOKEN": "12345:hunter2",
+        "ENGINE__DATABASE__URL": "postgresql://me:hunter2@h:5432/engine",
+        "ENGINE__REDIS__URL": "rediss://:hunter2@h:6379/0",
+        "ENGINE__ALERTS__NTFY__URL": "https://ntfy.example/hunter2",
+        "ENGINE__BACKUP__AFTER": "rclone, --password, hunter2",
+        "ENGINE__TRACING__OTLP_URL": "https://otlp.example:4318/hunter2/v1/traces",
+        "ENGINE__RISK__TRADING_WINDOW": '{"start": "09:15", "end": "15:20"}',
+    }
+    found = shown(load(None, environ))
+    assert "hunter2" not in repr(found)
+    assert KEY not in repr(found)
+    named = {f"{each.section}.{each.key}": each for each in found}
+    assert set(named) >= {name for name in leaves(Config) if not name.startswith("risk.trading_window.")}
+    token = named["telegram.bot_token"]
+    assert (token.value, token.is_secret, token.is_set, token.is_default) == (None, True, True, False)
+    master = named["security.master_key"]
+    assert (master.is_secret, master.is_set, master.is_default) == (True, False, True)
+    assert named["database.url"].value == "postgresql://***h:5432/engine"
+    assert named["backup.after"].value == ["rclone", "…"]
+    assert named["tracing.otlp_url"].value == "https://otlp.example:4318/…"
+    assert named["risk.trading_window"].value == {"start": "09:15", "end": "15:20"}
+    assert (named["server.port"].value, named["server.port"].is_default) == (8080, True)
 
 
 def test_config_is_frozen():

@@ -3,8 +3,8 @@
 import pytest
 import trio
 
-from engine.cli.egress import order_address
 from engine.config import load
+from engine.doctor.egress import order_address
 from engine.errors import ConfigError, EngineError
 
 ANY = "0.0.0.0"  # noqa: S104 -- nothing listens

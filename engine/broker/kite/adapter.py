@@ -5,9 +5,7 @@ origin. It keeps no state but the session: what an outcome means is the executor
 """
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from decimal import Decimal
-from functools import partial
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -26,6 +24,7 @@ from engine.broker.kite.forms import (
     replace_form,
 )
 from engine.broker.kite.instruments import parse_instruments
+from engine.broker.kite.kept_rows import KeptRows
 from engine.broker.kite.origin import Origin
 from engine.broker.kite.read_pacer import ReadPacer
 from engine.broker.kite.reads import KiteReads, Params, ReadRateLimited
@@ -94,6 +93,8 @@ class KiteBroker(Broker):
             f" HTTP/1.1\r\nHost: {origin.authority}\r\nX-Kite-Version: {routes.API_VERSION}\r\n"
             f"User-Agent: {_USER_AGENT}\r\nAccept: application/json\r\nAccept-Encoding: identity\r\n"
         )
+        self._orders = KeptRows[BrokerOrder](codec.reread_orders)
+        self._trades = KeptRows[BrokerTrade](lambda body, known: codec.reread_trades(body, known, clock.now()))
         self._authorization: str | None = None
         self._write_head = ""
         self._read_headers: dict[str, str] = {}
@@ -207,7 +208,9 @@ class KiteBroker(Broker):
 
     async def orders(self) -> list[BrokerOrder]:
         """Return the order book of the day."""
-        return await _decoded(codec.decode_orders, await self._get(routes.ORDERS))
+        book, rows = await _decoded(self._orders.read, await self._get(routes.ORDERS))
+        self._orders.keep(rows)
+        return book
 
     async def order_history(self, broker_order_id: str) -> list[BrokerOrder]:
         """Return the snapshots of one order, oldest first."""
@@ -215,7 +218,9 @@ class KiteBroker(Broker):
 
     async def trades(self) -> list[BrokerTrade]:
         """Return the trade book of the day."""
-        return await _decoded(partial(_trades, now=self._clock.now()), await self._get(routes.TRADES))
+        book, rows = await _decoded(self._trades.read, await self._get(routes.TRADES))
+        self._trades.keep(rows)
+        return book
 
     async def order_trades(self, broker_order_id: str) -> list[BrokerTrade]:
         """Return the trades of one order."""
@@ -260,6 +265,8 @@ class KiteBroker(Broker):
 
     async def aclose(self) -> None:
         """Close what is not shared."""
+        self._orders.forget()
+        self._trades.forget()
         if self._owned_wire:
             await self._wire.aclose()
         if self._owned_reads:
@@ -308,10 +315,6 @@ def _path_of(route: str, broker_order_id: str) -> str:
         return route.format(order_id=checked_order_id(broker_order_id))
     except OrderNotEncodable as exc:
         raise BrokerUnavailable(str(exc)) from exc
-
-
-def _trades(body: bytes, *, now: datetime) -> list[BrokerTrade]:
-    return codec.decode_trades(body, now)
 
 
 async def _decoded(decode: Callable[[bytes], T], body: bytes) -> T:

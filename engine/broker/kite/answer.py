@@ -2,6 +2,10 @@
 
 import httptools
 
+# RFC 9110, section 15: what begins with 0 is no status; 0 means to others that nothing was sent.
+_LEAST_STATUS = 100
+_FIRST_FINAL = 200
+
 
 class AnswerReader:
     """Collects one final answer from the bytes of a connection.
@@ -47,7 +51,8 @@ class AnswerReader:
 
     def feed_end(self) -> None:
         """Take in the end of the connection: it completes an answer whose length was not given."""
-        if not self.complete and not self._in_headers and not self._framed:
+        is_final = self.status >= _FIRST_FINAL
+        if not self.complete and is_final and not self._in_headers and not self._framed:
             self.complete = True
 
     def on_message_begin(self) -> None:
@@ -71,7 +76,10 @@ class AnswerReader:
     def on_headers_complete(self) -> None:
         """Note the status."""
         if not self.complete:
-            self.status = self._parser.get_status_code()
+            status = self._parser.get_status_code()
+            if status < _LEAST_STATUS:
+                raise ProtocolError(f"the answer has the status {status:03}")
+            self.status = status
             self._in_headers = False
 
     def on_body(self, chunk: bytes) -> None:
@@ -81,7 +89,7 @@ class AnswerReader:
 
     def on_message_complete(self) -> None:
         """Finish, unless it was an interim answer."""
-        if self.complete or 100 <= self.status < 200:
+        if self.complete or self.status < _FIRST_FINAL:
             return
         self.complete = True
         self.reusable = self._parser.should_keep_alive()

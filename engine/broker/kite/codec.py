@@ -6,6 +6,7 @@ an order is evidence, and evidence must have been sent.
 """
 
 import re
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TypeVar
@@ -81,6 +82,24 @@ def decode_order(text: bytes) -> BrokerOrder:
 def decode_trades(body: bytes, now: datetime) -> list[BrokerTrade]:
     """Read the trade book; *now* stands in for a trade that carries no time."""
     return [_trade(row, now) for row in _payload(rows.TRADES, body)]
+
+
+def reread_orders(
+    body: bytes, known: Mapping[bytes, BrokerOrder]
+) -> tuple[list[BrokerOrder], dict[bytes, BrokerOrder]]:
+    """Read the order book as `decode_orders` does, but for its rows that are *known*; return it and its rows."""
+    return _reread(body, known, lambda text: _order(_decode(rows.ORDER, text)))
+
+
+def reread_trades(
+    body: bytes, known: Mapping[bytes, BrokerTrade], now: datetime
+) -> tuple[list[BrokerTrade], dict[bytes, BrokerTrade]]:
+    """Read the trade book as `decode_trades` does, but for its rows that are *known*; return it and its rows.
+
+    A trade without a time has that of this reading, and is not to be known the next time.
+    """
+    book, found = _reread(body, known, lambda text: _trade(_decode(rows.TRADE, text), now))
+    return book, {text: trade for text, trade in found.items() if trade.filled_at is not now}
 
 
 def decode_positions(body: bytes) -> BrokerPositions:
@@ -178,6 +197,19 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         return decoder.decode(body)
     except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError) as exc:
         raise BrokerUnavailable(f"answer cannot be read: {exc}") from exc
+
+
+def _reread(body: bytes, known: Mapping[bytes, T], read: Callable[[bytes], T]) -> tuple[list[T], dict[bytes, T]]:
+    book: list[T] = []
+    found: dict[bytes, T] = {}
+    for raw in _payload(rows.LIST, body):
+        text = bytes(raw)
+        row = known.get(text)
+        if row is None:
+            row = read(text)
+        found[text] = row
+        book.append(row)
+    return book, found
 
 
 def _payload(decoder: msgspec.json.Decoder[rows.Answer[T]], body: bytes) -> T:
@@ -311,13 +343,15 @@ def _segment(row: rows.SegmentRow | None) -> MarginSegment:
     if row is None:
         return MarginSegment(enabled=False)
     held = row.available or rows.AvailableRow()
+    collateral = _money("available.collateral", held.collateral)
     return MarginSegment(
         available=_money("available.cash", held.cash)
-        + _money("available.collateral", held.collateral)
+        + collateral
         + _money("available.adhoc_margin", held.adhoc_margin)
         + _money("available.intraday_payin", held.intraday_payin),
         used=_money("utilised.debits", row.utilised.debits if row.utilised else None),
         net=_money("net", row.net),
+        collateral=collateral,
         enabled=row.enabled is not False,
     )
 

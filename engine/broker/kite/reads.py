@@ -1,14 +1,15 @@
-"""The broker's reads, and the token exchange: one httpx client per origin, shared by the accounts.
+"""The broker's reads, and the token exchange: one of these per origin, shared by the accounts.
 
-Apart from the order wire, so that a slow read never stands in an order's way. A limiter as large as
-the pool stands in front of it: without one, cancelling under contention leaks the pool's slots
-(encode/httpcore#1093).
+Apart from the order wire, so that a slow read never stands in an order's way. Reads go over connections of their own
+(`ReadWire`), what belongs to logins over httpx. A limiter as large as httpx's pool stands in front of both: without
+one, cancelling under contention leaks the pool's slots (encode/httpcore#1093).
 """
 
 import ssl
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import msgspec
@@ -17,7 +18,9 @@ import trio
 from engine.broker.base import BrokerAuthError, BrokerNotPermitted
 from engine.broker.kite.denied import judge
 from engine.broker.kite.origin import Origin
+from engine.broker.kite.read_wire import ReadWire
 from engine.broker.outcome import LOGIN_CODES
+from engine.egress import AllowListed
 from engine.errors import BrokerUnavailable
 from engine.observability.redaction import escape_controls
 
@@ -65,23 +68,42 @@ class KiteReads:
         )
         self._total_s = total_s
         self._limiter = trio.CapacityLimiter(max_connections)
+        self._wire = ReadWire(
+            origin,
+            timeout_s=timeout_s,
+            max_bytes=_MAX_BODY,
+            context=verify if origin.is_tls else None,
+            local_address=local_address,
+            heard=heard,
+        )
         self._client = httpx.AsyncClient(
             base_url=str(origin),
             trust_env=False,
             follow_redirects=False,
             timeout=httpx.Timeout(timeout_s),
-            transport=httpx.AsyncHTTPTransport(
-                verify=verify,
-                trust_env=False,
-                limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
-                local_address=local_address,
+            transport=AllowListed(
+                str(origin),
+                httpx.AsyncHTTPTransport(
+                    verify=verify,
+                    trust_env=False,
+                    limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
+                    local_address=local_address,
+                ),
             ),
         )
 
     async def get(self, path: str, *, headers: Mapping[str, str], params: Params = ()) -> bytes:
         """Return the body of a 200 answer. Raises BrokerUnavailable, BrokerAuthError for a dead session."""
-        status, _, body = await self.request("GET", path, headers=headers, params=params)
-        return checked(path, status, body)
+        target = f"{path}?{urlencode(params)}" if params else path
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        try:
+            with trio.fail_after(self._total_s):
+                async with self._limiter:
+                    answer = await self._wire.get(target, f"{head}Accept: */*\r\nAccept-Encoding: gzip\r\n")
+                body = await _unpacked(path, answer.body) if answer.encoding == "gzip" else answer.body
+        except trio.TooSlowError as exc:
+            raise BrokerUnavailable(f"{path}: no answer within {self._total_s:g} s") from exc
+        return checked(path, answer.status, body)
 
     async def post(self, path: str, form: Mapping[str, str], *, headers: Mapping[str, str]) -> bytes:
         """Return the body of a 200 answer to a form. Raises BrokerUnavailable or BrokerAuthError."""
@@ -126,6 +148,7 @@ class KiteReads:
 
     async def aclose(self) -> None:
         """Close the connections."""
+        await self._wire.aclose()
         await self._client.aclose()
 
 

@@ -22,7 +22,7 @@ class Answer(msgspec.Struct, Generic[T]):
     data: T
 
 
-class OrderRow(msgspec.Struct):
+class OrderRow(msgspec.Struct, gc=False):
     """One order of the book, the history, a push or a postback."""
 
     order_id: Id = None
@@ -51,7 +51,7 @@ class OrderRow(msgspec.Struct):
     tags: list[str] | None = None
 
 
-class TradeRow(msgspec.Struct):
+class TradeRow(msgspec.Struct, gc=False):
     """One trade; ``order_timestamp`` is left out, it carries no date."""
 
     trade_id: Id = None
@@ -235,6 +235,8 @@ class GttRow(msgspec.Struct):
 
 
 ORDER = msgspec.json.Decoder(OrderRow)
+TRADE = msgspec.json.Decoder(TradeRow)
+LIST = msgspec.json.Decoder(Answer[list[msgspec.Raw]])
 ORDERS = msgspec.json.Decoder(Answer[list[OrderRow]])
 TRADES = msgspec.json.Decoder(Answer[list[TradeRow]])
 POSITIONS = msgspec.json.Decoder(Answer[PositionsRow])

@@ -24,7 +24,7 @@ from engine.broker.outcome import Gate
 from engine.runtime.crashpoint import crashpoint
 
 
-class WireAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class WireAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A whole answer (``failure`` None), or why there is none. ``bytes_written`` is of the request."""
 
     bytes_written: int
@@ -49,7 +49,7 @@ class OrderWire:
         origin: Origin,
         *,
         timeout_s: float = 7.0,
-        max_connections: int = 32,
+        max_connections: int = 96,
         max_idle_s: float = 30.0,
         max_answer_bytes: int = 1 << 20,
         ssl_context: ssl.SSLContext | None = None,

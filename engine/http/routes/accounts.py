@@ -13,11 +13,13 @@ from msgspec import UNSET
 
 from engine.actors.account_readiness import ReadinessCheck
 from engine.actors.broker_logins import logged_in
+from engine.actors.capital_keeper import capital_of
 from engine.broker.base import Broker, BrokerAuthError, RefusalCode
 from engine.broker.standing import login_reason
 from engine.domain.directory import Account, BrokerLogin
 from engine.domain.enums import AccountStatus, CapitalFrom
-from engine.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
+from engine.errors import BrokerUnavailable, ConflictError, ForbiddenError, NotFoundError, UnavailableError
+from engine.http.authentication import require_fresh
 from engine.http.endpoint import ApiRequest, Page, endpoint
 from engine.http.json_body import invalid
 from engine.http.login_links import states_of
@@ -33,7 +35,7 @@ from engine.http.views.broker import (
     margins_view,
 )
 from engine.http.views.listing import page_of
-from engine.http.views.ownership import may_reach, reachable
+from engine.http.views.ownership import may_end_limits, may_reach, reachable
 from engine.http.views.refused import taken
 from engine.http.views.resources import (
     AccountChange,
@@ -68,7 +70,7 @@ _TAKEN = "this label or API key is in use already"
 async def list_accounts(request: ApiRequest) -> Page[AccountView]:
     """Accounts of the caller, newest first; an ADMIN sees those of everybody."""
     services: Services = request.services
-    found = [a for a in services.directory.accounts.values() if may_reach(request.user, a.user_id)]
+    found = [a for a in services.directory.accounts.values() if may_reach(request.user, a.user_id, a.id)]
     return page_of(found, request.query.window()).map(account_view)
 
 
@@ -80,17 +82,29 @@ async def list_accounts(request: ApiRequest) -> Page[AccountView]:
     body=NewAccount,
     response=AccountView,
     status=201,
-    errors=(ConflictError,),
+    errors=(ConflictError, ForbiddenError),
     tags=_TAGS,
 )
 async def add_account(request: ApiRequest) -> AccountView:
-    """A paper account needs a label only; a kite account its API key and secret, and trades once logged in."""
+    """A paper account needs a label only; a kite account its API key and secret, and trades once logged in.
+
+    Limits in percent are of the capital. So, of a TRADER's real accounts, it counts at most as the broker shows it, and
+    only an ADMIN may add play money beside them.
+    """
     services: Services = request.services
     body: NewAccount = request.body
     broker = services.config.broker.mode if body.broker is UNSET else body.broker
+    is_bound = services.config.broker.mode == "kite" and not request.user.is_admin
+    if is_bound and broker == "paper":
+        raise ForbiddenError("only an ADMIN may add a paper account to an engine that trades real ones")
     account = _paper(request, body) if broker == "paper" else _kite(request, body)
+    stated = account.capital if is_bound and account.capital_from is CapitalFrom.STATED else None
+    if stated is not None:
+        account = msgspec.structs.replace(account, capital=Decimal(0), capital_from=CapitalFrom.BROKER)
     with taken(_TAKEN):
         account = await services.registrar.put_account(account, by=_by(request), action="ACCOUNT_CREATED")
+    if stated is not None and account.status is AccountStatus.ACTIVE:
+        account = await _as_far_as_shown(request, account, stated)
     return account_view(account)
 
 
@@ -121,20 +135,27 @@ async def show_account(request: ApiRequest) -> AccountView:
 async def change_account(request: ApiRequest) -> AccountView:
     """Changes what is sent and leaves the rest."""
     services: Services = request.services
+    async with services.registrar.changing(_find(request).user_id):
+        return account_view(await _change(request, _find(request)))
+
+
+async def _change(request: ApiRequest, before: Account) -> Account:
+    services: Services = request.services
     body: AccountChange = request.body
-    before = _find(request)
     account = _changed(before, body, services.clock.now())
     was_stated = before.capital > 0 and before.capital_from is CapitalFrom.STATED
     may_rise = account.capital > before.capital or (was_stated and account.capital_from is CapitalFrom.BROKER)
     if may_rise and not request.user.is_admin:
         raise ForbiddenError("only an ADMIN may raise the capital: it loosens every limit in percent")
+    # a token of the day is no such change: it is proved to be the same person's, and pasted every morning
+    if may_rise or (account.api_key, account.api_secret) != (before.api_key, before.api_secret):
+        require_fresh(request.user, services.clock.now())
     if account.access_token not in (None, before.access_token):
         await _refuse_anothers(services, account)
     if (account.api_key, account.api_secret) != (before.api_key, before.api_secret):
         states_of(services).forget(account.id)
     with taken(_TAKEN):
-        account = await services.registrar.put_account(account, by=_by(request), action="ACCOUNT_CHANGED")
-    return account_view(account)
+        return await services.registrar.put_account(account, by=_by(request), action="ACCOUNT_CHANGED")
 
 
 @endpoint(
@@ -143,21 +164,35 @@ async def change_account(request: ApiRequest) -> AccountView:
     permission=Permission.TRADE,
     summary="Delete a broker account",
     response=Deleted,
-    errors=(NotFoundError, ConflictError),
+    errors=(NotFoundError, ConflictError, ForbiddenError),
     tags=_TAGS,
 )
 async def delete_account(request: ApiRequest) -> Deleted:
-    """Refused while orders or positions of the account are open; its history stays."""
+    """Refused while orders or positions of the account are open; its history stays.
+
+    Strategies that traded it go on without it, and limits and grants that were for it end. For limits to end takes an
+    ADMIN: the same account, added again, would be free of them.
+    """
     services: Services = request.services
     account = _find(request)
+    may_end_limits(request.user, services.directory, account_id=account.id)
     executor = services.crew.executors.get(account.id)
     if executor is not None and (
         executor.desk.holdings.has_open or any(not o.status.is_terminal for o in executor.desk.orders.values())
     ):
         raise ConflictError("orders or positions of the account are open; close them first", code="ACCOUNT_IN_USE")
     states_of(services).forget(account.id)
-    await services.registrar.remove("kite_accounts", account.id, by=_by(request))
+    async with services.registrar.changing(account.user_id):
+        await _remove(request, account)
     return Deleted()
+
+
+async def _remove(request: ApiRequest, account: Account) -> None:
+    services: Services = request.services
+    granted = [grant for grant in services.users.grants.all() if grant.account_id == account.id]
+    if granted:
+        await services.registrar.remove_grants(granted, services.users.grants, by=_by(request))
+    await services.registrar.remove_account(account.id, by=_by(request))
 
 
 @endpoint(
@@ -214,7 +249,7 @@ async def positions(request: ApiRequest) -> Page[BrokerPositionView]:
 def _find(request: ApiRequest) -> Account:
     services: Services = request.services
     account_id: UUID = request.path["id"]
-    return reachable(request.user, services.directory.accounts.get(account_id), "account")
+    return reachable(request.user, services.directory.accounts.get(account_id), "account", account_id=account_id)
 
 
 def _by(request: ApiRequest) -> str:
@@ -259,6 +294,31 @@ def _kite(request: ApiRequest, body: NewAccount) -> Account:
         market_protection=protection(body.market_protection),
         login=None if token is None else BrokerLogin(logged_in_at=request.services.clock.now()),
     )
+
+
+async def _as_far_as_shown(request: ApiRequest, account: Account, stated: Decimal) -> Account:
+    """Give an account the capital that its owner states, or what the broker shows where that is less.
+
+    Where the broker cannot be asked now it stays the broker's to say.
+    """
+    services: Services = request.services
+    broker: Broker | None = None
+    with trio.move_on_after(_BROKER_TIMEOUT_S):
+        try:
+            broker = await services.extras["sessions"].open(account.id)
+            shown = capital_of(await broker.margins())
+        except BrokerAuthError as error:
+            services.extras["session_refused"](account.id, broker, error)
+            return account
+        except BrokerUnavailable:
+            return account
+        source = CapitalFrom.STATED if stated <= shown else CapitalFrom.BROKER
+        async with services.registrar.changing(account.user_id):
+            # as it stands now: the broker took a while
+            now_held = services.directory.accounts.get(account.id, account)
+            changed = msgspec.structs.replace(now_held, capital=min(stated, shown), capital_from=source)
+            return await services.registrar.put_account(changed, by=_by(request), action="ACCOUNT_CHANGED")
+    return account
 
 
 async def _refuse_anothers(services: Services, account: Account) -> None:

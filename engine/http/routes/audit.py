@@ -1,5 +1,6 @@
 """/audit: the audit log and the proof of its chain; for administrators."""
 
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated
 
@@ -8,7 +9,7 @@ import trio
 
 from engine.domain.audit import GENESIS, AuditRecord, verify
 from engine.errors import UnavailableError
-from engine.http.endpoint import ApiRequest, ApiStruct, Page, endpoint
+from engine.http.endpoint import ApiRequest, ApiStruct, EventStream, Page, Raw, endpoint
 from engine.http.paging import PageQuery
 from engine.http.permissions import Permission
 from engine.http.services import Services
@@ -19,6 +20,7 @@ from engine.store.queries import audit_log
 _TAGS = ("audit",)
 _PAGE_TIMEOUT_S = 15.0
 _VERIFY_TIMEOUT_S = 120.0
+_EXPORT_ROWS = 1000
 _one_at_a_time = trio.CapacityLimiter(1)
 
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -79,6 +81,64 @@ async def list_audit(request: ApiRequest) -> Page[AuditView]:
     await services.read_your_writes()
     found = await services.database.run(lambda connection: audit_log.list_records(connection, wanted))
     return Page.cut(found, window, key=lambda record: (record.seq,)).map(audit_view)
+
+
+class ExportQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Which records, as of the list; without a filter all of them, so that their chain can be verified."""
+
+    actor: Word | None = None
+    action: Word | None = None
+    subject: Word | None = None
+    from_: str | None = msgspec.field(name="from", default=None)
+    to: str | None = None
+
+
+@endpoint(
+    "GET",
+    "/audit/export",
+    permission=Permission.ADMIN,
+    summary="Export the audit log",
+    query=ExportQuery,
+    response=Raw,
+    media_type="application/x-ndjson",
+    tags=_TAGS,
+)
+async def export_audit(request: ApiRequest) -> EventStream:
+    """Every record as a line of JSON, as the list shows it, newest first.
+
+    A file that ends early has no last line: the last line is an object with ``records``, their number.
+    """
+    services: Services = request.services
+    query: ExportQuery = request.query
+    window = PageQuery(from_=query.from_, to=query.to).window()
+    wanted = audit_log.AuditFilter(
+        limit=_EXPORT_ROWS,
+        actor=query.actor,
+        action=query.action,
+        subject=query.subject,
+        start=window.start,
+        end=window.end,
+    )
+    await services.read_your_writes()
+    name = f"audit-{services.clock.now():%Y-%m-%d}.jsonl"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return EventStream(_exported(services.database, wanted), "application/x-ndjson", headers)
+
+
+async def _exported(database: Database, wanted: audit_log.AuditFilter) -> AsyncIterator[bytes]:
+    count = 0
+    while True:
+        part = wanted
+        records = await database.run(
+            lambda connection: audit_log.list_records(connection, part),  # noqa: B023 -- used at once
+            timeout_s=_PAGE_TIMEOUT_S,
+        )
+        count += len(records)
+        if not records:
+            yield msgspec.json.encode({"records": count}) + b"\n"
+            return
+        yield b"".join(msgspec.json.encode(audit_view(record)) + b"\n" for record in records)
+        wanted = msgspec.structs.replace(wanted, before_seq=records[-1].seq)
 
 
 @endpoint(

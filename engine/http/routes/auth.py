@@ -8,13 +8,15 @@ import msgspec
 from engine.domain.enums import Role
 from engine.errors import ConflictError, ForbiddenError, RateLimitError, UnauthorizedError, UnavailableError
 from engine.http.authentication import authenticate
-from engine.http.endpoint import ApiBody, ApiRequest, endpoint
+from engine.http.endpoint import ApiBody, ApiRequest, Once, endpoint
 from engine.http.json_body import invalid
+from engine.http.password_login import Attempt, refuse_while_suspect, sign_in
 from engine.http.permissions import Permission, Principal
 from engine.http.ports import CoreServices
-from engine.http.sign_in import WRITE_TIMEOUT_S, TokenView, UserView, audit, refresh, sign_in, sign_out, view
+from engine.http.proof import prove_password
+from engine.http.sign_in import WRITE_TIMEOUT_S, TokenView, UserView, audit, refresh, sign_out, view
 from engine.ids import uuid7
-from engine.security import passwords
+from engine.security.password_rules import check, is_short
 from engine.security.sessions import UserRecord, normalise_email
 from engine.store import users as store
 
@@ -23,14 +25,20 @@ _TAGS = ("auth",)
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 Name = Annotated[str, msgspec.Meta(max_length=100)]
+Otp = Annotated[str, msgspec.Meta(max_length=40)]
 
 
 class LoginBody(ApiBody, frozen=True, kw_only=True):
-    """``otp`` is the one-time code of a user that enrolled one."""
+    """``otp`` is the one-time code of a user that enrolled one, or a recovery code.
+
+    ``refreshToken`` may be the last one that this device had, dead or alive: it lets nobody in, but shows a device that
+    its user signed in from before, which strangers' failures then do not hold up.
+    """
 
     email: Text
     password: Text
-    otp: str | None = None
+    otp: Otp | None = None
+    refresh_token: Text | None = None
 
 
 class RefreshBody(ApiBody, frozen=True, kw_only=True):
@@ -67,13 +75,17 @@ class RegisterBody(ApiBody, frozen=True, kw_only=True):
     summary="Sign in",
     body=LoginBody,
     response=TokenView,
-    errors=(UnauthorizedError, RateLimitError),
+    errors=(UnauthorizedError, RateLimitError, UnavailableError),
     tags=_TAGS,
 )
 async def login(request: ApiRequest) -> TokenView:
-    """Answers an access token of minutes and a refresh token of days."""
+    """Answers an access token of minutes and a refresh token of days.
+
+    A user with a second factor that sends no ``otp`` gets 401 with code OTP_REQUIRED, after a right password only.
+    """
     body: LoginBody = request.body
-    return await sign_in(request, body.email, body.password)
+    attempt = Attempt(email=body.email, password=body.password, otp=body.otp, device_token=body.refresh_token)
+    return await sign_in(request, attempt)
 
 
 @endpoint(
@@ -126,9 +138,10 @@ def _caller(request: ApiRequest) -> Principal | None:
         return None
     services: CoreServices = request.services
     try:
-        return authenticate(services, authorization, services.clock.now())
+        caller = authenticate(services, authorization, services.clock.now(), request.client_ip)
     except UnauthorizedError:
         return None
+    return caller if caller.scopes is None else None  # a program has no session to end
 
 
 @endpoint(
@@ -148,10 +161,11 @@ async def me(request: ApiRequest) -> UserView:
 @endpoint(
     "POST",
     "/auth/password",
-    permission=Permission.AUTHENTICATED,
+    permission=Permission.SELF,
     summary="Change the password",
     body=PasswordBody,
-    errors=(ForbiddenError, ConflictError, UnavailableError),
+    errors=(ForbiddenError, ConflictError, RateLimitError, UnavailableError),
+    once=Once.NO,
     tags=_TAGS,
 )
 async def change_password(request: ApiRequest) -> dict[str, bool]:
@@ -160,32 +174,29 @@ async def change_password(request: ApiRequest) -> dict[str, bool]:
     body: PasswordBody = request.body
     user = request.user
     subject = f"user:{user.user_id}"
-    services.rate_limits.login(request.client_ip, user.email)
-
-    async def find(connection: Any) -> UserRecord | None:
-        return await store.user_by_email(connection, user.email)
-
-    record: UserRecord | None = await services.database.run(find)
-    if record is None or not await services.passwords.verify(record.password_hash, body.current_password):
-        audit(request, "PASSWORD_CHANGE_FAILED", actor=subject, subject=subject)
-        raise ForbiddenError("the present password is wrong", code="INVALID_CREDENTIALS")
-    _check_password(body.new_password, user.email, "newPassword")
+    record = await prove_password(request, body.current_password, action="PASSWORD_CHANGE_FAILED")
+    services.rate_limits.proof_succeeded(user.session_id)
+    _check_password(body.new_password, user.email, "newPassword", alone=not record.mfa)
     new_hash, now, old_hash = (
-        await services.passwords.hash(body.new_password),
+        await services.passwords.hash(body.new_password, is_known=True),
         services.clock.now(),
         record.password_hash,
     )
 
     async def change(connection: Any) -> UserRecord | None:
         return await store.set_password(
-            connection, user.user_id, password_hash=new_hash, expected_hash=old_hash, now=now
+            connection,
+            user.user_id,
+            password_hash=new_hash,
+            expected_hash=old_hash,
+            is_short=is_short(body.new_password),
+            now=now,
         )
 
     changed: UserRecord | None = await services.database.run(change, timeout_s=WRITE_TIMEOUT_S, shield=True)
     if changed is None:
         raise ConflictError("the password was changed meanwhile")
     services.users.put(changed)
-    services.rate_limits.login_succeeded(request.client_ip, user.email)
     audit(request, "PASSWORD_CHANGED", actor=subject, subject=subject)
     return {"changed": True}
 
@@ -208,6 +219,7 @@ async def register(request: ApiRequest) -> UserView:
         raise ForbiddenError("registration is closed; ask an administrator", code="REGISTRATION_CLOSED")
     body: RegisterBody = request.body
     email = normalise_email(body.email)
+    refuse_while_suspect(services)
     services.rate_limits.login(request.client_ip, email)
     if not _EMAIL.fullmatch(email):
         raise invalid({"email": "must be an e-mail address"})
@@ -235,7 +247,7 @@ async def register(request: ApiRequest) -> UserView:
     return view(user)
 
 
-def _check_password(password: str, email: str, field: str) -> None:
-    faults = passwords.check(password, email)
+def _check_password(password: str, email: str, field: str, *, alone: bool = True) -> None:
+    faults = check(password, email, alone=alone)
     if faults:
         raise invalid({field: " and ".join(faults)})

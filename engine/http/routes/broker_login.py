@@ -24,7 +24,6 @@ from engine.http.errors import to_api_error
 from engine.http.login_links import make_link, states_of
 from engine.http.permissions import Permission
 from engine.http.routes.sources import base_url
-from engine.http.routes.webhook_auth import record_paced
 from engine.http.services import Services
 from engine.http.sign_in import audit
 from engine.http.views.ownership import reachable
@@ -35,6 +34,7 @@ from engine.http.views.readiness import (
     readiness_view,
 )
 from engine.http.views.resources import AccountView, Text, account_view, credential
+from engine.http.webhook_auth import record_paced
 from engine.secret import Secret
 from engine.security.login_states import LoginIntent
 
@@ -192,13 +192,13 @@ async def readiness(request: ApiRequest) -> ReadinessView:
 async def unblock(request: ApiRequest) -> AccountView:
     """For an account in ORDERS_BLOCKED, once what the broker objected to is mended; the next order shows whether."""
     services: Services = request.services
-    account = _find(request)
-    if account.status is not AccountStatus.ORDERS_BLOCKED:
-        text = f"the account is {account.status}; only ORDERS_BLOCKED is lifted in this way"
-        raise ConflictError(text, code="ACCOUNT_NOT_BLOCKED")
-    account = msgspec.structs.replace(account, status=AccountStatus.ACTIVE, status_reason=None)
-    account = await services.registrar.put_account(account, by=_by(request), action="ACCOUNT_UNBLOCKED")
-    return account_view(account)
+    async with services.registrar.changing(_find(request).user_id):
+        account = _find(request)
+        if account.status is not AccountStatus.ORDERS_BLOCKED:
+            text = f"the account is {account.status}; only ORDERS_BLOCKED is lifted in this way"
+            raise ConflictError(text, code="ACCOUNT_NOT_BLOCKED")
+        account = msgspec.structs.replace(account, status=AccountStatus.ACTIVE, status_reason=None)
+        return account_view(await services.registrar.put_account(account, by=_by(request), action="ACCOUNT_UNBLOCKED"))
 
 
 def logins_of(services: Services) -> BrokerLogins:
@@ -214,7 +214,7 @@ def _is_browser(request: ApiRequest) -> bool:
 def _find(request: ApiRequest) -> Account:
     services: Services = request.services
     account_id: UUID = request.path["id"]
-    return reachable(request.user, services.directory.accounts.get(account_id), "account")
+    return reachable(request.user, services.directory.accounts.get(account_id), "account", account_id=account_id)
 
 
 def _by(request: ApiRequest) -> str:

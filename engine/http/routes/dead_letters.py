@@ -1,11 +1,14 @@
 """/system/dead-letters: jobs that gave up, and what becomes of them; for administrators."""
 
+from typing import Annotated
 from uuid import UUID
+
+import msgspec
 
 from engine.actors.dead_letters import DeadLetters
 from engine.domain.dead_letter import LetterQueue, LetterStatus
 from engine.errors import ConflictError, KillSwitchError, NotFoundError, UnavailableError
-from engine.http.endpoint import ApiRequest, Page, endpoint
+from engine.http.endpoint import ApiBody, ApiRequest, Page, endpoint
 from engine.http.paging import PageQuery
 from engine.http.permissions import Permission
 from engine.http.services import Services
@@ -88,11 +91,19 @@ async def requeue_dead_letter(request: ApiRequest) -> DeadLetterView:
     return letter_view(await letters.requeue(request.path["id"], actor=_actor(request)))
 
 
+class DiscardBody(ApiBody, frozen=True, kw_only=True):
+    """Why, for the record."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=200)] = ""
+
+
 @endpoint(
     "POST",
     _PATH + "/{id}/discard",
     permission=Permission.ADMIN,
     summary="Discard a dead letter",
+    body=DiscardBody,
+    body_required=False,
     response=DeadLetterView,
     errors=(NotFoundError, ConflictError, UnavailableError),
     tags=_TAGS,
@@ -100,7 +111,9 @@ async def requeue_dead_letter(request: ApiRequest) -> DeadLetterView:
 async def discard_dead_letter(request: ApiRequest) -> DeadLetterView:
     """Drops the job for good; the letter stays on the record. One that is decided already answers 409."""
     letters: DeadLetters = request.services.extras["dead_letters"]
-    return letter_view(await letters.discard(request.path["id"], actor=_actor(request)))
+    body: DiscardBody = request.body or DiscardBody()
+    reason = "".join(letter for letter in body.reason if letter.isprintable()).strip()
+    return letter_view(await letters.discard(request.path["id"], actor=_actor(request), reason=reason))
 
 
 def _actor(request: ApiRequest) -> str:

@@ -16,7 +16,7 @@ from engine.http.endpoint import ApiRequest, Page, endpoint
 from engine.http.paging import PageQuery, PageWindow
 from engine.http.permissions import Permission
 from engine.http.services import Services
-from engine.http.views.ownership import may_reach, only_owner
+from engine.http.views.ownership import may_reach, visible_to
 from engine.http.views.trading import (
     OrderView,
     PositionView,
@@ -40,6 +40,7 @@ class OrderQuery(PageQuery, frozen=True, kw_only=True):
     account_id: UUID | None = None
     strategy_id: UUID | None = None
     intent_id: UUID | None = None
+    broker_order_id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
 
 
 class PositionQuery(PageQuery, frozen=True, kw_only=True):
@@ -79,12 +80,13 @@ async def list_orders(request: ApiRequest) -> Page[OrderView]:
     window = query.window()
     wanted = orders.OrderFilter(
         limit=window.limit + 1,
-        user_id=only_owner(request.user),
+        visible=visible_to(request.user),
         status=query.status,
         symbol=upper(query.symbol),
         account_id=query.account_id,
         strategy_id=query.strategy_id,
         intent_id=query.intent_id,
+        broker_order_id=query.broker_order_id,
         start=window.start,
         end=window.end,
         after=window.after(),
@@ -131,7 +133,7 @@ async def list_positions(request: ApiRequest) -> Page[PositionView]:
     wanted = holdings.PositionFilter(
         limit=window.limit + 1,
         day=trading_day(services.clock.now()),
-        user_id=only_owner(request.user),
+        visible=visible_to(request.user),
         account_id=query.account_id,
         symbol=upper(query.symbol),
         strategy_id=query.strategy_id,
@@ -162,7 +164,7 @@ async def list_trades(request: ApiRequest) -> Page[TradeView]:
     window = query.window()
     wanted = holdings.TradeFilter(
         limit=window.limit + 1,
-        user_id=only_owner(request.user),
+        visible=visible_to(request.user),
         account_id=query.account_id,
         strategy_id=query.strategy_id,
         symbol=upper(query.symbol),
@@ -187,7 +189,7 @@ async def find_order(request: ApiRequest, order_id: UUID | None = None) -> order
     services: Services = request.services
     await services.read_your_writes()
     story = await services.database.run(lambda connection: orders.find_order(connection, order_id))
-    if story is None or not may_reach(request.user, story.order.user_id):
+    if story is None or not may_reach(request.user, story.order.user_id, story.order.account_id):
         raise NotFoundError("there is no such order")
     return story
 

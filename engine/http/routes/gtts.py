@@ -7,13 +7,13 @@ import msgspec
 
 from engine.domain.gtt import Gtt, GttStatus
 from engine.errors import ConflictError, NotFoundError, OrderExecutionError, UnavailableError
-from engine.http.endpoint import ApiRequest, Page, endpoint
+from engine.http.endpoint import ApiRequest, Once, Page, endpoint
 from engine.http.paging import PageQuery
 from engine.http.permissions import Permission
 from engine.http.ratelimit import RateClass
 from engine.http.services import Services
 from engine.http.views.gtts import GttView, gtt_view
-from engine.http.views.ownership import only_owner, reachable
+from engine.http.views.ownership import reachable, visible_to
 from engine.store.queries import gtts
 
 _TAGS = ("executions",)
@@ -45,7 +45,7 @@ async def list_gtts(request: ApiRequest) -> Page[GttView]:
     window = query.window()
     wanted = gtts.GttFilter(
         limit=window.limit + 1,
-        user_id=only_owner(request.user),
+        visible=visible_to(request.user),
         status=query.status,
         symbol=None if query.symbol is None else query.symbol.upper(),
         account_id=query.account_id,
@@ -63,9 +63,10 @@ async def list_gtts(request: ApiRequest) -> Page[GttView]:
     "/executions/gtts/{id}/cancel",
     permission=Permission.TRADE,
     summary="Cancel a trigger (GTT)",
+    once=Once.REPEATABLE,
     response=GttView,
     errors=(NotFoundError, ConflictError, OrderExecutionError, UnavailableError),
-    rate=RateClass.KILL_SWITCH,
+    rate=RateClass.CANCEL,
     tags=_TAGS,
 )
 async def cancel_gtt(request: ApiRequest) -> GttView:
@@ -90,4 +91,4 @@ async def _find(request: ApiRequest) -> Gtt:
     gtt_id: UUID = request.path["id"]
     await services.read_your_writes()
     found = await services.database.run(lambda connection: gtts.find_gtt(connection, gtt_id))
-    return reachable(request.user, found, "trigger")
+    return reachable(request.user, found, "trigger", account_id=None if found is None else found.account_id)

@@ -11,17 +11,18 @@ from engine.domain.enums import IntentStatus
 from engine.domain.intent import Intent
 from engine.domain.verdict import decode
 from engine.errors import ConflictError, NotFoundError, UnavailableError
-from engine.http.endpoint import ApiBody, ApiRequest, Page, endpoint
+from engine.http.endpoint import ApiBody, ApiRequest, Once, Page, endpoint
 from engine.http.paging import PageQuery
 from engine.http.permissions import Permission
 from engine.http.ratelimit import RateClass
 from engine.http.services import Services
 from engine.http.views.groups import group_view
-from engine.http.views.ownership import may_reach, only_owner
+from engine.http.views.ownership import may_reach, visible_to
 from engine.http.views.trading import IntentView, intent_view
 from engine.store.queries import intents as queries
 from engine.store.queries.verdicts import of_intent
 
+_ON_ITS_WAY_S = 6.0
 _TAGS = ("signals",)
 
 _CANCEL_S = 15.0
@@ -53,7 +54,7 @@ async def list_intents(request: ApiRequest) -> Page[IntentView]:
     window = query.window()
     wanted = queries.IntentFilter(
         limit=window.limit + 1,
-        user_id=only_owner(request.user),
+        visible=visible_to(request.user),
         status=query.status,
         strategy_id=query.strategy_id,
         symbol=None if query.symbol is None else query.symbol.upper(),
@@ -86,6 +87,7 @@ async def show_intent(request: ApiRequest) -> IntentView:
     "/signals/intents/{id}/approve",
     permission=Permission.TRADE,
     summary="Approve an intent that waits for a person",
+    once=Once.REPEATABLE,
     response=IntentView,
     errors=(NotFoundError, ConflictError, UnavailableError),
     tags=_TAGS,
@@ -120,6 +122,7 @@ class RejectBody(ApiBody, frozen=True, kw_only=True):
     "/signals/intents/{id}/reject",
     permission=Permission.TRADE,
     summary="Reject an intent that waits for a person",
+    once=Once.REPEATABLE,
     body=RejectBody,
     body_required=False,
     response=IntentView,
@@ -146,9 +149,10 @@ async def reject_intent(request: ApiRequest) -> IntentView:
     "/signals/intents/{id}/cancel",
     permission=Permission.TRADE,
     summary="Cancel an intent",
+    once=Once.REPEATABLE,
     response=IntentView,
     errors=(NotFoundError, ConflictError, UnavailableError),
-    rate=RateClass.KILL_SWITCH,
+    rate=RateClass.CANCEL,
     tags=_TAGS,
 )
 async def cancel_intent(request: ApiRequest) -> IntentView:
@@ -160,9 +164,8 @@ async def cancel_intent(request: ApiRequest) -> IntentView:
     services: Services = request.services
     intent = (await _find(request)).intent
     by = f"user:{request.user.user_id}"
-    actor = services.crew.risk(intent.user_id)
     if intent.status is IntentStatus.PENDING_APPROVAL:
-        await actor.approvals.cancel(intent.id, by=by)
+        await services.crew.risk(intent.user_id).approvals.cancel(intent.id, by=by)
         story = await _find(request)
         if story.intent.status is not IntentStatus.EXECUTING:
             if not (story.intent.reason or "").startswith("CANCELLED_BY_HAND"):
@@ -171,7 +174,13 @@ async def cancel_intent(request: ApiRequest) -> IntentView:
         intent = story.intent  # it was approved meanwhile: then its orders are cancelled
     if intent.status.is_terminal:
         raise ConflictError(f"the intent is {intent.status} already", code="INTENT_FINISHED")
-    actor.cancel_requested(intent.id)
+    await cancel_orders(services, intent, by=by)
+    return await _shown(request, await _find(request))
+
+
+async def cancel_orders(services: Services, intent: Intent, *, by: str) -> None:
+    """Cancel what of an intent's orders has not filled, and let nothing of it be tried again; takes up to 15 s."""
+    services.crew.risk(intent.user_id).cancel_requested(intent.id)
     services.ledger.record(
         AuditDraft(
             at=services.clock.now(),
@@ -181,20 +190,22 @@ async def cancel_intent(request: ApiRequest) -> IntentView:
             content={},
         )
     )
-    live = {s.order.account_id for s in (await _find(request)).orders if not s.order.status.is_terminal}
+    # read after that: what was tried again until now is among them
+    await services.read_your_writes()
+    story = await services.database.run(lambda connection: queries.find_intent(connection, intent.id))
+    live = {s.order.account_id for s in (() if story is None else story.orders) if not s.order.status.is_terminal}
     asked = [services.crew.cancel_intent(account, intent.id, by=by) for account in live]
     with trio.move_on_after(_CANCEL_S):
         for reply in asked:
             await reply.wait()
-    return await _shown(request, await _find(request))
 
 
 async def _find(request: ApiRequest) -> queries.IntentStory:
     """One intent with its orders, its timeline, and the verdict of risk: every rule with the numbers it saw."""
     services: Services = request.services
     intent_id: UUID = request.path["id"]
+    await services.ingest.settle_intent(intent_id, timeout_s=_ON_ITS_WAY_S)
     await services.read_your_writes()
-
     story = await services.database.run(lambda connection: queries.find_intent(connection, intent_id))
     if story is None or not may_reach(request.user, story.intent.user_id):
         raise NotFoundError("there is no such intent")

@@ -1,6 +1,5 @@
 """/risk/killswitch: stopping a scope, which must always work, and letting it trade again, which must be meant."""
 
-from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -18,7 +17,9 @@ from engine.errors import (
     NotFoundError,
     UnavailableError,
 )
-from engine.http.endpoint import ApiBody, ApiRequest, endpoint
+from engine.http.authentication import require_fresh
+from engine.http.endpoint import ApiBody, ApiRequest, Once, endpoint
+from engine.http.four_eyes import ask_second_admin
 from engine.http.json_body import invalid
 from engine.http.permissions import Permission, Principal
 from engine.http.ratelimit import RateClass
@@ -34,9 +35,6 @@ from engine.http.views.kill_certificates import with_sequence
 from engine.http.views.ownership import may_reach
 
 _TAGS = ("risk",)
-_STEP_UP = timedelta(minutes=5)
-_SECOND_WITHIN = timedelta(minutes=10)
-_FIRST_ADMINS = "killswitch_first_admins"
 
 Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
 ScopeText = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
@@ -73,8 +71,9 @@ class DisableBody(ApiBody, frozen=True, kw_only=True):
 @endpoint(
     "POST",
     "/risk/killswitch/enable",
-    permission=Permission.TRADE,
+    permission=Permission.KILL,
     summary="Enable the kill switch",
+    once=Once.OWN,
     body=EnableBody,
     response=KillScopeView,
     errors=(NotFoundError, ForbiddenError),
@@ -101,6 +100,7 @@ async def enable(request: ApiRequest) -> KillScopeView:
     "/risk/killswitch/disable",
     permission=Permission.ADMIN,
     summary="Disable the kill switch",
+    once=Once.REPEATABLE,
     body=DisableBody,
     response=KillScopeView,
     errors=(NotFoundError, ForbiddenError, ConflictError, UnavailableError),
@@ -114,21 +114,22 @@ async def disable(request: ApiRequest) -> KillScopeView:
     409, with everything that stands against it in ``details.obstacles``: orders that are UNKNOWN, exits that came
     too late, an unfinished flattening, an account that does not agree with its broker (one that was not compared
     within 30 s is compared now), a store that is away, a clock that cannot be trusted, a loss of the day before the
-    next trading day. Asks for a second ADMIN where the configuration says so. What was refused meanwhile is not
-    made up for.
+    next trading day; 409 TRIPPED_AGAIN for a trip that comes meanwhile. Asks for a second ADMIN where the
+    configuration says so. What was refused meanwhile is not made up for.
     """
     services: Services = request.services
     body: DisableBody = request.body
     scope, reason = _scope(body.scope), _reason(body.reason)
-    if services.clock.now() - request.user.signed_in_at > _STEP_UP:
-        raise ForbiddenError("sign in again: this needs a sign-in of the last 5 minutes", code="STEP_UP_REQUIRED")
+    require_fresh(request.user, services.clock.now())
     _check_owner(services, request.user, scope)
     record = services.guardian.switches.records.get(scope)
     if record is None or not record.enabled:
         return _view(services, scope, record)
     if not body.force:
         await _refuse_while_unsettled(services, record)
-    _ask_second_admin(services, request.user, scope, force=body.force)
+        _refuse_tripped_meanwhile(record, services.guardian.switches.records[scope])
+    # bound to this very switching: after another change of the scope the word of the first counts for nothing
+    ask_second_admin(services, request.user, scope, (record.version, body.force))
     try:
         released = await services.guardian.release(scope, reason=reason, actor=f"user:{request.user.user_id}")
     except ApiError:
@@ -154,11 +155,11 @@ async def status(request: ApiRequest) -> KillStatusView:
     records = {
         scope: record
         for scope, record in services.guardian.switches.records.items()
-        if scope == GLOBAL or caller.is_admin or _owner(services, scope) == caller.user_id
+        if scope == GLOBAL or caller.is_admin or _concerns(services, caller, scope)
     }
-    books = [held for held in books_of(services) if may_reach(caller, held.user_id)]
+    books = [held for held in books_of(services) if may_reach(caller, held.user_id, held.account_id)]
     view = status_view(records, books, services.directory)
-    return KillStatusView(scopes=tuple(_told(services, scope, records.get(scope.scope)) for scope in view.scopes))
+    return KillStatusView(scopes=tuple(told_scope(services, scope, records.get(scope.scope)) for scope in view.scopes))
 
 
 def books_of(services: Services) -> list[Books]:
@@ -207,6 +208,12 @@ def _owner(services: Services, scope: str) -> UUID | None:
             return None if strategy is None else strategy.user_id
 
 
+def _concerns(services: Services, caller: Principal, scope: str) -> bool:
+    owner = _owner(services, scope)
+    kind, _, number = scope.partition(":")
+    return owner is not None and may_reach(caller, owner, UUID(number) if kind == "account" else None)
+
+
 def _check_owner(services: Services, caller: Principal, scope: str) -> None:
     if scope == GLOBAL:
         if caller.role is not Role.ADMIN:
@@ -231,28 +238,27 @@ async def _refuse_while_unsettled(services: Services, record: KillRecord) -> Non
         )
 
 
-def _ask_second_admin(services: Services, caller: Principal, scope: str, *, force: bool) -> None:
-    if not services.config.security.two_admins:
-        return
-    now = services.clock.now()
-    asked = services.extras.setdefault(_FIRST_ADMINS, {})
-    held = services.guardian.switches.records[scope]
-    # bound to this very switching: after another change of the scope it counts for nothing
-    key = (scope, held.version, force)
-    first = asked.get(key)
-    if first is not None and first[0] != caller.user_id and now - first[1] <= _SECOND_WITHIN:
-        asked.clear()
-        return
-    asked[key] = (caller.user_id, now)
-    raise ConflictError("a second administrator must ask for the same within 10 minutes", code="SECOND_ADMIN_REQUIRED")
+def _refuse_tripped_meanwhile(before: KillRecord, now: KillRecord) -> None:
+    """Refuse to undo a trip that came while accounts were compared: what was looked at is not what stands now."""
+    if _trip(before) != _trip(now):
+        raise ConflictError(
+            f"the kill switch was switched again meanwhile: {now.reason}; look at that, then ask again",
+            code="TRIPPED_AGAIN",
+        )
+
+
+def _trip(record: KillRecord) -> tuple[object, ...]:
+    # how far its sequence has come is no other trip
+    return record.enabled, record.since, record.reason, record.actor, record.mode, record.day
 
 
 def _view(services: Services, scope: str, record: KillRecord | None) -> KillScopeView:
     view = scope_view(scope, record, books_of(services), strategy_accounts(scope, services.directory))
-    return _told(services, view, record)
+    return told_scope(services, view, record)
 
 
-def _told(services: Services, view: KillScopeView, record: KillRecord | None) -> KillScopeView:
+def told_scope(services: Services, view: KillScopeView, record: KillRecord | None) -> KillScopeView:
+    """Return *view* with what the kill sequence of *record* knows: what is not flat and why, and the certificate."""
     sequence = services.extras.get("kill_sequence")
     if sequence is None or record is None:
         return view

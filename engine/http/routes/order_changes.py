@@ -8,6 +8,7 @@ import trio
 from engine.actors.modifying import Terms, with_terms
 from engine.domain.enums import OrderStatus, OrderType, Validity
 from engine.domain.gtt import GttStatus
+from engine.domain.order import Order
 from engine.errors import (
     ConflictError,
     KillSwitchError,
@@ -17,7 +18,8 @@ from engine.errors import (
     UnavailableError,
     ValidationError,
 )
-from engine.http.endpoint import ApiBody, ApiRequest, ApiStruct, endpoint
+from engine.http.endpoint import ApiBody, ApiRequest, ApiStruct, Once, endpoint
+from engine.http.open_books import parted
 from engine.http.permissions import Permission
 from engine.http.ratelimit import RateClass
 from engine.http.routes.execution import Symbol, find_order, shown_order, upper
@@ -27,6 +29,7 @@ from engine.http.views.trading import OrderView
 
 _TAGS = ("executions",)
 _CANCEL_ALL_S = 15.0
+_READY_S = 3.0
 
 
 @endpoint(
@@ -34,9 +37,10 @@ _CANCEL_ALL_S = 15.0
     "/executions/orders/{id}/cancel",
     permission=Permission.TRADE,
     summary="Cancel an order",
+    once=Once.REPEATABLE,
     response=OrderView,
     errors=(NotFoundError, ConflictError, OrderExecutionError, UnavailableError),
-    rate=RateClass.KILL_SWITCH,
+    rate=RateClass.CANCEL,
     tags=_TAGS,
 )
 async def cancel_order(request: ApiRequest) -> OrderView:
@@ -46,14 +50,22 @@ async def cancel_order(request: ApiRequest) -> OrderView:
     """
     services: Services = request.services
     order = (await find_order(request)).order
+    await cancel(services, order, by=f"user:{request.user.user_id}")
+    return shown_order(request.services, await find_order(request))
+
+
+async def cancel(services: Services, order: Order, *, by: str) -> Order:
+    """Cancel *order* for *by* and return it as it is then.
+
+    Raises ConflictError for one that is not open, OrderExecutionError, UnavailableError.
+    """
     if order.status.is_terminal:
         raise ConflictError(f"the order is {order.status} already", code="ORDER_FINISHED")
     try:
-        await services.crew.executor(order.account_id).cancel(order.id, by=f"user:{request.user.user_id}")
+        return await services.crew.executor(order.account_id).cancel(order.id, by=by)
     except NotFoundError:
         # it exists: its books have closed it, or have not been opened again after a start
         raise ConflictError("the order is not open; read it again", code="ORDER_NOT_OPEN") from None
-    return shown_order(request.services, await find_order(request))
 
 
 class OrderChange(ApiBody, frozen=True, kw_only=True):
@@ -91,6 +103,18 @@ async def change_order(request: ApiRequest) -> OrderView:
     if order.status.is_terminal:
         raise ConflictError(f"the order is {order.status} already", code="ORDER_FINISHED")
     terms = _terms(request.body)
+    changed = await change(services, order, terms, by=f"user:{request.user.user_id}")
+    return shown_order(services, await find_order(request, changed.id))
+
+
+async def change(services: Services, order: Order, terms: Terms, *, by: str) -> Order:
+    """Change *order* to *terms* for *by*, and return it as it is then, or the one that replaces it.
+
+    Raises KillSwitchError, RiskViolationError, ConflictError for one that is not open, OrderExecutionError,
+    UnavailableError.
+    """
+    if order.status.is_terminal:
+        raise ConflictError(f"the order is {order.status} already", code="ORDER_FINISHED")
     killed = services.guardian.switches.covering(
         user_id=order.user_id,
         account_id=order.account_id,
@@ -106,10 +130,9 @@ async def change_order(request: ApiRequest) -> OrderView:
     if denials:
         raise RiskViolationError("; ".join(map(str, denials)), code=denials[0].code)
     try:
-        changed = await executor.modify(order.id, terms, by=f"user:{request.user.user_id}")
+        return await executor.modify(order.id, terms, by=by)
     except NotFoundError:
         raise ConflictError("the order is not open; read it again", code="ORDER_NOT_OPEN") from None
-    return shown_order(services, await find_order(request, changed.id))
 
 
 class CancelAllBody(ApiBody, frozen=True, kw_only=True):
@@ -153,11 +176,12 @@ class CancelAllView(ApiStruct, frozen=True, kw_only=True):
     "/executions/orders/cancel-all",
     permission=Permission.TRADE,
     summary="Cancel every open order",
+    once=Once.REPEATABLE,
     body=CancelAllBody,
     body_required=False,
     response=CancelAllView,
     errors=(NotFoundError, UnavailableError),
-    rate=RateClass.KILL_SWITCH,
+    rate=RateClass.CANCEL,
     tags=_TAGS,
 )
 async def cancel_all_orders(request: ApiRequest) -> CancelAllView:
@@ -177,11 +201,9 @@ async def cancel_all_orders(request: ApiRequest) -> CancelAllView:
         raise NotFoundError("there is no such account")
     symbol = upper(body.symbol)
     by = f"user:{request.user.user_id}"
-    asked = [
-        executor.start_cancel_all(by=by, symbol=symbol, strategy_id=body.strategy_id)
-        for account in accounts
-        if (executor := services.crew.executors.get(account.id)) is not None
-    ]
+    running = [services.crew.executors[account.id] for account in accounts if account.id in services.crew.executors]
+    ready, blind = await parted(running, within_s=_READY_S)
+    asked = [executor.start_cancel_all(by=by, symbol=symbol, strategy_id=body.strategy_id) for executor in ready]
     done: list[CancelledView] = []
     triggers: list[EndedGttView] = []
     with trio.move_on_after(_CANCEL_ALL_S):
@@ -207,6 +229,13 @@ async def cancel_all_orders(request: ApiRequest) -> CancelAllView:
                 )
                 for end in ended.gtts
             ]
+    if blind:
+        labels = ", ".join(account.label for account in accounts if account.id in {each.account_id for each in blind})
+        raise UnavailableError(
+            f"the orders of {labels} are still being read, those of other accounts were cancelled; try again",
+            code="BOOKS_NOT_OPEN",
+            retry_after_s=2,
+        )
     live = sum(not end.status.is_terminal for end in done) + sum(end.status.is_live for end in triggers)
     return CancelAllView(orders=tuple(done), gtts=tuple(triggers), remaining=live)
 

@@ -1,13 +1,13 @@
 """/executions/pnl: what a day made, net of charges."""
 
 from collections.abc import Iterable, Mapping
-from datetime import date
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from uuid import UUID
 
 import msgspec
 
-from engine.clock import trading_day
+from engine.clock import IST, trading_day
 from engine.domain.books import HAND
 from engine.domain.day_figures import DayFigures
 from engine.domain.day_pnl import Part
@@ -18,9 +18,10 @@ from engine.http.json_body import invalid
 from engine.http.permissions import Permission
 from engine.http.services import Services
 from engine.http.stored_state import stored_state
+from engine.http.views.numbers import tidy
 from engine.http.views.ownership import may_reach, reachable
-from engine.http.views.pnl import DayPnlView, PnlView, pnl_view
-from engine.store import books
+from engine.http.views.pnl import DayPnlView, DayPointsView, PnlPointView, PnlView, pnl_view
+from engine.store import books, pnl_points
 
 _NONE = DayFigures()
 
@@ -68,7 +69,49 @@ async def show_pnl(request: ApiRequest) -> DayPnlView:
         figures = {part: of for part, (of, _, _) in found.items()}
         at = max((kept_at for _, _, kept_at in found.values()), default=now)
         kept = {part: capital for part, (_, capital, _) in found.items()}
-    narrowed = _Narrowed(query, figures, accounts, kept)
+    return _day(_Narrowed(query, figures, accounts, kept), query, user_id, day, at)
+
+
+class PointsQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """Whose: ``userId`` is for an ADMIN, without it the caller's own; of ``date`` (IST), without it of today."""
+
+    user_id: UUID | None = None
+    day: date | None = msgspec.field(name="date", default=None)
+
+
+@endpoint(
+    "GET",
+    "/executions/pnl/points",
+    permission=Permission.READ,
+    summary="Show the curve of a day",
+    query=PointsQuery,
+    response=DayPointsView,
+    errors=(NotFoundError,),
+    tags=("executions",),
+)
+async def show_points(request: ApiRequest) -> DayPointsView:
+    """The profit and loss of a day, net of charges, minute by minute; kept for 400 days."""
+    services: Services = request.services
+    query: PointsQuery = request.query
+    user_id = _user_of(request, PnlQuery(user_id=query.user_id))
+    day = query.day or trading_day(services.clock.now())
+    start = datetime.combine(day, time(), tzinfo=IST)
+    end = start + timedelta(days=1)
+    found = await services.database.run(lambda connection: pnl_points.points(connection, user_id, start, end))
+    points = tuple(PnlPointView(at=at, pnl=tidy(pnl)) for at, pnl in found)
+    return DayPointsView(user_id=user_id, day=day, points=points)
+
+
+def live_pnl(
+    services: Services, user_id: UUID, day: date, at: datetime, figures: Mapping[Part, DayFigures]
+) -> DayPnlView:
+    """Return the whole of what the *day* of now made for a user, by *figures* of the instant *at* (UTC)."""
+    query = PnlQuery()
+    accounts = {account.id: account for account in services.directory.accounts_of(user_id)}
+    return _day(_Narrowed(query, figures, accounts, None), query, user_id, day, at)
+
+
+def _day(narrowed: "_Narrowed", query: PnlQuery, user_id: UUID, day: date, at: datetime) -> DayPnlView:
     return DayPnlView(
         user_id=user_id,
         day=day,

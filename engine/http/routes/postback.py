@@ -8,10 +8,11 @@ from engine.broker.kite.postback import Postback, parse_postback
 from engine.domain.directory import Account
 from engine.errors import BadRequestError, BrokerUnavailable, RateLimitError, UnauthorizedError
 from engine.http.client_ip import rate_key
+from engine.http.doors import KITE
 from engine.http.endpoint import ApiRequest, endpoint
 from engine.http.permissions import Permission
-from engine.http.routes.webhook_auth import record_refusal
 from engine.http.services import Services
+from engine.http.webhook_auth import record_refusal
 
 _FEEDS = "feeds"
 # With more accounts than this, only those that wait for an order's id are asked about an unknown one.
@@ -23,6 +24,7 @@ _FEW = 100
     "/broker/kite/postback",
     permission=Permission.WEBHOOK,
     summary="Take a postback of Kite about an order",
+    door=KITE,
     errors=(BadRequestError, UnauthorizedError, RateLimitError),
     raw_body=True,
     tags=("executions",),

@@ -107,7 +107,8 @@ def _broker_fault(services: Services) -> str | None:
 
 def _migrations_fault(services: Services) -> str | None:
     newest = _newest_migration()
-    if services.schema_version == newest:
+    # a start on a newer one is refused unless it has only additions that this program does not need
+    if services.schema_version >= newest:
         return None
     return f"the schema is of version {services.schema_version}, this program of {newest}"
 

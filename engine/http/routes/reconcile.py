@@ -7,7 +7,7 @@ import trio
 from engine.broker.base import BrokerAuthError
 from engine.domain.directory import Account
 from engine.errors import BrokerUnavailable, ConflictError, NotFoundError, UnavailableError
-from engine.http.endpoint import ApiRequest, endpoint
+from engine.http.endpoint import ApiRequest, Once, endpoint
 from engine.http.permissions import Permission
 from engine.http.services import Services
 from engine.http.views.ownership import reachable
@@ -22,6 +22,7 @@ _TIMEOUT_S = 20.0
     "/accounts/{id}/reconcile",
     permission=Permission.TRADE,
     summary="Compare an account with its broker",
+    once=Once.REPEATABLE,
     response=ReconciliationView,
     errors=(NotFoundError, ConflictError, UnavailableError),
     tags=("accounts",),

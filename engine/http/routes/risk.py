@@ -13,7 +13,9 @@ from engine.domain.limits import RiskLimits, loosened
 from engine.domain.risk_inputs import USER
 from engine.domain.risk_state import RiskState
 from engine.errors import ConflictError, ForbiddenError, NotFoundError
+from engine.http.authentication import require_fresh
 from engine.http.endpoint import ApiRequest, Page, endpoint
+from engine.http.four_eyes import ask_second_admin
 from engine.http.json_body import invalid
 from engine.http.paging import PageQuery
 from engine.http.permissions import Permission
@@ -27,6 +29,8 @@ from engine.http.views.risk_state import RiskStateView, ScopeRiskView, scope_vie
 from engine.ids import uuid7
 
 _TAGS = ("risk",)
+
+Place = tuple[UUID, UUID | None, UUID | None]
 
 
 class LimitsQuery(PageQuery, frozen=True, kw_only=True):
@@ -59,7 +63,7 @@ async def list_limits(request: ApiRequest) -> Page[LimitsView]:
     found = [
         limits
         for limits in services.directory.limits.values()
-        if may_reach(request.user, limits.user_id)
+        if may_reach(request.user, limits.user_id, limits.account_id)
         and query.user_id in (None, limits.user_id)
         and query.account_id in (None, limits.account_id)
         and query.strategy_id in (None, limits.strategy_id)
@@ -91,7 +95,7 @@ async def set_limits(request: ApiRequest) -> LimitsView:
     if place == (user_id, None, None):
         before = limits_for(services.directory, services.config.risk.limits(), user_id)[USER]
     after = changed(before, body, of_both=None not in place)
-    _refuse_loosening(request, before, after)
+    _refuse_loosening(request, place, before, after)
     limits = Limits(id=uuid7(), user_id=user_id, account_id=body.account_id, limits=after, strategy_id=body.strategy_id)
     with taken("these limits are set already: change them with PUT /risk/limits/{id}"):
         await services.registrar.put_limits(limits, by=f"user:{request.user.user_id}", action="LIMITS_SET")
@@ -106,19 +110,24 @@ async def set_limits(request: ApiRequest) -> LimitsView:
     summary="Change risk limits",
     body=LimitsChange,
     response=LimitsView,
-    errors=(NotFoundError, ForbiddenError),
+    errors=(NotFoundError, ForbiddenError, ConflictError),
     tags=_TAGS,
 )
 async def change_limits(request: ApiRequest) -> LimitsView:
     """Replaces the limits that are sent and leaves the others; effective for the next order."""
     services: Services = request.services
     limits_id: UUID = request.path["id"]
-    found = next((limits for limits in services.directory.limits.values() if limits.id == limits_id), None)
-    limits = reachable(request.user, found, "set of limits")
-    after = changed(limits.limits, request.body, of_both=None not in limits.place)
-    _refuse_loosening(request, limits.limits, after)
-    limits = msgspec.structs.replace(limits, limits=after)
-    await services.registrar.put_limits(limits, by=f"user:{request.user.user_id}", action="LIMITS_CHANGED")
+
+    def find() -> Limits:
+        found = next((limits for limits in services.directory.limits.values() if limits.id == limits_id), None)
+        return reachable(request.user, found, "set of limits")
+
+    async with services.registrar.changing(find().user_id):
+        limits = find()
+        after = changed(limits.limits, request.body, of_both=None not in limits.place)
+        _refuse_loosening(request, limits.place, limits.limits, after)
+        limits = msgspec.structs.replace(limits, limits=after)
+        await services.registrar.put_limits(limits, by=f"user:{request.user.user_id}", action="LIMITS_CHANGED")
     _look_again(services, limits.user_id)
     return limits_view(limits)
 
@@ -222,7 +231,7 @@ def _user_of(request: ApiRequest, body: NewLimits) -> UUID:
     return user_id if owner is None else owner
 
 
-def _refuse_loosening(request: ApiRequest, before: RiskLimits, after: RiskLimits) -> None:
+def _refuse_loosening(request: ApiRequest, place: Place, before: RiskLimits, after: RiskLimits) -> None:
     looser = loosened(before, after)
     if looser and not request.user.is_admin:
         names = {field.name: field.encode_name for field in msgspec.structs.fields(RiskLimits)}
@@ -230,3 +239,6 @@ def _refuse_loosening(request: ApiRequest, before: RiskLimits, after: RiskLimits
         raise ForbiddenError(
             f"only an administrator may loosen {', '.join(listed)}", code="LOOSENING", details={"limits": listed}
         )
+    if looser:
+        require_fresh(request.user, request.services.clock.now())
+        ask_second_admin(request.services, request.user, f"limits:{place}", msgspec.json.encode((before, after)))

@@ -1,9 +1,6 @@
 """/signals: the doors for signals as JSON, signed by a program or sent by a signed-in person."""
 
 import hashlib
-import re
-from collections.abc import Sequence
-from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
@@ -13,7 +10,7 @@ import msgspec
 from engine.domain.audit import AuditDraft
 from engine.domain.delivery import Delivery
 from engine.domain.directory import Source
-from engine.domain.signal import Refusal
+from engine.domain.signal import Refusal, Signal
 from engine.errors import (
     BadRequestError,
     ConflictError,
@@ -27,20 +24,22 @@ from engine.errors import (
     UnsupportedMediaTypeError,
     ValidationError,
 )
-from engine.http.endpoint import ApiBody, ApiRequest, endpoint
+from engine.http.doors import SOURCE
+from engine.http.endpoint import ApiBody, ApiRequest, Once, Reply, endpoint
 from engine.http.json_body import check_content_type, invalid
+from engine.http.once import REPLAYED, key_of
 from engine.http.permissions import Permission
-from engine.http.routes.webhook_auth import authenticate_source, record_refusal
 from engine.http.services import Services
+from engine.http.signal_intake import delivery_key, signed_message, take_in
 from engine.http.views.ownership import reachable
-from engine.http.views.verdicts import VerdictView, field_refusal, good_items, verdicts, whole_refusal
+from engine.http.views.risk_verdict import PreviewView, preview_view
+from engine.http.views.verdicts import VerdictView, field_refusal, good_items, verdicts
+from engine.http.webhook_auth import authenticate_source, authenticate_standard, record_refusal
 from engine.ids import uuid7
-from engine.runtime.crashpoint import crashpoint
 from engine.signals import sheets
 
 _TAGS = ("signals",)
-_KEY = re.compile(r"[!-~]{1,200}", re.ASCII)
-_WEBHOOK_ERRORS = (
+WEBHOOK_ERRORS = (
     BadRequestError,
     UnauthorizedError,
     ForbiddenError,
@@ -86,9 +85,10 @@ class HandSignalBody(ApiBody, frozen=True, kw_only=True):
     "/signals/sheets/webhook",
     permission=Permission.WEBHOOK,
     summary="Send signals from a sheet",
+    door=SOURCE,
     response=VerdictView | list[VerdictView],
     status=202,
-    errors=_WEBHOOK_ERRORS,
+    errors=WEBHOOK_ERRORS,
     raw_body=True,
     tags=_TAGS,
 )
@@ -107,14 +107,21 @@ async def sheets_webhook(request: ApiRequest) -> VerdictView | list[VerdictView]
     "/signals/webhook/{sourceId}",
     permission=Permission.WEBHOOK,
     summary="Send signals from a program",
+    door=SOURCE,
     response=VerdictView | list[VerdictView],
     status=202,
-    errors=_WEBHOOK_ERRORS,
+    errors=WEBHOOK_ERRORS,
     raw_body=True,
     tags=_TAGS,
 )
 async def program_webhook(request: ApiRequest) -> VerdictView | list[VerdictView]:
-    """The same body, headers and answer as for a sheet; X-API-Key must be that of the source in the path."""
+    """The same body, headers and answer as for a sheet; X-API-Key must be that of the source in the path.
+
+    Or signed as Standard Webhooks do: webhook-id, webhook-timestamp and webhook-signature with the source's
+    ``whsec_`` secret; the id is signed and names the delivery, and no X-API-Key is needed.
+    """
+    if request.header("webhook-signature") is not None:
+        return await _take_standard(request)
     source = authenticate_source(request, request.raw)
     if source.id != request.path["sourceId"]:
         record_refusal(request, "BAD_SIGNATURE", source)
@@ -127,35 +134,36 @@ async def program_webhook(request: ApiRequest) -> VerdictView | list[VerdictView
     "/signals",
     permission=Permission.TRADE,
     summary="Send a signal by hand",
+    once=Once.OWN,
     body=HandSignalBody,
     response=VerdictView,
     status=202,
     errors=(NotFoundError, ConflictError, KillSwitchError, UnavailableError),
     tags=_TAGS,
 )
-async def hand_signal(request: ApiRequest) -> VerdictView | list[VerdictView]:
+async def hand_signal(request: ApiRequest) -> Reply:
     """Takes one signal for a source, or for a strategy through one of its sources, as that would send it.
 
     Without an Idempotency-Key every call is a signal of its own.
     """
     services: Services = request.services
     body: HandSignalBody = request.body
-    source = _source_of(request, body)
-    element = sheets.parse_element(_row(body))
-    if isinstance(element, Refusal):
-        raise field_refusal(element)
-    given = idempotency_key(request)
+    source, element = _by_hand(request)
+    given = key_of(request)
     accepted = await services.ingest.accept(
         Delivery(
             source_id=source.id,
             strategy_id=source.strategy_id,
             user_id=source.user_id,
             idempotency_key=f"hand:{request.user.user_id}:{uuid7() if given is None else given}",
-            body_sha256=hashlib.sha256(msgspec.json.encode(element)).digest(),
+            body_sha256=hashlib.sha256(msgspec.json.encode([element, body.source_id, body.strategy_id])).digest(),
             received_at=services.clock.now(),
             request_id=request.request_id,
             items=good_items([element]),
-        )
+        ),
+        by_hand=True,
+        # a caller's key names one call, and the source behind a strategy may be another by the time of its repeat
+        elsewhere=() if given is None else services.directory.sources.keys() - {source.id},
     )
     services.ledger.record(
         AuditDraft(
@@ -166,7 +174,51 @@ async def hand_signal(request: ApiRequest) -> VerdictView | list[VerdictView]:
             content={"requestId": request.request_id, "ip": request.client_ip, "duplicate": accepted.duplicate},
         )
     )
-    return verdicts(sheets.Batch(is_array=False, items=(element,)), accepted)
+    answer = verdicts(sheets.Batch(is_array=False, items=(element,)), accepted)
+    return Reply(202, answer, {REPLAYED: "true"} if accepted.duplicate else {})
+
+
+@endpoint(
+    "POST",
+    "/signals/preview",
+    permission=Permission.TRADE,
+    summary="Ask what risk would say to a signal",
+    once=Once.NO,
+    body=HandSignalBody,
+    response=PreviewView,
+    errors=(NotFoundError, ConflictError, UnavailableError),
+    tags=_TAGS,
+)
+async def preview_signal(request: ApiRequest) -> PreviewView:
+    """Judges a signal by hand as it would be judged now: every rule, and what each account would order.
+
+    Nothing is sent, kept or counted, and nothing is promised: it is judged again when it comes.
+    """
+    services: Services = request.services
+    source, element = _by_hand(request)
+    delivery = Delivery(
+        source_id=source.id,
+        strategy_id=source.strategy_id,
+        user_id=source.user_id,
+        idempotency_key=f"preview:{uuid7()}",
+        body_sha256=b"",
+        received_at=services.clock.now(),
+        request_id=request.request_id,
+        items=good_items([element]),
+    )
+    intent, decision = await services.crew.risk(source.user_id).preview(delivery)
+    strategy = services.directory.strategies.get(source.strategy_id)
+    return preview_view(intent, decision, waits=strategy is not None and strategy.approval == "manual")
+
+
+def _by_hand(request: ApiRequest) -> tuple[Source, Signal]:
+    """Return the source that a body by hand is for, and its signal."""
+    body: HandSignalBody = request.body
+    source = _source_of(request, body)
+    element = sheets.parse_element(_row(body))
+    if isinstance(element, Refusal):
+        raise field_refusal(element)
+    return source, element
 
 
 def _source_of(request: ApiRequest, body: HandSignalBody) -> Source:
@@ -197,77 +249,16 @@ def _row(body: HandSignalBody) -> dict[str, Any]:
 
 async def _take(request: ApiRequest, source: Source) -> VerdictView | list[VerdictView]:
     services: Services = request.services
-    crashpoint("S1.authenticated")
     check_content_type(request.header("content-type"))
     key = delivery_key(request, services.clock.now(), services.config.signals.dedup_window_s)
-    batch = sheets.parse(request.raw)
-    if isinstance(batch, Refusal):
-        record_refused(request, source, [batch])
-        raise whole_refusal(batch)
-    refused = [item for item in batch.items if isinstance(item, Refusal)]
-    if refused:
-        record_refused(request, source, refused)
-        if not batch.is_array:
-            raise field_refusal(refused[0])
-    items = good_items(batch.items)
-    if not items:
-        return verdicts(batch, None)
-    crashpoint("S1.parsed")
-    accepted = await services.ingest.accept(
-        Delivery(
-            source_id=source.id,
-            strategy_id=source.strategy_id,
-            user_id=source.user_id,
-            idempotency_key=key,
-            body_sha256=hashlib.sha256(request.raw).digest(),
-            received_at=services.clock.now(),
-            request_id=request.request_id,
-            items=items,
-        )
-    )
-    crashpoint("S3.before_answer")
-    return verdicts(batch, accepted)
+    return await take_in(request, source, sheets.parse(request.raw), key=key, message=signed_message(request))
 
 
-def delivery_key(request: ApiRequest, now: datetime, dedup_window_s: int) -> str:
-    """Return what names the delivery: the sender's Idempotency-Key, else the hash of what it signed.
-
-    A body signed without a timestamp is the same delivery within one window of *dedup_window_s* and a
-    new one in the next, or a sheet could never send the same order again.
-    """
-    given = idempotency_key(request)
-    if given is not None:
-        return f"key:{given}"
-    timestamp = request.header("x-timestamp")
-    if timestamp is not None:
-        return "body:" + hashlib.sha256(timestamp.encode() + b"." + request.raw).hexdigest()
-    return f"body:{hashlib.sha256(request.raw).hexdigest()}:{int(now.timestamp() // dedup_window_s)}"
-
-
-def idempotency_key(request: ApiRequest) -> str | None:
-    """Return the Idempotency-Key header, None without one. Raises ValidationError."""
-    given = request.header("idempotency-key")
-    if given is not None and not _KEY.fullmatch(given):
-        raise invalid({"Idempotency-Key": "must be 1 to 200 visible ASCII characters"})
-    return given
-
-
-def record_refused(request: ApiRequest, source: Source, refusals: Sequence[Refusal]) -> None:
-    """Put on record which signals of an authenticated source were refused, and why."""
-    services: Services = request.services
-    services.ledger.record(
-        AuditDraft(
-            at=services.clock.now(),
-            actor=f"source:{source.id}",
-            action="SIGNAL_REFUSED",
-            subject=f"source:{source.id}",
-            content={
-                "requestId": request.request_id,
-                "count": len(refusals),
-                "refusals": [
-                    {"code": refusal.code, "message": refusal.message, "field": refusal.field, "line": refusal.line}
-                    for refusal in refusals[:10]
-                ],
-            },
-        )
-    )
+async def _take_standard(request: ApiRequest) -> VerdictView | list[VerdictView]:
+    """Take a delivery in the form of Standard Webhooks; its id is signed and names it."""
+    source = authenticate_standard(request, request.raw)
+    check_content_type(request.header("content-type"))
+    message_id = request.header("webhook-id")
+    if key_of(request) not in (None, message_id):
+        raise invalid({"Idempotency-Key": "webhook-id names the delivery already: drop this header"})
+    return await take_in(request, source, sheets.parse(request.raw), key=f"id:{message_id}")

@@ -1,5 +1,6 @@
 """/executions/positions/square-off: closing chosen positions without a kill switch."""
 
+from collections.abc import Sequence
 from uuid import UUID, uuid4
 
 import trio
@@ -9,7 +10,7 @@ from engine.domain.audit import AuditDraft
 from engine.domain.flatten import Demand, Place, Stage, Standing
 from engine.domain.tickets import place_of
 from engine.errors import NotFoundError, UnavailableError
-from engine.http.endpoint import ApiBody, ApiRequest, ApiStruct, Reply, endpoint
+from engine.http.endpoint import ApiBody, ApiRequest, ApiStruct, Once, Reply, endpoint
 from engine.http.permissions import Permission
 from engine.http.ratelimit import RateClass
 from engine.http.routes.execution import Symbol, upper
@@ -61,11 +62,12 @@ class SquareOffView(ApiStruct, frozen=True, kw_only=True):
     "/executions/positions/square-off",
     permission=Permission.TRADE,
     summary="Square positions off",
+    once=Once.REPEATABLE,
     body=SquareOffBody,
     body_required=False,
     response=SquareOffView,
     errors=(NotFoundError, UnavailableError),
-    rate=RateClass.KILL_SWITCH,
+    rate=RateClass.CANCEL,
     tags=("executions",),
 )
 async def square_off(request: ApiRequest) -> SquareOffView | Reply:
@@ -88,14 +90,25 @@ async def square_off(request: ApiRequest) -> SquareOffView | Reply:
         symbol=upper(body.symbol),
         delivery=body.symbol is not None,
     )
-    before = {executor.account_id: _held(executor, demand) for executor in executors}
+    answer, is_done = await close(services, executors, demand, account_id=body.account_id)
+    return answer if is_done else Reply(status=202, value=answer)
+
+
+async def close(
+    services: Services, executors: Sequence[Executor], demand: Demand, *, account_id: UUID | None = None
+) -> tuple[SquareOffView, bool]:
+    """Have *demand* done on the accounts of *executors*, within 15 s; return what became, and whether all is closed.
+
+    *account_id* is the one account that was asked for, for the record.
+    """
+    before = {executor.account_id: held(executor, demand) for executor in executors}
     services.ledger.record(
         AuditDraft(
-            at=now,
+            at=demand.since,
             actor=demand.by,
             action="SQUARE_OFF_REQUESTED",
             subject=demand.name,
-            content={"accountId": body.account_id, "symbol": demand.symbol, "strategyId": body.strategy_id},
+            content={"accountId": account_id, "symbol": demand.symbol, "strategyId": demand.strategy_id},
         )
     )
     for executor in executors:
@@ -106,8 +119,7 @@ async def square_off(request: ApiRequest) -> SquareOffView | Reply:
     await services.read_your_writes()
     found = [view for executor in executors for view in _views(executor, demand, before[executor.account_id])]
     is_done = all(_standing_is_done(executor.square_off.standing(demand)) for executor in executors)
-    answer = SquareOffView(positions=tuple(found), remaining=sum(view.problem is not None for view in found))
-    return answer if is_done else Reply(status=202, value=answer)
+    return SquareOffView(positions=tuple(found), remaining=sum(view.problem is not None for view in found)), is_done
 
 
 def _executors(services: Services, request: ApiRequest, body: SquareOffBody) -> list[Executor]:
@@ -131,7 +143,8 @@ def _executors(services: Services, request: ApiRequest, body: SquareOffBody) -> 
     return [found for account in accounts if (found := services.crew.executors.get(account.id)) is not None]
 
 
-def _held(executor: Executor, demand: Demand) -> dict[Place, int]:
+def held(executor: Executor, demand: Demand) -> dict[Place, int]:
+    """Return the signed units that *demand* would close on an account, as the engine's books have it."""
     found: dict[Place, int] = {}
     for position in executor.desk.holdings.positions.values():
         place = place_of(position)

@@ -8,17 +8,16 @@ import msgspec
 from msgspec import UNSET
 
 from engine.domain.directory import Strategy, Target
-from engine.errors import ConflictError, NotFoundError
+from engine.errors import ConflictError, ForbiddenError, NotFoundError
 from engine.http.endpoint import ApiRequest, Page, endpoint
 from engine.http.json_body import invalid
 from engine.http.paging import PageQuery
 from engine.http.permissions import Permission
 from engine.http.services import Services
 from engine.http.views.listing import page_of
-from engine.http.views.ownership import may_reach, reachable
+from engine.http.views.ownership import may_end_limits, may_reach, reachable
 from engine.http.views.refused import taken
 from engine.http.views.resources import (
-    MAX_MEMBERS,
     Deleted,
     NewStrategy,
     StrategyChange,
@@ -32,6 +31,8 @@ from engine.http.views.strategy_rules import named_twice, settings, target_of
 from engine.ids import uuid7
 
 _TAGS = ("strategies",)
+MAX_ACCOUNTS = 1_000
+"""The most accounts of a strategy: a body of 64 KiB has room for them."""
 _TAKEN = "a strategy of this name exists already"
 
 
@@ -111,7 +112,44 @@ async def change_strategy(request: ApiRequest) -> StrategyView:
     """Changes what is sent and leaves the rest; effective for the next signal."""
     services: Services = request.services
     body: StrategyChange = request.body
-    strategy = _find(request)
+    async with services.registrar.changing(_find(request).user_id):
+        strategy = _changed(services, _find(request), body)
+        with taken(_TAKEN):
+            await services.registrar.put_strategy(
+                strategy, by=f"user:{request.user.user_id}", action="STRATEGY_CHANGED"
+            )
+    return strategy_view(strategy)
+
+
+@endpoint(
+    "DELETE",
+    "/strategies/{id}",
+    permission=Permission.TRADE,
+    summary="Delete a strategy",
+    response=Deleted,
+    errors=(NotFoundError, ForbiddenError),
+    tags=_TAGS,
+)
+async def delete_strategy(request: ApiRequest) -> Deleted:
+    """Its sources go with it, their keys stop working; orders on their way go on, history stays.
+
+    Where limits are set for it, it takes an ADMIN: they would end with it.
+    """
+    services: Services = request.services
+    async with services.registrar.changing(_find(request).user_id):
+        strategy = _find(request)
+        may_end_limits(request.user, services.directory, strategy_id=strategy.id)
+        await services.registrar.remove_strategy(strategy.id, by=f"user:{request.user.user_id}")
+    return Deleted()
+
+
+def _find(request: ApiRequest) -> Strategy:
+    services: Services = request.services
+    strategy_id: UUID = request.path["id"]
+    return reachable(request.user, services.directory.strategies.get(strategy_id), "strategy")
+
+
+def _changed(services: Services, strategy: Strategy, body: StrategyChange) -> Strategy:
     changes: dict[str, Any] = {}
     if body.name is not UNSET:
         changes["name"] = _name(body.name)
@@ -125,33 +163,7 @@ async def change_strategy(request: ApiRequest) -> StrategyView:
         changes["defaults"] = defaults(body.defaults)
     if body.accounts is not UNSET:
         changes["targets"] = _targets(services, strategy.user_id, body.accounts)
-    strategy = msgspec.structs.replace(strategy, **changes, **settings(body))
-    with taken(_TAKEN):
-        await services.registrar.put_strategy(strategy, by=f"user:{request.user.user_id}", action="STRATEGY_CHANGED")
-    return strategy_view(strategy)
-
-
-@endpoint(
-    "DELETE",
-    "/strategies/{id}",
-    permission=Permission.TRADE,
-    summary="Delete a strategy",
-    response=Deleted,
-    errors=(NotFoundError,),
-    tags=_TAGS,
-)
-async def delete_strategy(request: ApiRequest) -> Deleted:
-    """Signals of its sources are rejected from now on; orders on their way go on, history stays."""
-    services: Services = request.services
-    strategy = _find(request)
-    await services.registrar.remove("strategies", strategy.id, by=f"user:{request.user.user_id}")
-    return Deleted()
-
-
-def _find(request: ApiRequest) -> Strategy:
-    services: Services = request.services
-    strategy_id: UUID = request.path["id"]
-    return reachable(request.user, services.directory.strategies.get(strategy_id), "strategy")
+    return msgspec.structs.replace(strategy, **changes, **settings(body))
 
 
 def _name(text: str) -> str:
@@ -161,8 +173,8 @@ def _name(text: str) -> str:
 
 
 def _targets(services: Services, owner: UUID, bodies: Sequence[TargetBody]) -> tuple[Target, ...]:
-    if len(bodies) > MAX_MEMBERS:
-        raise invalid({"accounts": f"may have at most {MAX_MEMBERS} members"})
+    if len(bodies) > MAX_ACCOUNTS:
+        raise invalid({"accounts": f"may have at most {MAX_ACCOUNTS} members"})
     faults = named_twice(bodies)
     targets: dict[UUID, Target] = {}
     for place, body in enumerate(bodies):

@@ -7,7 +7,9 @@ import msgspec
 import trio
 
 from engine import __version__
+from engine.config.shown import shown
 from engine.errors import StoreUnavailable
+from engine.http.client_ip import parse_address
 from engine.http.endpoint import ApiRequest, Page, endpoint
 from engine.http.paging import MAX_LIMIT
 from engine.http.permissions import Permission
@@ -19,6 +21,8 @@ from engine.http.views.system import (
     HealthView,
     QueueView,
     ReadyView,
+    SettingsView,
+    SettingView,
     actor_view,
     oldest_pending_s,
     queue_view,
@@ -54,10 +58,15 @@ async def health(request: ApiRequest) -> HealthView:
     tags=_TAGS,
 )
 async def ready(request: ApiRequest) -> ReadyView:
-    """200 with ``ok``, or with ``degraded`` and the check that is not well; looked at twice a second at most."""
+    """200 with ``ok``, or with ``degraded`` and the check that is not well; looked at twice a second at most.
+
+    A caller on another machine is told the status alone; an administrator finds the rest under /system/actors.
+    """
     services: Services = request.services
     keeper: ReadyKeeper = services.extras.setdefault(_READY, ReadyKeeper())
-    return await keeper.view(services)
+    seen = await keeper.view(services)
+    address = parse_address(request.client_ip)
+    return seen if address is not None and address.is_loopback else ReadyView(status=seen.status)
 
 
 @endpoint(
@@ -90,6 +99,21 @@ async def queues(request: ApiRequest) -> Page[QueueView]:
     except StoreUnavailable:
         dead = None
     return Page(queue_views(services, dead), MAX_LIMIT)
+
+
+@endpoint(
+    "GET",
+    "/system/settings",
+    permission=Permission.ADMIN,
+    summary="Show the configuration",
+    response=SettingsView,
+    tags=_TAGS,
+)
+async def settings(request: ApiRequest) -> SettingsView:
+    """What engine.toml, the environment and the defaults come to; of a secret only whether it is set."""
+    services: Services = request.services
+    found = (SettingView(**msgspec.structs.asdict(each)) for each in shown(services.config))
+    return SettingsView(settings=tuple(found))
 
 
 @endpoint(

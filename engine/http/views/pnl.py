@@ -56,6 +56,21 @@ class DayPnlView(ApiStruct, frozen=True, kw_only=True):
     strategies: tuple[PnlView, ...]
 
 
+class PnlPointView(ApiStruct, frozen=True, kw_only=True):
+    """What a day had come to at an instant: rupees, net of charges."""
+
+    at: datetime
+    pnl: Decimal
+
+
+class DayPointsView(ApiStruct, frozen=True, kw_only=True):
+    """The curve of a user's IST day, oldest first: at most one point a minute, none where nothing moved."""
+
+    user_id: UUID
+    day: date = msgspec.field(name="date")
+    points: tuple[PnlPointView, ...]
+
+
 def pnl_view(
     part: Part, figures: DayFigures, *, capital: Decimal | None, capital_read_at: datetime | None = None
 ) -> PnlView:

@@ -1,4 +1,7 @@
-"""Accounts, strategies and sources in and out; keys and secrets only ever go in (contract section 8)."""
+"""Accounts and strategies in and out; keys and secrets only ever go in (contract section 8).
+
+The checks of the addresses and chats of sources stand here too.
+"""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +13,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from engine.domain.directory import Account, BrokerLogin, Source, Strategy
+from engine.domain.directory import Account, BrokerLogin, Strategy
 from engine.domain.enums import (
     AccountStatus,
     CapitalFrom,
@@ -22,6 +25,7 @@ from engine.domain.enums import (
     SourceType,
 )
 from engine.errors import ConfigError
+from engine.http.address_presets import with_presets
 from engine.http.client_ip import parse_networks
 from engine.http.endpoint import ApiBody, ApiStruct
 from engine.http.json_body import invalid
@@ -35,6 +39,7 @@ _CREDENTIAL = re.compile(r"[!-~]{1,200}", re.ASCII)
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 Text = Annotated[str, msgspec.Meta(max_length=500)]
 ChatId = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
+TelegramUserId = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
 
 
 class Deleted(ApiStruct, frozen=True, kw_only=True):
@@ -109,10 +114,13 @@ class SizingBody(ApiBody, frozen=True, kw_only=True):
 
 
 class TargetBody(ApiBody, frozen=True, kw_only=True):
-    """One account of a strategy; ``maxQuantity`` (units) and ``maxValue`` (rupees) cap what adds exposure."""
+    """One account of a strategy; ``maxQuantity`` (units) and ``maxValue`` (rupees) cap what adds exposure.
+
+    Without ``sizing`` the account trades the signal's own quantity.
+    """
 
     account_id: UUID
-    sizing: SizingBody
+    sizing: SizingBody | None = None
     max_quantity: int | None = None
     max_value: Decimal | None = None
 
@@ -191,51 +199,6 @@ class StrategyView(ApiStruct, frozen=True, kw_only=True):
     square_off_at: str | None
 
 
-class NewSource(ApiBody, frozen=True, kw_only=True):
-    """A new source; ``ipAllowlist`` holds addresses and networks, empty or null means from anywhere."""
-
-    type: SourceType
-    strategy_id: UUID
-    name: Name
-    ip_allowlist: list[Text] | None = None
-    telegram_chat_ids: list[ChatId] | None = None
-    require_timestamp: bool = True
-    enabled: bool = True
-
-
-class SourceChange(ApiBody, frozen=True, kw_only=True):
-    """What to change; without ``requireTimestamp`` only key or body hash stand against a replay."""
-
-    name: Name | UnsetType = UNSET
-    strategy_id: UUID | UnsetType = UNSET
-    ip_allowlist: list[Text] | UnsetType | None = UNSET
-    telegram_chat_ids: list[ChatId] | UnsetType | None = UNSET
-    require_timestamp: bool | UnsetType = UNSET
-    enabled: bool | UnsetType = UNSET
-
-
-class SourceView(ApiStruct, frozen=True, kw_only=True):
-    """A source of signals, without its keys."""
-
-    id: UUID
-    user_id: UUID
-    strategy_id: UUID
-    type: SourceType
-    name: str
-    enabled: bool
-    require_timestamp: bool
-    ip_allowlist: tuple[str, ...]
-    telegram_chat_ids: tuple[int, ...]
-
-
-class SourceKeysView(SourceView, frozen=True, kw_only=True):
-    """A source with its keys, which are shown this once; ``webhookUrl`` is where it sends to."""
-
-    api_key: str
-    secret: str
-    webhook_url: str
-
-
 def account_view(account: Account) -> AccountView:
     """Return an account as the API shows it."""
     login = account.login or BrokerLogin()
@@ -287,48 +250,6 @@ def strategy_view(strategy: Strategy) -> StrategyView:
     )
 
 
-def _source_fields(source: Source) -> dict[str, Any]:
-    return {
-        "id": source.id,
-        "user_id": source.user_id,
-        "strategy_id": source.strategy_id,
-        "type": source.type,
-        "name": source.name,
-        "enabled": source.enabled,
-        "require_timestamp": source.require_timestamp,
-        "ip_allowlist": source.ip_allowlist,
-        "telegram_chat_ids": tuple(sorted(source.telegram_chat_ids)),
-    }
-
-
-def source_view(source: Source) -> SourceView:
-    """Return a source as the API shows it."""
-    return SourceView(**_source_fields(source))
-
-
-def source_keys_view(source: Source, *, api_key: str, secret: str, base_url: str) -> SourceKeysView:
-    """Return a source with its fresh keys and where it sends to."""
-    return SourceKeysView(
-        **_source_fields(source),
-        api_key=api_key,
-        secret=secret,
-        webhook_url=base_url + webhook_path(source, secret),
-    )
-
-
-def webhook_path(source: Source, secret: str) -> str:
-    """Return where a source sends to; TradingView can set no header, so its address carries the secret."""
-    match source.type:
-        case SourceType.SHEETS:
-            return "/api/v1/signals/sheets/webhook"
-        case SourceType.TELEGRAM:
-            return "/api/v1/signals/telegram/webhook"
-        case SourceType.TRADINGVIEW:
-            return f"/api/v1/signals/tradingview/{source.id}?secret={secret}"
-        case _:
-            return f"/api/v1/signals/webhook/{source.id}"
-
-
 def label(text: str) -> str:
     """Check an account's label. Raises ValidationError."""
     if not _LABEL.fullmatch(text.strip()):
@@ -360,6 +281,14 @@ def credential(text: str, field: str) -> str:
     return text
 
 
+def order_value(amount: Decimal | None) -> Decimal | None:
+    """Check the most rupees that one order of a source may be worth. Raises ValidationError."""
+    fault = None if amount is None else amount_fault(amount)
+    if fault is not None or amount == 0:
+        raise invalid({"maxOrderValue": fault or "must be above 0, or null for no cap"})
+    return amount
+
+
 def symbols(given: Sequence[str] | None) -> frozenset[str] | None:
     """Read the symbols that a strategy may trade. Raises ValidationError."""
     if given is None:
@@ -383,12 +312,12 @@ def defaults(body: DefaultsBody) -> dict[str, Any]:
 
 
 def networks(given: Sequence[str] | None) -> tuple[str, ...]:
-    """Check the addresses that a source may send from. Raises ValidationError."""
+    """Check the addresses, networks and presets that a source may send from. Raises ValidationError."""
     entries = tuple(dict.fromkeys(entry.strip() for entry in given or ()))
     if len(entries) > MAX_MEMBERS:
         raise invalid({"ipAllowlist": f"may have at most {MAX_MEMBERS} entries"})
     try:
-        parse_networks(entries, key="ipAllowlist")
+        parse_networks(with_presets(entries), key="ipAllowlist")
     except ConfigError as error:
         raise invalid({"ipAllowlist": str(error).removeprefix("ipAllowlist: ")}) from None
     return entries
@@ -401,4 +330,14 @@ def chats(given: Sequence[int] | None, kind: SourceType) -> frozenset[int]:
         raise invalid({"telegramChatIds": "is for sources of type telegram only"})
     if len(found) > MAX_MEMBERS or 0 in found:
         raise invalid({"telegramChatIds": f"may have at most {MAX_MEMBERS} chats, none of them 0"})
+    return found
+
+
+def senders(given: Sequence[int] | None, kind: SourceType) -> frozenset[int]:
+    """Check the people who may signal in the chats of a source. Raises ValidationError."""
+    found = frozenset(given or ())
+    if found and kind is not SourceType.TELEGRAM:
+        raise invalid({"telegramUserIds": "is for sources of type telegram only"})
+    if len(found) > MAX_MEMBERS:
+        raise invalid({"telegramUserIds": f"may have at most {MAX_MEMBERS} people"})
     return found

@@ -8,6 +8,9 @@ from uuid import UUID
 
 import msgspec
 
+from engine.domain.decided import Approved, Decision
+from engine.domain.enums import TransactionType
+from engine.domain.intent import Intent
 from engine.domain.verdict import AccountVerdict, IntentVerdict
 from engine.http.endpoint import ApiStruct
 from engine.http.views.numbers import tidy
@@ -47,6 +50,58 @@ class IntentVerdictView(ApiStruct, frozen=True, kw_only=True):
     approved: bool
     against: tuple[str, ...]
     accounts: tuple[AccountVerdictView, ...]
+
+
+class PreviewOrderView(ApiStruct, frozen=True, kw_only=True):
+    """What an account that risk lets trade would order: ``quantity`` in so many ``orders``, ``value`` in rupees."""
+
+    account_id: UUID
+    label: str
+    transaction_type: TransactionType
+    quantity: int
+    orders: int
+    value: int | Decimal | None
+    note: str | None
+
+
+class PreviewView(ApiStruct, frozen=True, kw_only=True):
+    """What would become of a signal now; ``symbol`` is what would be traded.
+
+    ``waitsForApproval`` tells that a person would be asked before anything is sent.
+    """
+
+    symbol: str
+    approved: bool
+    waits_for_approval: bool
+    reason: str | None
+    orders: tuple[PreviewOrderView, ...]
+    verdict: IntentVerdictView | None
+
+
+def preview_view(intent: Intent, decision: Decision, *, waits: bool) -> PreviewView:
+    """Return a *decision* that was made for a look alone; *waits* where the strategy asks a person first."""
+    return PreviewView(
+        symbol=intent.signal.symbol,
+        approved=bool(decision.approved),
+        waits_for_approval=waits and bool(decision.approved),
+        reason=decision.reason,
+        orders=tuple(_order(each) for each in decision.approved),
+        verdict=None if decision.verdict is None else verdict_view(decision.verdict),
+    )
+
+
+def _order(approved: Approved) -> PreviewOrderView:
+    request = approved.request
+    price = request.reference_price
+    return PreviewOrderView(
+        account_id=approved.account.id,
+        label=approved.account.label,
+        transaction_type=request.transaction_type,
+        quantity=sum(approved.slices),
+        orders=len(approved.slices),
+        value=None if price is None else tidy(price * request.quantity * request.multiplier),
+        note=approved.note,
+    )
 
 
 def verdict_view(verdict: IntentVerdict) -> IntentVerdictView:

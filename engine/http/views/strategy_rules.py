@@ -56,7 +56,9 @@ def settings(body: NewStrategy | StrategyChange) -> dict[str, Any]:
 def target_of(body: TargetBody, place: int, faults: dict[str, str]) -> Target:
     """Return one account of a strategy; what is wrong with it goes into *faults*, by the name of its field."""
     where = f"accounts[{place}]"
-    mode, value = body.sizing.mode, body.sizing.value
+    mode, value = SizingMode.MULTIPLIER, Decimal(1)
+    if body.sizing is not None:
+        mode, value = body.sizing.mode, body.sizing.value
     fault = amount_fault(value, above=True)
     if fault is None and mode in _PERCENT_MODES:
         fault = _percent_fault(value)

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from msgspec import UNSET, UnsetType
+
 from engine.domain.enums import OrderStatus
 from engine.http.endpoint import ApiStruct
 from engine.runtime.child import ChildState, Status
@@ -18,6 +20,27 @@ class HealthView(ApiStruct, frozen=True, kw_only=True):
 
     status: str
     version: str
+
+
+class SettingView(ApiStruct, frozen=True, kw_only=True):
+    """A key of the configuration; ``value`` is null for a secret, of which ``isSet`` is all that is told.
+
+    ``isDefault`` tells whether it is what the engine does without being told. Addresses are without passwords, commands
+    without arguments.
+    """
+
+    section: str
+    key: str
+    value: Any
+    is_secret: bool
+    is_set: bool
+    is_default: bool
+
+
+class SettingsView(ApiStruct, frozen=True, kw_only=True):
+    """The configuration that this engine runs with, in the order of engine.toml.example."""
+
+    settings: tuple[SettingView, ...]
 
 
 class CheckView(ApiStruct, frozen=True, kw_only=True):
@@ -65,12 +88,15 @@ class FeedsView(ApiStruct, frozen=True, kw_only=True):
 
 
 class ReadyView(ApiStruct, frozen=True, kw_only=True):
-    """``status`` is ok, or degraded when a check is not; ``leader`` is null while the store cannot be asked."""
+    """``status`` is ok, or degraded when a check is not; ``leader`` is null while the store cannot be asked.
+
+    All but ``status`` is for callers on the engine's own machine: strangers are told no detail.
+    """
 
     status: str
-    checks: ChecksView
-    feeds: FeedsView
-    leader: LeaderView | None
+    checks: ChecksView | UnsetType = UNSET
+    feeds: FeedsView | UnsetType = UNSET
+    leader: LeaderView | UnsetType | None = UNSET
 
 
 class MailboxView(ApiStruct, frozen=True, kw_only=True):

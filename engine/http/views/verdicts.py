@@ -16,6 +16,12 @@ from engine.signals.sheets import Batch
 
 REFUSED = "REFUSED"
 
+NOT_TAKEN = Refusal(
+    code="REFUSED_BEFORE",
+    message="it was refused when this delivery came first; send it as a delivery of its own",
+)
+"""What is said of a signal in a repeat that its source might not ask for when the delivery came first."""
+
 # refusals of a document that can be read; every other one speaks of bytes that are not one
 _READABLE = frozenset({RefusalCode.EMPTY_BATCH, RefusalCode.BATCH_TOO_LARGE, RefusalCode.WRONG_SHAPE})
 
@@ -73,7 +79,8 @@ def verdicts(batch: Batch, accepted: Accepted | None) -> VerdictView | list[Verd
             for receipt in accepted.receipts
         }
     views = [
-        _refused(item) if isinstance(item, Refusal) else receipts[position] for position, item in enumerate(batch.items)
+        receipts.get(position) or _refused(item if isinstance(item, Refusal) else NOT_TAKEN)
+        for position, item in enumerate(batch.items)
     ]
     return views if batch.is_array else views[0]
 

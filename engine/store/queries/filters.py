@@ -1,7 +1,28 @@
 """Conditions of a query: constant SQL with numbered parameters, values only ever as parameters."""
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
+
+import msgspec
+
+_MARGIN = timedelta(days=1)
+
+
+def parts_since(began: Iterable[datetime]) -> datetime:
+    """Return since when things that *began* then can have events: no earlier month of theirs has to be looked into.
+
+    A day is allowed for clocks that were set in between.
+    """
+    return min(began) - _MARGIN
+
+
+class Visible(msgspec.Struct, frozen=True):
+    """What a caller may see: everything of *users*, and of others what is of *accounts*."""
+
+    users: tuple[UUID, ...]
+    accounts: tuple[UUID, ...] = ()
 
 
 class Filters:
@@ -21,6 +42,16 @@ class Filters:
         """Add *condition* with one ``{}`` for each of *values*."""
         if values is not None:
             self._conditions.append(condition.format(*[self.parameter(value) for value in values]))
+        return self
+
+    def add_visible(self, visible: Visible | None, *, user: str, account: str | None = None) -> "Filters":
+        """Leave only what *visible* shows, by the columns *user* and *account*; None shows everything."""
+        if visible is None:
+            return self
+        condition = f"{user} = ANY({self.parameter(list(visible.users))}::uuid[])"
+        if account is not None and visible.accounts:
+            condition += f" OR {account} = ANY({self.parameter(list(visible.accounts))}::uuid[])"
+        self._conditions.append(f"({condition})")
         return self
 
     def parameter(self, value: Any) -> str:

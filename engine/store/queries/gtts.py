@@ -8,7 +8,7 @@ import msgspec
 
 from engine.domain.gtt import Gtt, GttStatus
 from engine.store.gtts import row_to_gtt
-from engine.store.queries.filters import Filters
+from engine.store.queries.filters import Filters, Visible
 
 
 class GttFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,6 +16,7 @@ class GttFilter(msgspec.Struct, frozen=True, kw_only=True):
 
     limit: int
     user_id: UUID | None = None
+    visible: Visible | None = None
     status: GttStatus | None = None
     symbol: str | None = None
     account_id: UUID | None = None
@@ -29,6 +30,7 @@ async def list_gtts(connection: Any, wanted: GttFilter) -> list[Gtt]:
     filters = (
         Filters()
         .add("user_id = {}", wanted.user_id)
+        .add_visible(wanted.visible, user="user_id", account="account_id")
         .add("status = {}", wanted.status)
         .add("symbol = {}", wanted.symbol)
         .add("account_id = {}", wanted.account_id)

@@ -9,7 +9,7 @@ import msgspec
 from engine.domain.fill import Fill
 from engine.domain.position import Position, roll_day
 from engine.store import books, rows
-from engine.store.queries.filters import Filters
+from engine.store.queries.filters import Filters, Visible
 
 PositionPlace = tuple[datetime, UUID, str, str, str]
 BookPlace = tuple[datetime, UUID, str, str, str, UUID]
@@ -25,6 +25,7 @@ class PositionFilter(msgspec.Struct, frozen=True, kw_only=True):
     limit: int
     day: date
     user_id: UUID | None = None
+    visible: Visible | None = None
     account_id: UUID | None = None
     symbol: str | None = None
     strategy_id: UUID | None = None
@@ -53,6 +54,7 @@ class TradeFilter(msgspec.Struct, frozen=True, kw_only=True):
 
     limit: int
     user_id: UUID | None = None
+    visible: Visible | None = None
     account_id: UUID | None = None
     strategy_id: UUID | None = None
     symbol: str | None = None
@@ -81,6 +83,7 @@ async def list_positions(connection: Any, wanted: PositionFilter) -> list[HeldPo
         Filters()
         .add("(p.quantity <> 0 OR p.trading_day >= {})", wanted.day)
         .add("a.user_id = {}", wanted.user_id)
+        .add_visible(wanted.visible, user="a.user_id", account="a.id")
         .add("p.account_id = {}", wanted.account_id)
         .add("p.symbol = {}", wanted.symbol)
         .add("p.updated_at >= {}", wanted.start)
@@ -110,6 +113,7 @@ async def list_books(connection: Any, wanted: PositionFilter) -> list[HeldPositi
         Filters()
         .add("(s.quantity <> 0 OR s.trading_day >= {})", wanted.day)
         .add("a.user_id = {}", wanted.user_id)
+        .add_visible(wanted.visible, user="a.user_id", account="a.id")
         .add("s.account_id = {}", wanted.account_id)
         .add("s.book = {}", wanted.strategy_id)
         .add("s.symbol = {}", wanted.symbol)
@@ -121,7 +125,7 @@ async def list_books(connection: Any, wanted: PositionFilter) -> list[HeldPositi
         )
     )
     sql = (
-        f"{books.BOOKS} JOIN kite_accounts a ON a.id = s.account_id"
+        f"{books.BOOK_ROWS} JOIN kite_accounts a ON a.id = s.account_id"
         f"{filters.where()} ORDER BY s.updated_at DESC, s.account_id DESC, s.exchange DESC, s.symbol DESC,"
         f" s.product_type DESC, s.book DESC LIMIT {filters.parameter(wanted.limit)}"
     )
@@ -145,6 +149,7 @@ async def list_trades(connection: Any, wanted: TradeFilter) -> list[Trade]:
     filters = (
         Filters()
         .add("o.user_id = {}", wanted.user_id)
+        .add_visible(wanted.visible, user="o.user_id", account="f.account_id")
         .add("f.account_id = {}", wanted.account_id)
         .add("o.strategy_id = {}", wanted.strategy_id)
         .add("f.symbol = {}", wanted.symbol)

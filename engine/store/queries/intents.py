@@ -11,7 +11,7 @@ import msgspec
 from engine.domain.enums import IntentStatus
 from engine.domain.intent import Intent, IntentEvent
 from engine.store import rows
-from engine.store.queries.filters import Filters
+from engine.store.queries.filters import Filters, Visible, parts_since
 from engine.store.queries.orders import OrderStory, orders_of_intents
 
 
@@ -20,6 +20,7 @@ class IntentFilter(msgspec.Struct, frozen=True, kw_only=True):
 
     limit: int
     user_id: UUID | None = None
+    visible: Visible | None = None
     status: IntentStatus | None = None
     strategy_id: UUID | None = None
     symbol: str | None = None
@@ -41,6 +42,7 @@ async def list_intents(connection: Any, wanted: IntentFilter) -> list[IntentStor
     filters = (
         Filters()
         .add("user_id = {}", wanted.user_id)
+        .add_visible(wanted.visible, user="user_id")
         .add("status = {}", wanted.status)
         .add("strategy_id = {}", wanted.strategy_id)
         .add("{} IN (symbol, written_symbol)", wanted.symbol)
@@ -67,7 +69,10 @@ async def _stories(connection: Any, found: Sequence[Any]) -> list[IntentStory]:
     orders = await orders_of_intents(connection, ids)
     timelines: defaultdict[UUID, list[IntentEvent]] = defaultdict(list)
     for row in await connection.fetch(
-        "SELECT intent_id, at, event, detail FROM intent_events WHERE intent_id = ANY($1::uuid[]) ORDER BY id", ids
+        "SELECT intent_id, at, event, detail FROM intent_events WHERE intent_id = ANY($1::uuid[]) AND at >= $2"
+        " ORDER BY id",
+        ids,
+        parts_since(row["received_at"] for row in found),
     ):
         timelines[row["intent_id"]].append(IntentEvent(**dict(row)))
     return [

@@ -12,7 +12,7 @@ from engine.domain.enums import OrderStatus
 from engine.domain.fill import Fill
 from engine.domain.order import Order, OrderEvent
 from engine.store import rows
-from engine.store.queries.filters import Filters
+from engine.store.queries.filters import Filters, Visible, parts_since
 
 
 class OrderFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,11 +20,13 @@ class OrderFilter(msgspec.Struct, frozen=True, kw_only=True):
 
     limit: int
     user_id: UUID | None = None
+    visible: Visible | None = None
     status: OrderStatus | None = None
     symbol: str | None = None
     account_id: UUID | None = None
     strategy_id: UUID | None = None
     intent_id: UUID | None = None
+    broker_order_id: str | None = None
     start: datetime | None = None
     end: datetime | None = None
     after: tuple[datetime, UUID] | None = None
@@ -43,11 +45,13 @@ async def list_orders(connection: Any, wanted: OrderFilter) -> list[OrderStory]:
     filters = (
         Filters()
         .add("user_id = {}", wanted.user_id)
+        .add_visible(wanted.visible, user="user_id", account="account_id")
         .add("status = {}", wanted.status)
         .add("symbol = {}", wanted.symbol)
         .add("account_id = {}", wanted.account_id)
         .add("strategy_id = {}", wanted.strategy_id)
         .add("intent_id = {}", wanted.intent_id)
+        .add("broker_order_id = {}", wanted.broker_order_id)
         .add("created_at >= {}", wanted.start)
         .add("created_at < {}", wanted.end)
         .add_tuple("(created_at, id) < ({}, {})", wanted.after)
@@ -82,8 +86,9 @@ async def _stories(connection: Any, found: Sequence[Any]) -> list[OrderStory]:
     if ids:
         for row in await connection.fetch(
             "SELECT order_id, at, from_status, to_status, filled_quantity, detail, anomaly FROM order_events "
-            "WHERE order_id = ANY($1::uuid[]) ORDER BY id",
+            "WHERE order_id = ANY($1::uuid[]) AND at >= $2 ORDER BY id",
             ids,
+            parts_since(row["created_at"] for row in found),
         ):
             events[row["order_id"]].append(_event(row))
         for row in await connection.fetch(

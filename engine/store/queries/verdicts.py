@@ -24,6 +24,11 @@ async def of_intent(connection: Any, intent_id: UUID) -> list[VerdictRow]:
     return [VerdictRow(**dict(row)) for row in found]
 
 
+async def count_between(connection: Any, start: datetime, end: datetime) -> int:
+    """Return how many verdicts there are from *start* to before *end*."""
+    return int(await connection.fetchval("SELECT count(*) FROM risk_verdicts WHERE at >= $1 AND at < $2", start, end))
+
+
 async def between(connection: Any, start: datetime, end: datetime, *, after: int, limit: int) -> list[StoredVerdict]:
     """Return up to *limit* verdicts from *start* to before *end* whose number is above *after*, oldest first."""
     found = await connection.fetch(

@@ -58,7 +58,21 @@ def verdict(
     reserve=True,
     **signal,
 ):
-    intent = Intent(
+    return decide(
+        an_intent(now=now, written=written, **signal),
+        directory=where or directory(),
+        state=state or RiskState(),
+        instruments=instruments,
+        kill=kill or KillSwitches(),
+        defaults=limits or RiskLimits(),
+        rules=Rules(enforce_hours=enforce_hours, max_age_s=60, calendar=calendar),
+        now=now,
+        reserve=reserve,
+    )
+
+
+def an_intent(*, now=NOW, written=None, **signal):
+    return Intent(
         id=UUID(int=1),
         source_id=UUID(int=2),
         strategy_id=STRATEGY,
@@ -70,17 +84,6 @@ def verdict(
         idempotency_key="k",
         body_sha256=b"1" * 32,
         written_symbol=written,
-    )
-    return decide(
-        intent,
-        directory=where or directory(),
-        state=state or RiskState(),
-        instruments=instruments,
-        kill=kill or KillSwitches(),
-        defaults=limits or RiskLimits(),
-        rules=Rules(enforce_hours=enforce_hours, max_age_s=60, calendar=calendar),
-        now=now,
-        reserve=reserve,
     )
 
 

@@ -6,6 +6,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from engine.actors.decision import leave_no_trace
 from engine.domain.decided import take_back
 from engine.domain.directory import Limits
 from engine.domain.enums import Exchange
@@ -14,7 +15,7 @@ from engine.domain.replay import check, under
 from engine.domain.risk_state import RiskState
 from engine.domain.verdict import decode, encode, row_of
 from tests.support.trade import BUY, NOW, STRATEGY, TODAY, USER, a_fill
-from tests.unit.actors.test_decision import FIRST, SECOND, accounts, directory, verdict
+from tests.unit.actors.test_decision import FIRST, SECOND, accounts, an_intent, directory, verdict
 
 EVERY_LIMIT = RiskLimits(
     max_daily_loss_pct=Decimal(5),
@@ -101,6 +102,18 @@ def test_looking_without_reserving_changes_nothing():
     state = RiskState()
     assert verdict(state=state, reserve=False).approved
     assert (state.reserved_quantity(), state.messages_in_minute(NOW)) == (0, 0)
+
+
+def test_look_at_what_would_be_decided_leaves_no_trace():
+    state, where, limits = RiskState(), directory(), RiskLimits(max_position_pct=Decimal("0.5"))
+    looked = verdict(where, state=state, limits=limits)
+    # the second account is judged with what the first one would be approved for
+    assert accounts(looked) == [FIRST]
+    leave_no_trace(looked, an_intent(), directory=where, state=state, now=NOW)
+    scopes = (None, STRATEGY, FIRST, (FIRST, STRATEGY), SECOND)
+    assert [state.messages_in_minute(NOW, scope) for scope in scopes] == [0] * 5
+    assert (state.reserved_quantity(), state.orders_in_day(TODAY), state.orders_in_minute(NOW)) == (0, 0, 0)
+    assert verdict(where, state=state, limits=limits) == looked
 
 
 @pytest.mark.parametrize("scope", ["account", "strategy", "both"])

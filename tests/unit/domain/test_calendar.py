@@ -14,6 +14,7 @@ from engine.domain.calendar import (
     is_open,
     is_trading_day,
     next_open,
+    opened_at,
     parse_hhmm,
     phase_at,
     spans,
@@ -169,3 +170,22 @@ def test_parse_hhmm_two_digits_each(text: str, clock: time) -> None:
 def test_parse_hhmm_anything_else_refused(text: str) -> None:
     with pytest.raises(ValueError, match="write HH:MM"):
         parse_hhmm(text)
+
+
+@pytest.mark.parametrize(
+    ("exchange", "day", "clock", "opened"),
+    [
+        (Exchange.NSE, WEDNESDAY, "09:14", None),
+        (Exchange.NSE, WEDNESDAY, "09:15", "09:15"),
+        (Exchange.NSE, WEDNESDAY, "15:29", "09:15"),
+        (Exchange.NSE, WEDNESDAY, "15:30", None),
+        (Exchange.MCX, WEDNESDAY, "23:00", "09:00"),
+        (Exchange.NSE, SUNDAY, "12:00", None),
+    ],
+)
+def test_opened_at_is_when_the_session_that_goes_on_began(exchange, day, clock, opened):
+    assert opened_at(exchange, at(day, clock), Calendar()) == (None if opened is None else at(day, opened))
+
+
+def test_opened_at_knows_special_sessions():
+    assert opened_at(Exchange.NSE, at(SUNDAY, "18:30"), Calendar(special=(MUHURAT,))) == at(SUNDAY, "18:00")

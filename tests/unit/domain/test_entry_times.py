@@ -40,6 +40,7 @@ def decided(
     state: RiskState | None = None,
     square_off_at: str | None = None,
     entry_window: TradingWindow | None = None,
+    held: str | None = None,
     **signal: object,
 ) -> Decision:
     directory = Directory()
@@ -85,6 +86,7 @@ def decided(
         defaults=RiskLimits(),
         rules=Rules(enforce_hours=False, max_age_s=60, calendar=calendar, square_off_times=times or {}),
         now=now,
+        held=lambda _account: held,
     )
 
 
@@ -178,3 +180,9 @@ def test_square_offs_of_a_strategy_have_names_of_their_own_and_end_with_their_ex
     assert found[0].name.startswith(f"2026-11-23:{STRATEGY}:15:10:")
     assert dues_of(Strategy(id=STRATEGY, user_id=USER, name="gap"), MONDAY, REGULAR) == []
     assert dues_of(strategy, SUNDAY, REGULAR) == []
+
+
+def test_entries_wait_for_the_mornings_checks_and_exits_never_do() -> None:
+    assert codes(decided(at("10:00"), held="session: log in")) == ["NOT_READY"]
+    assert decided(at("10:00"), held="session: log in", state=holding(10), **SELL).approved
+    assert decided(at("10:00")).approved

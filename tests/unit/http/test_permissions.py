@@ -7,14 +7,17 @@ import pytest
 from engine.domain.enums import Role
 from engine.errors import ForbiddenError
 from engine.http.permissions import ROLES, Permission, Principal, is_allowed, require
+from engine.http.routes import registry
 from engine.ids import uuid7
 
 TABLE = {
     Permission.PUBLIC: {Role.ADMIN, Role.TRADER, Role.VIEWER},
     Permission.WEBHOOK: {Role.ADMIN, Role.TRADER, Role.VIEWER},
     Permission.AUTHENTICATED: {Role.ADMIN, Role.TRADER, Role.VIEWER},
+    Permission.SELF: {Role.ADMIN, Role.TRADER, Role.VIEWER},
     Permission.READ: {Role.ADMIN, Role.TRADER, Role.VIEWER},
     Permission.TRADE: {Role.ADMIN, Role.TRADER},
+    Permission.KILL: {Role.ADMIN, Role.TRADER},
     Permission.ADMIN: {Role.ADMIN},
 }
 
@@ -39,3 +42,8 @@ def test_require_raises_for_a_role_without_the_permission() -> None:
 def test_table_cannot_be_changed_at_run_time() -> None:
     with pytest.raises(TypeError):
         ROLES[Permission.ADMIN] = frozenset(Role)  # type: ignore[index]
+
+
+def test_nothing_that_changes_something_is_for_whoever_may_only_look() -> None:
+    looking = {Permission.AUTHENTICATED, Permission.READ}
+    assert [each.path for each in registry() if each.method != "GET" and each.permission in looking] == []

@@ -20,7 +20,9 @@ def chosen(body: SquareOffBody, *, is_admin: bool) -> list[UUID]:
     services: Any = SimpleNamespace(
         directory=directory, crew=SimpleNamespace(executors=executors, executor=executors.__getitem__)
     )
-    request: Any = SimpleNamespace(user=SimpleNamespace(user_id=ME, is_admin=is_admin))
+    request: Any = SimpleNamespace(
+        user=SimpleNamespace(user_id=ME, is_admin=is_admin, granted_users=(), granted_accounts=())
+    )
     return [executor.account_id for executor in _executors(services, request, body)]
 
 

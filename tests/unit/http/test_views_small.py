@@ -14,12 +14,12 @@ from engine.http.endpoint import Page
 from engine.http.errors import encode
 from engine.http.paging import PageQuery, PageWindow, decode_cursor
 from engine.http.permissions import Principal
-from engine.http.routes.webhook_auth import RefusalPace, is_allowed_from
-from engine.http.views import resources
+from engine.http.views import resources, sources
 from engine.http.views.listing import made_at, page_of
 from engine.http.views.numbers import amount_fault, tidy
 from engine.http.views.ownership import only_owner, reachable
 from engine.http.views.system import actor_view, find_child, oldest_pending_s, queue_view
+from engine.http.webhook_auth import RefusalPace, is_allowed_from
 from engine.ids import uuid7
 from engine.runtime.child import ChildState, Status
 from engine.runtime.mailbox import MailboxStats
@@ -142,15 +142,15 @@ def test_account_view_never_shows_a_key() -> None:
 
 def test_source_view_shows_no_secret_and_source_keys_view_shows_them_once() -> None:
     source = make_source()
-    assert b"CANARY" not in encode(resources.source_view(source))
-    shown = resources.source_keys_view(source, api_key="src_1", secret="x", base_url="https://e.test")
+    assert b"CANARY" not in encode(sources.source_view(source))
+    shown = sources.source_keys_view(source, api_key="src_1", secret="x", base_url="https://e.test")
     assert (shown.api_key, shown.secret) == ("src_1", "x")
     assert shown.webhook_url == "https://e.test/api/v1/signals/sheets/webhook"
 
 
 def test_webhook_path_of_tradingview_carries_the_secret_and_of_others_does_not() -> None:
     for kind in SourceType:
-        path = resources.webhook_path(make_source(type=kind), "S3CRET")
+        path = sources.webhook_path(make_source(type=kind), "S3CRET")
         assert ("S3CRET" in path) is (kind is SourceType.TRADINGVIEW)
 
 

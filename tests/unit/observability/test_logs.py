@@ -40,7 +40,7 @@ def clock():
 
 @pytest.fixture
 def logs(tmp_path, clock):
-    configured = configure(tmp_path / "logs", "info", 30, stderr=False, clock=clock)
+    configured = configure(tmp_path / "logs", "info", 30, console="off", clock=clock)
     yield configured
     configured.close()
 
@@ -147,7 +147,7 @@ def test_standard_library_warnings_are_included_and_info_is_not(logs, tmp_path):
 
 
 def test_close_writes_what_waits_and_later_lines_go_elsewhere(tmp_path, clock, capsys):
-    configured = configure(tmp_path, "info", 30, stderr=False, clock=clock)
+    configured = configure(tmp_path, "info", 30, console="off", clock=clock)
     for number in range(3000):
         structlog.get_logger().info("line", number=number)
     assert configured.close()
@@ -159,7 +159,7 @@ def test_close_writes_what_waits_and_later_lines_go_elsewhere(tmp_path, clock, c
 
 
 def test_stderr_mirror_is_json_when_it_is_no_terminal(tmp_path, clock, capfd):
-    configured = configure(tmp_path, "info", 30, stderr=True, clock=clock)
+    configured = configure(tmp_path, "info", 30, console="json", clock=clock)
     structlog.get_logger().info("hello")
     configured.close()
     assert json.loads(capfd.readouterr().err)["event"] == "hello"
@@ -170,13 +170,13 @@ def test_stderr_mirror_is_json_when_it_is_no_terminal(tmp_path, clock, capfd):
 )
 def test_bad_setting_is_named(tmp_path, level, retention_days, field):
     with pytest.raises(ConfigError, match=field):
-        configure(tmp_path, level, retention_days, stderr=False)
+        configure(tmp_path, level, retention_days, console="off")
 
 
 def test_directory_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"logging\.dir"):
-        configure(tmp_path / "file" / "logs", "info", 30, stderr=False)
+        configure(tmp_path / "file" / "logs", "info", 30, console="off")
 
 
 class Hostile:

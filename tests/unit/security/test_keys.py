@@ -24,7 +24,7 @@ def test_keys_of_a_new_folder_are_made_and_then_kept(tmp_path: Path) -> None:
     first = load(tmp_path / "new")
     assert load(tmp_path / "new") == first
     assert len(first.master) == len(first.jwt) == 32
-    assert len({first.master, first.jwt, first.vault, first.journal, first.tag, first.audit}) == 6
+    assert len({first.master, first.jwt, first.journal, first.tag, first.audit, first.keks[0].file_key}) == 6
 
 
 def test_keys_are_private_on_disk_whatever_the_umask(tmp_path: Path) -> None:

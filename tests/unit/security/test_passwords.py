@@ -72,7 +72,7 @@ def test_check_good_password_has_no_faults(password: str) -> None:
     "password",
     [
         "short",
-        "elevenchars",
+        "fourteen chars",
         "",
         "x" * 1025,
         "é" * 600,
@@ -90,6 +90,13 @@ def test_check_good_password_has_no_faults(password: str) -> None:
 )
 def test_check_poor_password_is_refused(password: str) -> None:
     assert passwords.check(password, "asha@example.com") != []
+
+
+def test_check_beside_a_code_takes_eight_characters_and_still_no_common_one() -> None:
+    assert passwords.check("plum7kit", "asha@example.com", alone=False) == []
+    assert passwords.check("plum7kit", "asha@example.com") == ["must have at least 15 characters"]
+    for poor in ("seven77", "password1", "sunshine", "asha2026"):
+        assert passwords.check(poor, "asha@example.com", alone=False) != []
 
 
 async def test_hasher_hashes_and_verifies_off_the_loop() -> None:

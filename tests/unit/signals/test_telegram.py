@@ -77,7 +77,6 @@ def test_parse_update_message_nobody_typed_is_ignored_by_name(changes, reason):
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("edited_message", "edited message"),
         ("channel_post", "channel post"),
         ("edited_channel_post", "edited channel post"),
         ("poll_answer", "poll answer"),
@@ -89,6 +88,17 @@ def test_parse_update_of_another_kind_is_ignored_without_its_text(kind, reason):
     assert found == Update(update_id=5, chat_id=-100123, sender_id=42, ignored_reason=reason)
     assert found.text == ""
     assert found.sent_at == NEVER
+
+
+def test_parse_update_edit_is_ignored_without_its_text_and_says_of_which_message():
+    found = update(body(edited_message=MESSAGE | {"edit_date": MESSAGE["date"] + 1}))
+    assert (found.ignored_reason, found.text, found.is_edit) == ("edited message", "", True)
+    assert (found.chat_id, found.sender_id, found.message_id) == (-100123, 42, MESSAGE["message_id"])
+
+
+def test_parse_update_edit_of_what_was_ignored_or_is_none_stays_ignored():
+    assert not update(body(edited_message=MESSAGE | {"forward_date": 1})).is_edit
+    assert update(body(edited_message={"chat": "x"})).ignored_reason == "edited message"
 
 
 def test_parse_update_button_press_is_ignored_with_its_ids():

@@ -1,0 +1,1 @@
+"""OpenAlgo's endpoints, so that its clients trade here by changing host and API key (docs.openalgo.in)."""

@@ -1,0 +1,1 @@
+"""Ways to tell people and programs outside: e-mail, signed webhook, ntfy, Apprise, and the sign of life."""

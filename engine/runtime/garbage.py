@@ -1,0 +1,72 @@
+"""The cyclic collector, kept off the path of signals: what a start has built is looked at no more, the rest less often.
+
+A full collection of some hundred megabytes stops everything for tenths of a second. What lives long is made while the
+engine starts (modules, instruments, accounts), and what a signal makes is freed by its reference counts.
+"""
+
+import gc
+import time
+
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+# Objects made and not freed before the young ones are looked at; and how many such looks make an older generation due.
+_THRESHOLDS = (25_000, 20, 50)
+# What one account's part in a signal may make before the first of it is freed again.
+_OF_AN_ACCOUNT = 150
+_LONG_S = 0.05
+
+_is_settled = False
+
+
+class Pauses:
+    """How often the collector ran since `settle`, and the longest it stopped everything, in seconds."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.longest_s = 0.0
+        self._began = 0.0
+
+    def note(self, phase: str, info: dict[str, int]) -> None:
+        """Take note of the begin and the end of a collection."""
+        now = time.perf_counter()
+        if phase == "start":
+            self._began = now
+            return
+        took = now - self._began
+        self.count += 1
+        self.longest_s = max(self.longest_s, took)
+        if took >= _LONG_S:
+            _log.warning("gc.long_pause", seconds=round(took, 3), generation=info["generation"])
+
+
+def settle() -> Pauses:
+    """Collect once, leave what is left alone from now on, and watch what comes."""
+    global _is_settled
+    _is_settled = True
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_THRESHOLDS)
+    pauses = Pauses()
+    gc.callbacks.append(pauses.note)
+    return pauses
+
+
+def accounts_opened(number: int) -> None:
+    """Leave alone what opening accounts has built, of which there are *number* now; nothing before `settle`.
+
+    A signal to all of them is to be carried out without a collection in its midst: see `tidy`. What has just become
+    garbage is kept for good, which is little: collecting first would stop everything for as long as is to be saved.
+    """
+    if _is_settled:
+        gc.freeze()
+        young, *older = _THRESHOLDS
+        gc.set_threshold(max(young, number * _OF_AN_ACCOUNT), *older)
+
+
+def tidy() -> None:
+    """Collect what is due already where accounts are few: called when nothing is under way."""
+    young, between, _ = gc.get_count()
+    if _is_settled and young > _THRESHOLDS[0]:
+        gc.collect(1 if between >= _THRESHOLDS[1] else 0)

@@ -1,0 +1,2 @@
+-- Nothing of its own: see 0001.
+SELECT 1;

@@ -1,0 +1,2 @@
+-- A minute of a day.
+INSERT INTO pnl_points VALUES ('00000000-0000-0000-0000-000000000001', '2026-11-23 04:00+00', -7.5);
