@@ -1,7 +1,9 @@
 """The thread that writes log lines, so that a full or slow disk never holds up or kills trading.
 
-Putting a line never waits: when the queue is at its bound the line is dropped and counted. When writing
-fails, lines are counted as lost, error lines go to stderr as the last resort, and the next line tries again.
+Putting a line never waits: when the queue is at its bound the line is dropped and counted. Lines are written some
+twenty times a second, errors at once: waking the thread for each line would cost the thread that trades more than
+the line does. When writing fails, lines are counted as lost, error lines go to stderr as the last resort, and the
+next line tries again.
 """
 
 import threading
@@ -17,6 +19,7 @@ MAX_LINES = 20_000
 MAX_BYTES = 32 * 1024 * 1024
 MAX_FILE_BYTES = 512 * 1024 * 1024
 _BATCH = 1000
+_COMPANY_S = 0.05
 _NOTICE_EVERY_S = 60.0
 
 
@@ -65,6 +68,7 @@ class LogWriter:
         self._max_bytes = max_bytes
         self._queue: SimpleQueue[_Entry | threading.Event | None] = SimpleQueue()
         self._lock = threading.Lock()
+        self._urgent = threading.Event()
         self._waiting_bytes = 0
         self._is_closed = False
         self._files = {
@@ -98,11 +102,14 @@ class LogWriter:
                 return
             self._waiting_bytes += entry.size
         self._queue.put(entry)
+        if entry.kind == "error":
+            self._urgent.set()
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until what was put before is written; False if *timeout_s* passed first."""
         done = threading.Event()
         self._queue.put(done)
+        self._urgent.set()
         return done.wait(timeout_s)
 
     def close(self, timeout_s: float) -> bool:
@@ -111,6 +118,7 @@ class LogWriter:
             was_closed, self._is_closed = self._is_closed, True
         if not was_closed:
             self._queue.put(None)
+            self._urgent.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
@@ -121,6 +129,9 @@ class LogWriter:
         is_over = False
         while not is_over:
             item = self._queue.get()
+            if self._queue.qsize() < _BATCH:
+                self._urgent.wait(_COMPANY_S)
+            self._urgent.clear()
             batch: list[_Entry] = []
             flushed: list[threading.Event] = []
             while True:
