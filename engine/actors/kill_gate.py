@@ -42,10 +42,5 @@ class KillFileLook:
 def against_kill(context: ExecutorContext, order: Order) -> str | None:
     """Return which kill switch stops *order* now, or None."""
     context.look_at_kill_file()
-    killed = context.kill.covering(
-        user_id=order.user_id,
-        account_id=order.account_id,
-        strategy_id=order.strategy_id,
-        source_id=order.source_id,
-    )
+    killed = context.kill.covering_order(order)
     return None if killed is None else f"KILL_SWITCH: {killed.scope} is blocked: {killed.reason}"

@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from engine.domain.enums import KillMode, KillState
+from engine.domain.order import Order
 
 GLOBAL = "global"
 _KINDS = ("user", "account", "strategy", "source")
@@ -174,6 +175,15 @@ class KillSwitches:
             if scope in on:
                 return self.records[scope]
         return None
+
+    def covering_order(self, order: Order) -> KillRecord | None:
+        """Return the widest record that blocks *order*, or None."""
+        return self.covering(
+            user_id=order.user_id,
+            account_id=order.account_id,
+            strategy_id=order.strategy_id,
+            source_id=order.source_id,
+        )
 
     def barring(
         self,

@@ -115,12 +115,7 @@ async def change(services: Services, order: Order, terms: Terms, *, by: str) -> 
     """
     if order.status.is_terminal:
         raise ConflictError(f"the order is {order.status} already", code="ORDER_FINISHED")
-    killed = services.guardian.switches.covering(
-        user_id=order.user_id,
-        account_id=order.account_id,
-        strategy_id=order.strategy_id,
-        source_id=order.source_id,
-    )
+    killed = services.guardian.switches.covering_order(order)
     if killed is not None:
         raise KillSwitchError(f"{killed.scope} is blocked: {killed.reason}")
     executor = services.crew.executor(order.account_id)
