@@ -179,6 +179,7 @@ class Connection(TCPServer):
         super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]
         self.peer = peer
         self.gives_way = False
+        self.unproven = 0
         self._socket = transport.socket
         self._clock = clock
         self._limits = limits

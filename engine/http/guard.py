@@ -31,6 +31,9 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 MAX_HEADERS = 64
 MAX_HEADER_BYTES = 8 * 1024
 MAX_TARGET_BYTES = 4 * 1024
+_SLICE = 64 * 1024
+"""Bytes of a body that are handed on at a time: what waits for a slow reader is a copy of its own (SEC-099)."""
+_DOUBTED_AFTER = 3
 CONNECTION_KEY = "engine.connection"
 """Where the state of a connection scope holds the connection itself."""
 _FLOOD = (HTTPStatus.TOO_MANY_REQUESTS, "RATE_LIMITED", "too many refused requests from here; sign in, or wait")
@@ -103,7 +106,14 @@ class Guard:
                 if logger.isEnabledFor(logging.INFO):
                     elapsed_ms = (trio.current_time() - began) * 1000
                     logger.info("%s %s %s %.1f ms", scope["method"], scope["path"], message["status"], elapsed_ms)
-            await send(message)
+            body = message.get("body", b"")
+            if len(body) <= _SLICE:
+                await send(message)
+                return
+            for begin in range(0, len(body), _SLICE):
+                is_last = begin + _SLICE >= len(body)
+                more = message.get("more_body", False) or not is_last
+                await send({**message, "body": body[begin : begin + _SLICE], "more_body": more})
 
         fault = fault_of(scope) or self._misaddressed(scope)
         if fault is not None:
@@ -134,7 +144,8 @@ class Guard:
             client = scope[_CLIENT_KEY] = self._client_of(scope)
         except ApiError:
             return True  # the application says what is wrong with it
-        wait_s = self._strangers.enters(client, scope["path"], dict(scope["headers"]))
+        is_doubted = _unproven(scope, client) >= _DOUBTED_AFTER
+        wait_s = self._strangers.enters(client, scope["path"], dict(scope["headers"]), is_doubted=is_doubted)
         if wait_s:
             await _wait(scope, wait_s)
         return wait_s is not None
@@ -146,11 +157,17 @@ class Guard:
             client = self._client_of(scope)
         except ApiError:
             client = UNKNOWN
+        connection = _connection(scope)
+        if connection is not None and status == HTTPStatus.UNAUTHORIZED:
+            connection.unproven += 1
         late_s = self._strangers.late_by(client, status, dict(scope["headers"]))
         if late_s > 0:
             await _wait(scope, late_s)
 
     def _welcome(self, scope: Scope) -> None:
+        connection = _connection(scope)
+        if connection is not None:
+            connection.unproven = 0
         client = scope.get(_CLIENT_KEY)
         # nothing is answered with success whose client nobody could name
         if self._strangers is not None and client is not None:
@@ -169,9 +186,21 @@ class Guard:
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
+def _connection(scope: Scope) -> Any:
+    return scope.get("state", {}).get(CONNECTION_KEY)
+
+
+def _unproven(scope: Scope, client: str) -> int:
+    """Return how many requests in a row of the connection of *client* proved nothing that they claimed."""
+    connection, peer = _connection(scope), scope.get("client")
+    # many share the connection of a proxy, and none answers for the others
+    is_its_own = connection is not None and peer is not None and peer[0] == client
+    return connection.unproven if is_its_own else 0
+
+
 async def _wait(scope: Scope, seconds: float) -> None:
     """Sleep; meanwhile the connection is among those that give way to newcomers."""
-    connection = scope.get("state", {}).get(CONNECTION_KEY)
+    connection = _connection(scope)
     if connection is not None:
         connection.gives_way = True
     await trio.sleep(seconds)

@@ -1,6 +1,7 @@
 """Callers that have proven nothing: how many of them are served when they come in floods (SEC-096, SEC-098).
 
-Whoever shows a living session, the key of a source or the bot's secret passes. All others enter one after the
+Whoever shows a living session, the key of a source or the bot's secret passes, unless the connection is one whose
+keys came with wrong signatures before. All others enter one after the
 other, a few milliseconds apart once a burst is used up, by address and in all: a crowd that enters at one moment
 would stand between every step of a signal and its next. An address from which far more was refused than mistakes
 and tests amount to is answered late and cheaply, 429 without a look at the request, but for a trickle.
@@ -106,9 +107,15 @@ class Strangers:
         self._proven: OrderedDict[bytes, float] = OrderedDict()
         self._random = Random()  # noqa: S311 -- spreads, hides nothing
 
-    def enters(self, client: str, path: str, headers: Mapping[bytes, bytes]) -> float | None:
-        """Return in how many seconds a request may enter; None when it is not to be looked at."""
-        if path in _ALWAYS or self._proves(client, headers):
+    def enters(
+        self, client: str, path: str, headers: Mapping[bytes, bytes], *, is_doubted: bool = False
+    ) -> float | None:
+        """Return in how many seconds a request may enter; None when it is not to be looked at.
+
+        With *is_doubted* the key of a source alone proves nothing: several requests of the same connection
+        had one, and none a signature that fits.
+        """
+        if path in _ALWAYS or self._proves(client, headers, is_doubted=is_doubted):
             return 0.0
         address = rate_key(client)
         if self._refused.is_empty(address) and self._trickle.take(address) > 0:
@@ -161,10 +168,10 @@ class Strangers:
         limited = status == _TOO_MANY and self._limited.take(address) > 0
         return self._random.uniform(*_LATE_S) if limited or (spent and status in _FOR_ITSELF) else 0.0
 
-    def _proves(self, client: str, headers: Mapping[bytes, bytes]) -> bool:
+    def _proves(self, client: str, headers: Mapping[bytes, bytes], *, is_doubted: bool) -> bool:
         key = headers.get(b"x-api-key")
         if key is not None:
-            return self._proofs.is_source(hashlib.sha256(key).digest())
+            return not is_doubted and self._proofs.is_source(hashlib.sha256(key).digest())
         authorization = headers.get(b"authorization")
         if authorization is not None:
             return self._is_session(authorization, client)

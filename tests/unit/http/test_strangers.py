@@ -1,6 +1,5 @@
 """Who waits how long to enter when a crowd comes from many addresses: the one who trades and signs in does not."""
 
-import hashlib
 from datetime import timedelta
 
 import pytest
@@ -11,27 +10,9 @@ from engine.http.strangers import Strangers
 from engine.ids import uuid7
 from engine.security.api_tokens import ApiToken, Scope, digest, new_token
 from tests.support.api import ApiServices
+from tests.support.proofs import Proofs
 
 PATH = "/api/v1/signals/tradingview/x"
-
-
-class Proofs:
-    """Nothing proves anything; ``listed`` are expected addresses."""
-
-    def __init__(self, *listed: str) -> None:
-        self.listed = listed
-
-    def is_session(self, authorization: str, client: str) -> bool:
-        return False
-
-    def is_expected(self, client: str) -> bool:
-        return client in self.listed
-
-    def is_source(self, key_hash: bytes) -> bool:
-        return key_hash == hashlib.sha256(b"nobody's").digest()
-
-    def is_bot(self, secret: str) -> bool:
-        return False
 
 
 class Gate:
