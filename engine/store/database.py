@@ -35,6 +35,8 @@ UNREACHABLE = (
     BridgeCancelled,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # the server went away between two steps of the driver, which then complains of itself
+    asyncpg.InternalClientError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -68,6 +70,7 @@ _STATEMENT_S = 2.0
 _RUN_S = 5.0
 
 _CLEAN_UP_S = 2.0
+_GONE = (TimeoutError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _RESERVED = 1
 
 
@@ -78,17 +81,22 @@ async def in_transaction(connection: Connection, unit: Unit[T]) -> T:
     be the one that hangs, and dropping the connection rolls back as well.
     """
     transaction = connection.transaction()
-    await transaction.start()
     try:
-        result = await unit(connection)
-    except BaseException:
+        await transaction.start()
         try:
-            async with asyncio.timeout(_CLEAN_UP_S):
-                await transaction.rollback()
-        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.CancelledError):
-            connection.terminate()
+            result = await unit(connection)
+        except BaseException:
+            try:
+                async with asyncio.timeout(_CLEAN_UP_S):
+                    await transaction.rollback()
+            except (*_GONE, asyncpg.PostgresError, asyncio.CancelledError):
+                connection.terminate()
+            raise
+        await transaction.commit()
+    except asyncpg.InternalClientError:
+        # the driver does not know any more where it stands with the server
+        connection.terminate()
         raise
-    await transaction.commit()
     return result
 
 

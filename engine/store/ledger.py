@@ -327,7 +327,7 @@ class LedgerStore:
         if isinstance(error, asyncpg.InterfaceError):
             # on a connection that lives the driver found fault with the arguments
             return self._connection is not None and not self._connection.is_closed()
-        return not isinstance(error, (*UNREACHABLE, asyncpg.InternalClientError))
+        return not isinstance(error, UNREACHABLE)
 
 
 __all__ = ["Batch", "Head", "JournalCursor", "LedgerRefused", "LedgerStore", "Write"]

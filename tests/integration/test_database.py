@@ -139,6 +139,24 @@ async def test_pool_heals_after_the_server_was_away(aio, proxied):
         assert await database.run(query("SELECT 1")) == 1
 
 
+@pytest.mark.parametrize("reserved", [False, True])
+async def test_driver_that_has_lost_its_place_is_a_store_that_is_away_and_gets_another_connection(
+    database_url, aio, reserved
+):
+    async def pid(connection):
+        return await connection.fetchval("SELECT pg_backend_pid()")
+
+    async def lost(connection):
+        # what the driver says when the server dies between two of its steps
+        raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+
+    async with opened(database_url, max_connections=1) as database:
+        before = await database.run(pid, reserved=reserved)
+        with pytest.raises(StoreUnavailable, match="another operation"):
+            await database.run(lost, reserved=reserved)
+        assert await database.run(pid, reserved=reserved) != before
+
+
 async def test_reserved_unit_does_not_queue_behind_slow_reads(database_url, aio):
     async with opened(database_url, max_connections=3) as database, trio.open_nursery() as nursery:
         for _ in range(4):

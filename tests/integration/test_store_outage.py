@@ -22,8 +22,9 @@ def server(engine: EngineProcess, name: str) -> int | None:
     """Return the process of an embedded server, None while it is away: the child of the engine with its program."""
     assert engine.process is not None
     children = psutil.Process(engine.process.pid).children()
-    # Valkey writes its arguments into the first word
-    found = [child.pid for child in children if " ".join(child.cmdline()).split()[0].endswith(f"/{name}")]
+    # Valkey writes its arguments into the first word; a child that has ended has none
+    words = {child.pid: " ".join(child.cmdline()).split() for child in children}
+    found = [pid for pid, line in words.items() if line and line[0].endswith(f"/{name}")]
     return found[0] if found else None
 
 
@@ -59,5 +60,5 @@ def test_killed_server_loses_no_accepted_signal_and_comes_back(engine: EnginePro
 
 
 def test_engine_that_lost_its_servers_stops_cleanly(engine: EngineProcess) -> None:
-    assert engine.stop() == 0
+    assert engine.stop() == 0, "\n".join(engine.errors[-80:])
     assert engine.lines[-1] == "engine stopped"
