@@ -150,7 +150,9 @@ def test_caps_and_settings_are_kept_and_caps_are_told(desk: Desk) -> None:
     assert {name: shown[name] for name in kept} == kept
     assert (shown["entryWindow"], shown["squareOffAt"]) == ({"start": "00:00", "end": "23:59"}, "15:10")
     account = {"accountId": desk.accounts[0], "sizing": {"mode": "fixed", "value": 10}, "maxQuantity": 3}
-    desk.engine.request("PATCH", f"/strategies/{made['id']}", json={"accounts": [account]}).raise_for_status()
+    # after its own square-off a strategy opens nothing more that day
+    changed = {"accounts": [account], "squareOffAt": None}
+    desk.engine.request("PATCH", f"/strategies/{made['id']}", json=changed).raise_for_status()
     intent = desk.intent(desk.send(source, market_order(quantity=1)), "EXECUTED")
     assert [o["quantity"] for o in intent["orders"]] == [3]
     notes = [e["detail"] for e in intent["timeline"] if e["event"] == "ACCOUNT_NOTE"]

@@ -141,7 +141,7 @@ def test_flood_of_guessed_states_keeps_nobody_from_logging_in_or_staying_signed_
     with httpx.Client(base_url=f"{owner.base_url}{BASE}", timeout=20) as page:
         answers = [page.get("/accounts/callback", params={"state": f"guess{n}"}) for n in range(GUESSES + 20)]
     assert {answer.status_code for answer in answers} == {422, 429}
-    assert int(answers[-1].headers["retry-after"]) >= 1
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers if answer.status_code == 429)
     assert come_back(owner, query).status_code == 200
     renewed = httpx.post(f"{owner.base_url}{BASE}/auth/refresh", json={"refreshToken": owner.refresh_token}, timeout=10)
     assert renewed.status_code == 200, renewed.text

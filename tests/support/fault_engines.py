@@ -57,7 +57,6 @@ def fault_rig(
                     access_token=exchange.login(),
                 )
                 rig.account = next(row["id"] for row in engine.get("/accounts") if row["broker"] == "kite")
-                engine.wait_for("the instruments", lambda: engine.get("/system/metrics")["instruments"]["count"])
                 try:
                     yield rig
                 finally:

@@ -131,6 +131,5 @@ def flatten_desk(
         with engine:
             token = exchange.login()
             source = set_up(engine, api_key=exchange.api_key, api_secret=exchange.api_secret, access_token=token)
-            engine.wait_for("the instruments", lambda: engine.get("/system/metrics")["instruments"]["count"])
             yield Desk(engine, exchange, source, token)
     servers.drop_database(name)

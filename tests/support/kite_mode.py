@@ -37,7 +37,10 @@ def set_up(
     access_token: str = "benchtoken",
     api_secret: str = "benchsecret",
 ) -> tuple[str, str]:
-    """Create an account, a strategy that trades it and a sheets source; return the source's key and secret."""
+    """Create an account, a strategy that trades it and a sheets source; return the source's key and secret.
+
+    Signals that come before the instruments are known are rejected, so this waits until they are.
+    """
 
     def post(path: str, body: dict[str, Any]) -> dict[str, Any]:
         answer = engine.request("POST", path, json=body)
@@ -67,4 +70,5 @@ def set_up(
         },
     )
     source = post("/sources", {"type": "sheets", "strategyId": strategy["id"], "name": "storm"})
+    engine.wait_for("the instruments", lambda: engine.get("/system/metrics")["instruments"]["count"])
     return source["apiKey"], source["secret"]

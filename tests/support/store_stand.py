@@ -145,7 +145,6 @@ class StoreStand:
                         api_secret=self.exchange.api_secret,
                         access_token=self.exchange.login(),
                     )
-                    self.engine.wait_for("the instruments", lambda: self.metrics()["instruments"]["count"])
                     yield self
             finally:
                 self.postgres_proxy.down()
