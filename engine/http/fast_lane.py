@@ -1,5 +1,8 @@
 """The fast lane: signals in the plain shape are answered without Hypercorn's parser, the router and Quart.
 
+So are sign-ins: not because they are in a hurry, but because a crowd of strangers can ask for them, and refusing one
+should cost as little as refusing a signal does (SEC-098).
+
 What comes in by it becomes the very scope that Hypercorn would have made of it and goes through the same guard, the
 same dispatcher and the same handler: only the carrying is left out. Whatever is not plain goes the slow road with
 all of its bytes (`engine.http.plain_post`).
@@ -20,12 +23,13 @@ from engine.http.permissions import Permission
 from engine.http.plain_post import PlainPost, Verdict, read
 
 _SIGNALS = f"{BASE_PATH}/signals/"
+_SIGN_IN = f"{BASE_PATH}/auth/login"
 _ANSWER_S = 30.0
 _ITEM, _PATH, _BODY = "engine.item", "engine.path", "engine.body"
 
 
 class FastLane:
-    """Answers plain POSTs to the doors for signals of *registry*."""
+    """Answers plain POSTs to the doors for signals of *registry*, and to that for signing in."""
 
     def __init__(
         self, registry: Registry, dispatcher: Dispatcher, *, clock: Clock, guarded: Callable[[AsgiApp], Guard]
@@ -37,7 +41,8 @@ class FastLane:
         self._whole: dict[bytes, Endpoint] = {}
         self._by_last: dict[bytes, Endpoint] = {}
         for item in registry:
-            if item.method == "POST" and item.permission is Permission.WEBHOOK and item.path.startswith(_SIGNALS):
+            is_for_signals = item.permission is Permission.WEBHOOK and item.path.startswith(_SIGNALS)
+            if item.method == "POST" and (is_for_signals or item.template == _SIGN_IN):
                 self._add(item)
 
     def _add(self, item: Endpoint) -> None:
@@ -116,7 +121,7 @@ class FastLane:
         if answer is None:
             answer = self._dispatcher.failure(UnavailableError("the answer took too long; try again", retry_after_s=2))
         body = answer.body
-        assert isinstance(body, bytes)  # noqa: S101 -- no door for signals answers with a stream
+        assert isinstance(body, bytes)  # noqa: S101 -- none of these doors answers with a stream
         headers = [
             (b"content-type", answer.media_type.encode()),
             (b"content-length", str(len(body)).encode()),

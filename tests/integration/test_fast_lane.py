@@ -16,12 +16,13 @@ from engine.http.endpoint import ApiRequest, Registry, Reply, endpoint
 from engine.http.limits import ServerLimits
 from engine.http.permissions import Permission
 from tests.support.api import ApiServices, RunningApi, running_api
-from tests.support.engine import EngineProcess, limit_order, signed
+from tests.support.engine import PASSWORD, EngineProcess, limit_order, signed
 from tests.support.raw_http import Answer, RawConnection, raw_connection
 from tests.support.servers import TestServers
 from tests.support.shared_engine import TELEGRAM_TOKEN, paper_engine
 
 ECHO, BY_ID = "/api/v1/signals/echo", "/api/v1/signals/echo/{}"
+JSON = ("Content-Type", "application/json")
 SOME_ID = "01939c5e-7a10-7c4d-9b1e-3f6a52d8e041"
 
 
@@ -257,10 +258,26 @@ async def test_doors_of_the_engine_say_the_same_by_both_roads(engine: EngineProc
         "unknown source": post(f"/api/v1/signals/webhook/{UUID(int=1)}"),
         "telegram": post("/api/v1/signals/telegram/webhook", update, telegram),
         "telegram without token": post("/api/v1/signals/telegram/webhook", update),
+        "wrong password": sign_in("nobody@desk.example"),
+        "no e-mail address": post("/api/v1/auth/login", b'{"password": "x"}', JSON),
+        "sign-in that is no JSON": post("/api/v1/auth/login", b"{no", JSON),
+        "sign-in as a form": post("/api/v1/auth/login", b"email=a&password=b"),
     }
     for name, octets in cases.items():
         async with raw_connection(engine.base_url) as one, raw_connection(engine.base_url) as other:
             assert same(await one.ask(octets)) == same(await other.ask(slowly(octets))), name
+
+
+def sign_in(email: str, password: str = "wrong password here") -> bytes:
+    return post("/api/v1/auth/login", json.dumps({"email": email, "password": password}).encode(), JSON)
+
+
+async def test_signing_in_works_by_both_roads(engine: EngineProcess) -> None:
+    octets = sign_in("admin@localhost", PASSWORD)
+    async with raw_connection(engine.base_url) as one, raw_connection(engine.base_url) as other:
+        for answer in (await one.ask(octets), await other.ask(slowly(octets))):
+            assert answer.status == 200
+            assert json.loads(answer.body)["data"]["accessToken"]
 
 
 async def test_repeat_by_the_other_road_is_the_same_delivery(engine: EngineProcess) -> None:
