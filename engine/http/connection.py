@@ -250,6 +250,10 @@ class Connection(TCPServer):
         self._receive_began = trio.current_time()
         return True
 
+    def let_go(self) -> None:
+        """After the end: forget what knows this object in turn, so that it does not live on as a cycle."""
+        self.protocol = None
+
     def abort(self) -> None:
         """Close the socket at once: whoever waits on it, shielded or not, wakes up."""
         self._socket.close()

@@ -189,6 +189,7 @@ class HttpServer:
 
     def _forget(self, connection: Connection) -> None:
         self._crowd.remove(connection)
+        connection.let_go()
         self._one_closed.set()
         self._one_closed = trio.Event()
 

@@ -1,6 +1,8 @@
 """The fast lane gives the answers of the slow road, request by request, on one connection and in the real engine."""
 
+import gc
 import json
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import UUID
@@ -8,6 +10,7 @@ from uuid import UUID
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from engine.errors import ConflictError
 from engine.http import fast_lane
@@ -225,6 +228,22 @@ async def test_connection_of_many_requests_ends_with_a_word_and_drain_waits_for_
         answers = [await connection.ask(post(ECHO)) for _ in range(3)]
         assert [dict(answer.headers).get(b"connection") for answer in answers] == [None, None, b"close"]
         assert await connection.is_closed()
+
+
+async def test_connection_that_ended_is_freed_at_once_and_not_when_the_collector_comes_by(api: RunningApi) -> None:
+    gc.disable()
+    try:
+        ended = []
+        for _ in range(5):
+            async with raw_connection(api.server.base_url) as connection:
+                assert (await connection.ask(post(ECHO))).status == 202
+                ended += [weakref.ref(member) for member in api.server._crowd._open]
+            await gone(api)
+        # whoever accepts remembers the last one
+        await trio.testing.wait_all_tasks_blocked()
+        assert [each() for each in ended[:-1]] == [None] * 4
+    finally:
+        gc.enable()
 
 
 # in the real engine

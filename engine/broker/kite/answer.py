@@ -1,5 +1,7 @@
 """Reading one HTTP/1.1 answer: httptools does the parsing, this keeps the bounds."""
 
+from typing import Self
+
 import httptools
 
 # RFC 9110, section 15: what begins with 0 is no status; 0 means to others that nothing was sent.
@@ -12,7 +14,8 @@ class AnswerReader:
 
     ``complete`` once the whole answer is there, ``reusable`` if the connection may carry another
     request. Interim answers (1xx) are skipped. Raises ProtocolError for what is not HTTP, and for
-    more than *limit* bytes raises OversizeError.
+    more than *limit* bytes raises OversizeError. A context manager: at the end of the block the parser, which knows
+    this object as this object knows it, is let go of, so that a body does not live until the cyclic collector comes by.
     """
 
     def __init__(self, limit: int) -> None:
@@ -26,7 +29,13 @@ class AnswerReader:
         self._framed = False
         self._in_headers = True
         self._extra = False
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._parser = None
 
     @property
     def body(self) -> bytes:
@@ -35,11 +44,14 @@ class AnswerReader:
 
     def feed(self, chunk: bytes) -> None:
         """Take *chunk* in. Raises ProtocolError or OversizeError."""
+        parser = self._parser
+        if parser is None:
+            raise ProtocolError("the answer is over")
         self._seen += len(chunk)
         if self._seen > self._limit:
             raise OversizeError(f"answer is over {self._limit} bytes")
         try:
-            self._parser.feed_data(chunk)
+            parser.feed_data(chunk)
         except httptools.HttpParserUpgrade as exc:
             raise ProtocolError("the answer switches protocols") from exc
         except httptools.HttpParserError as exc:
@@ -75,7 +87,7 @@ class AnswerReader:
 
     def on_headers_complete(self) -> None:
         """Note the status."""
-        if not self.complete:
+        if not self.complete and self._parser is not None:
             status = self._parser.get_status_code()
             if status < _LEAST_STATUS:
                 raise ProtocolError(f"the answer has the status {status:03}")
@@ -92,7 +104,7 @@ class AnswerReader:
         if self.complete or self.status < _FIRST_FINAL:
             return
         self.complete = True
-        self.reusable = self._parser.should_keep_alive()
+        self.reusable = self._parser is not None and self._parser.should_keep_alive()
 
 
 class ProtocolError(Exception):

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from hashlib import blake2b
 from typing import TypeVar
 
 import msgspec
@@ -34,6 +35,7 @@ from engine.observability.redaction import escape_controls
 T = TypeVar("T")
 
 _ZERO = Decimal(0)
+_ROW_DIGEST_BYTES = 16
 _STATUS = {
     "PUT ORDER REQ RECEIVED": OrderStatus.SUBMITTED,
     "PUT ORDER REQUEST RECEIVED": OrderStatus.SUBMITTED,
@@ -87,14 +89,14 @@ def decode_trades(body: bytes, now: datetime) -> list[BrokerTrade]:
 def reread_orders(
     body: bytes, known: Mapping[bytes, BrokerOrder]
 ) -> tuple[list[BrokerOrder], dict[bytes, BrokerOrder]]:
-    """Read the order book as `decode_orders` does, but for its rows that are *known*; return it and its rows."""
+    """Read the order book as `decode_orders` does, but for rows that are *known*; return it, and its rows by digest."""
     return _reread(body, known, lambda text: _order(_decode(rows.ORDER, text)))
 
 
 def reread_trades(
     body: bytes, known: Mapping[bytes, BrokerTrade], now: datetime
 ) -> tuple[list[BrokerTrade], dict[bytes, BrokerTrade]]:
-    """Read the trade book as `decode_trades` does, but for its rows that are *known*; return it and its rows.
+    """Read the trade book as `decode_trades` does, but for its rows that are *known*; return it and its rows by digest.
 
     A trade without a time has that of this reading, and is not to be known the next time.
     """
@@ -203,11 +205,11 @@ def _reread(body: bytes, known: Mapping[bytes, T], read: Callable[[bytes], T]) -
     book: list[T] = []
     found: dict[bytes, T] = {}
     for raw in _payload(rows.LIST, body):
-        text = bytes(raw)
-        row = known.get(text)
+        digest = blake2b(raw, digest_size=_ROW_DIGEST_BYTES).digest()
+        row = known.get(digest)
         if row is None:
-            row = read(text)
-        found[text] = row
+            row = read(bytes(raw))
+        found[digest] = row
         book.append(row)
     return book, found
 

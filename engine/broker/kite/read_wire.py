@@ -118,24 +118,24 @@ class ReadWire:
         await trio.lowlevel.checkpoint()
 
     async def _read(self, channel: Channel, asked: float) -> _Reader:
-        reader = _Reader(self._max_bytes)
-        is_told = self._heard is None
-        while not reader.complete:
-            with trio.fail_after(self._timeout_s):
-                await channel.wait_readable()
-            chunk = channel.read()
-            if chunk is None:
-                continue
-            if chunk:
-                reader.feed(chunk)
-            else:
-                reader.feed_end()
-            if reader.has_headers and not is_told and self._heard is not None:
-                is_told = True
-                self._heard(reader.date, trio.current_time() - asked)
-            if not chunk and not reader.complete:
-                raise ProtocolError("the connection ended before the answer did")
-        return reader
+        with _Reader(self._max_bytes) as reader:
+            is_told = self._heard is None
+            while not reader.complete:
+                with trio.fail_after(self._timeout_s):
+                    await channel.wait_readable()
+                chunk = channel.read()
+                if chunk is None:
+                    continue
+                if chunk:
+                    reader.feed(chunk)
+                else:
+                    reader.feed_end()
+                if reader.has_headers and not is_told and self._heard is not None:
+                    is_told = True
+                    self._heard(reader.date, trio.current_time() - asked)
+                if not chunk and not reader.complete:
+                    raise ProtocolError("the connection ended before the answer did")
+            return reader
 
     def _take_idle(self) -> Channel | None:
         """Return the connection used last, the least likely to have been dropped; those gone cold are closed."""

@@ -212,25 +212,25 @@ class _Exchange:
             return self.failed(Failure.LOST, str(exc) or type(exc).__name__)
 
     async def _read(self, channel: Channel) -> WireAnswer:
-        reader = AnswerReader(self._limit)
-        try:
-            while not reader.complete:
-                await channel.wait_readable()
-                crashpoint("S7.answer_arrived")
-                chunk = channel.read()
-                if chunk is None:
-                    continue
-                if chunk:
-                    reader.feed(chunk)
-                    continue
-                reader.feed_end()
-                if not reader.complete:
-                    return self.failed(Failure.LOST, "the connection ended before the answer did")
-        except ProtocolError as exc:
-            return self.failed(Failure.PROTOCOL, str(exc))
-        except OversizeError as exc:
-            return self.failed(Failure.OVERSIZE, str(exc))
-        self.is_channel_clean = reader.reusable
-        return WireAnswer(
-            bytes_written=self.sent, status=reader.status, content_type=reader.content_type, body=reader.body
-        )
+        with AnswerReader(self._limit) as reader:
+            try:
+                while not reader.complete:
+                    await channel.wait_readable()
+                    crashpoint("S7.answer_arrived")
+                    chunk = channel.read()
+                    if chunk is None:
+                        continue
+                    if chunk:
+                        reader.feed(chunk)
+                        continue
+                    reader.feed_end()
+                    if not reader.complete:
+                        return self.failed(Failure.LOST, "the connection ended before the answer did")
+            except ProtocolError as exc:
+                return self.failed(Failure.PROTOCOL, str(exc))
+            except OversizeError as exc:
+                return self.failed(Failure.OVERSIZE, str(exc))
+            self.is_channel_clean = reader.reusable
+            return WireAnswer(
+                bytes_written=self.sent, status=reader.status, content_type=reader.content_type, body=reader.body
+            )

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,3 +66,18 @@ def test_answer_over_the_limit_is_oversize():
         read(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 200, size=50, limit=150)
     with pytest.raises(OversizeError):
         read(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200, size=50, limit=150)
+
+
+def test_answer_that_was_read_is_freed_at_once_and_not_when_the_collector_comes_by():
+    gc.disable()
+    try:
+        with AnswerReader(1_000_000) as reader:
+            reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+        assert (reader.complete, reader.reusable, reader.body) == (True, True, b"hello")
+        with pytest.raises(ProtocolError):
+            reader.feed(b"more")
+        alive = weakref.ref(reader)
+        del reader
+        assert alive() is None
+    finally:
+        gc.enable()
