@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Hashable
 from datetime import UTC, date, datetime, timedelta
 from math import inf
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -64,12 +65,18 @@ class Dispatcher:
         self._wake = trio.Event()
         self._freshness = Freshness(context.max_age_s)
         self._flattening = _Flattening()
+        # of each order that waits or is on its way: its lane, as of a number of `OrderDesk.stirred_at`
+        self._lanes: dict[UUID, tuple[int, Lane]] = {}
+        # which head of each instrument was put into its lane, as of such a number
+        self._sorted: dict[tuple[Exchange, str], tuple[UUID, int]] = {}
         self.queue = OrderQueue()
 
     def restart(self, history: AccountHistory) -> None:
         """Begin with an empty queue; *history* is what the ledger knows of the calls of the day and the last minute."""
         self.queue = OrderQueue()
         self._flattening = _Flattening()
+        self._lanes.clear()
+        self._sorted.clear()
         if not self._has_lived:
             # later lives go on with the budget they have: what was sent a moment ago counts
             self._has_lived = True
@@ -127,7 +134,17 @@ class Dispatcher:
     # the budget
 
     def _lane(self, order: Order) -> Lane:
-        return Lane.EXIT if is_exit(self._desk, order) else Lane.ENTRY
+        # asked several times at each turn, and the answer walks through all that waits behind a busy instrument
+        as_of = self._desk.stirred_at(order.key)
+        known = self._lanes.get(order.id)
+        if known is None or known[0] != as_of:
+            known = (as_of, Lane.EXIT if is_exit(self._desk, order) else Lane.ENTRY)
+            self._lanes[order.id] = known
+        return known[1]
+
+    def _forget(self, order: Order) -> None:
+        self._freshness.forget(order.id)
+        self._lanes.pop(order.id, None)
 
     def take_slot(self, order: Order | None = None, *, urgent: bool = False) -> bool:
         """Take a call for another attempt of *order*, which then waits in its lane until it gets one.
@@ -176,7 +193,7 @@ class Dispatcher:
     def short(self, order: Order) -> str | None:
         """Return why *order* must not go because of the day's budget, None for an exit."""
         reason = self._budget.against_entry(self.today())
-        return None if reason is None or is_exit(self._desk, order) else reason
+        return None if reason is None or self._lane(order) is Lane.EXIT else reason
 
     async def call(self, request: Callable[[Gate], Awaitable[WriteOutcome]]) -> WriteOutcome:
         """Make a cancel or a modification in its turn: *request* is given the gate that it must ask.
@@ -271,7 +288,7 @@ class Dispatcher:
 
     def free(self, order: Order) -> None:
         """The order does not hold its instrument any more."""
-        self._freshness.forget(order.id)
+        self._forget(order)
         self.landed(order)
         self.queue.free(order.key, order.id)
         self._wake.set()
@@ -331,7 +348,10 @@ class Dispatcher:
         positions, who = self._desk.holdings.positions, self._desk.account_id
         for key in self.queue.instruments():
             head = self.queue.head(key)
-            order = None if head is None else self._desk.orders.get(head)
+            if head is None or self._sorted.get(key) == (now := (head, self._desk.stirred_at(key))):
+                continue
+            self._sorted[key] = now
+            order = self._desk.orders.get(head)
             held = None if order is None else positions.get((who, *key, order.product_type))
             if order is not None and held is not None and held.quantity:
                 self.queue.sort(key, order.id, self._lane(order))
@@ -344,7 +364,7 @@ class Dispatcher:
             if order is None or order.status is not OrderStatus.PENDING:
                 self.queue.remove(key, order_id)
                 continue
-            if lane is Lane.EXIT and not is_exit(self._desk, order):
+            if lane is Lane.EXIT and self._lane(order) is not Lane.EXIT:
                 self.queue.sort(key, order_id, Lane.ENTRY)
                 continue
             stop = sender.against(order)
@@ -372,13 +392,13 @@ class Dispatcher:
 
     def _end(self, order: Order, reason: str, sender: Sender) -> None:
         self.queue.remove(order.key, order.id)
-        self._freshness.forget(order.id)
+        self._forget(order)
         sender.end_unsent(order, reason)
 
     def forget(self, order: Order) -> bool:
         """Take an order out of the queue; False when it does not wait."""
         removed = self.queue.remove(order.key, order.id)
         if removed:
-            self._freshness.forget(order.id)
+            self._forget(order)
         self._wake.set()
         return removed

@@ -42,7 +42,8 @@ _log = structlog.get_logger(__name__)
 MAX_WAITING = 25_000
 _MAILBOX = 4096
 _DURABLE_TIMEOUT_S = 4.0
-_REMEMBERED = 50_000
+# of what came before them the ledger tells
+_REMEMBERED = 10_000
 _REPLAY_TIMEOUT_S = 120.0
 
 

@@ -44,6 +44,22 @@ class Passage:
     are what the symbols of its intents mean, chosen once, by the prices of that moment.
     """
 
+    __slots__ = (
+        "_durable",
+        "_settled",
+        "committed",
+        "decided",
+        "delivery",
+        "entry",
+        "error",
+        "intents",
+        "journal_failed",
+        "journal_id",
+        "on_settled",
+        "promised",
+        "resolutions",
+    )
+
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
         self.intents: dict[UUID, Intent] = {intent.id: intent for intent in delivery.intents()}
@@ -102,6 +118,7 @@ class Passage:
         self._settled.set()
         # of thousands that are remembered only the receipts are needed, and nobody will have to wait again
         self.entry = None
+        self.resolutions = {}
         self._durable = self._settled = _OVER
         told, self.on_settled = self.on_settled, None
         if told is not None:

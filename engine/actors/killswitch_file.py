@@ -46,6 +46,7 @@ class KillFile:
 
     def __init__(self, path: Path, *, believes: Callable[[KillRecord], bool] = lambda _record: True) -> None:
         self._path = path
+        self._name = str(path)
         self._believes = believes
 
     def append(self, record: KillRecord) -> None:
@@ -72,7 +73,8 @@ class KillFile:
     def stamp(self) -> tuple[int, int, int] | None:
         """Return what changes with every change of the file; None while there is none, or it cannot be seen."""
         try:
-            found = self._path.stat()
+            # asked for every order: a Path looks its own name up for longer than the system does
+            found = os.stat(self._name)
         except OSError:
             return None
         # two changes within one tick of the file system's clock differ in size at least

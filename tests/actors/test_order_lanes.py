@@ -54,7 +54,9 @@ def hold(world, symbol="INFY", quantity=10, account=ACCOUNT):
     )
     world.store.positions[position.key] = (position, world.clock.now().date())
     world.brokers[account].overnight[symbol, "MIS"] = quantity
-    world.crew.executor(account).desk.holdings.positions[position.key] = position
+    desk = world.crew.executor(account).desk
+    desk.holdings.positions[position.key] = position
+    desk._stir((position.exchange, position.symbol))
 
 
 def symbols(world):
