@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import trio
 
+from tests.support.api import MovableClock
 from tests.support.exchange import RunningExchange, running_exchange
 
 ORDER: dict[str, str] = {
@@ -87,7 +88,8 @@ async def test_iceberg_legs_are_recorded_and_not_released_twice(tmp_path: Path) 
 
 
 async def test_holdings_are_authorised_in_the_browser_and_then_sold(tmp_path: Path) -> None:
-    async with running_exchange(tmp_path) as exchange, exchange.client() as client:
+    clock = MovableClock()  # half past nine in the morning, whatever the hour: holdings are authorised until 17:30
+    async with running_exchange(tmp_path, clock=clock) as exchange, exchange.client() as client:
         await exchange.behave(needs_authorisation=True)
         empty = await client.post("/portfolio/holdings/authorise")
         request_id = empty.json()["data"]["request_id"]

@@ -92,11 +92,11 @@ async def test_session_flushed_by_the_broker_comes_back_by_itself(tmp_path):
         await world.until_status(first, S.COMPLETE, timeout_s=10)
         await exchange.flush_sessions()
         world.submit(second)
-        await world.until_status(second, S.REJECTED, timeout_s=10)
+        await world.until_status(second, S.REJECTED, timeout_s=30)
         third = limit(world, "SBIN", "810")
         await trio.sleep(2.5)
         world.submit(third)
-        await world.until_status(third, S.COMPLETE, timeout_s=10)
+        await world.until_status(third, S.COMPLETE, timeout_s=30)
 
 
 @pytest.mark.parametrize("kind", [OrderType.MARKET, OrderType.LIMIT])

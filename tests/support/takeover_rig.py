@@ -236,6 +236,8 @@ class Team:
         except httpx.TransportError:
             pass  # it has closed the door already
         assert old.process.wait(20) == 1, old.errors
+        # its last words are read by a thread, which may come after its end
+        old.wait_for("its last words", lambda: bool(old.errors))
         assert "another engine" in old.errors[-1], old.errors
         old.kill()
         return woke
