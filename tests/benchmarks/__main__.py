@@ -12,13 +12,14 @@ import argparse
 import os
 import platform
 import sys
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import structlog
 import trio
 
 from engine.bench.rows import Row, latency, latency_row, throughput, throughput_row, warm
-from engine.bench.stand import running_broker, running_engine
+from engine.bench.stand import BrokerSide, running_broker, running_engine
 from engine.clock import SystemClock
 from tests.benchmarks import big_rows, peer
 from tests.benchmarks.report import RESULTS, ROOT, Table, into_readme, open_folder, text, verdicts, write
@@ -29,6 +30,12 @@ ROWS = ("latency", "throughput", "fanout", "accounts", "kill9", "killswitch", "i
 
 def _tell(line: str) -> None:
     print(f"  {line}", file=sys.stderr, flush=True)
+
+
+def own_broker(folder: Path) -> AbstractAsyncContextManager[BrokerSide]:
+    """Make *folder*, and run a broker in it for the block."""
+    folder.mkdir()
+    return running_broker(folder)
 
 
 async def measure(sizes: Sizes, names: set[str], source: Path | None, *, plot: bool) -> Table:
@@ -63,14 +70,13 @@ async def measure(sizes: Sizes, names: set[str], source: Path | None, *, plot: b
                     rows["throughput"] = throughput_row(runs, command=command, peer=against.get("throughput", ()))
                 if "growth" in names:
                     rows["growth"] = await big_rows.growth(stand, sizes, _tell, big_rows.history)
-            if "fanout" in names:
-                await broker.reset()
-                (folder / "fanout").mkdir()
+        # each with a broker of its own: what one row traded stands in the books that the next one would begin with
+        if "fanout" in names:
+            async with own_broker(folder / "fanout") as broker:
                 rows["fanout"], throughputs = await big_rows.fan_out(folder / "fanout", broker, sizes, _tell)
-            for name, row in (("accounts", big_rows.many_accounts), ("kill9", big_rows.kill), ("idle", big_rows.idle)):
-                if name in names:
-                    await broker.reset()
-                    (folder / name).mkdir()
+        for name, row in (("accounts", big_rows.many_accounts), ("kill9", big_rows.kill), ("idle", big_rows.idle)):
+            if name in names:
+                async with own_broker(folder / name) as broker:
                     rows[name] = await row(folder / name, broker, sizes, _tell)
     if "killswitch" in names:
         _tell("tripping the kill switch")
