@@ -70,7 +70,6 @@ _STATEMENT_S = 2.0
 _RUN_S = 5.0
 
 _CLEAN_UP_S = 2.0
-_GONE = (TimeoutError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _RESERVED = 1
 
 
@@ -89,7 +88,7 @@ async def in_transaction(connection: Connection, unit: Unit[T]) -> T:
             try:
                 async with asyncio.timeout(_CLEAN_UP_S):
                     await transaction.rollback()
-            except (*_GONE, asyncpg.PostgresError, asyncio.CancelledError):
+            except (*UNREACHABLE, asyncpg.PostgresError, asyncio.CancelledError):
                 connection.terminate()
             raise
         await transaction.commit()

@@ -248,8 +248,8 @@ async def idle(folder: Path, broker: BrokerSide, sizes: Sizes, tell: Tell) -> Ro
     )
 
 
-async def growth(stand: Stand, sizes: Sizes, tell: Tell, run_history: Callable[[], dict[str, Any] | None]) -> Row:
-    """Memory and cost over a long load, and what millions of rows of history cost, where that is measured."""
+async def growth(stand: Stand, sizes: Sizes, tell: Tell, run_history: Callable[[], dict[str, Any]]) -> Row:
+    """Memory and cost over a long load, and what millions of rows of history cost."""
     # ten accounts, so that no day's order book is longer than a real one could be
     await stand.open_accounts(10)
     await stand.open_own_sources()
@@ -287,10 +287,6 @@ async def growth(stand: Stand, sizes: Sizes, tell: Tell, run_history: Callable[[
         "refused": Figure.of([matched.sent - matched.accepted]),
     }
     history = await trio.to_thread.run_sync(run_history)
-    note = "cost against rows of history: not measured here"
-    history_ok = True
-    if history is not None:
-        note, history_ok = f"history: {history['shown']}", bool(history["ok"])
     return Row(
         name="growth",
         title=f"growth over {sizes.growth_s:,.0f} s at {sizes.rate:g}/s",
@@ -300,11 +296,11 @@ async def growth(stand: Stand, sizes: Sizes, tell: Tell, run_history: Callable[[
         f" {lost_words(found)}",
         # a slope over less than the hour says little
         ok=None
-        if sizes.growth_s < 3600 or history is None
-        else grew < 20 and last < 1.2 * first and history_ok and is_exact(found),
+        if sizes.growth_s < 3600
+        else grew < 20 and last < 1.2 * first and bool(history["ok"]) and is_exact(found),
         command=sizes.command("growth"),
         figures=found,
-        note=note,
+        note=f"history: {history['shown']}",
     )
 
 
@@ -316,7 +312,7 @@ def _cpu_ms(points: list[tuple[float, float]], begin: float, end: float, rate: f
     return (to_cpu - from_cpu) / ((to_s - from_s) * rate) * 1000
 
 
-def history() -> dict[str, Any] | None:
+def history() -> dict[str, Any]:
     """Run the benchmark of the history, a program of its own: what a signal costs with millions of rows behind it."""
     with tempfile.TemporaryDirectory(prefix="engine-history-") as folder:
         out = Path(folder) / "history.json"
