@@ -4,6 +4,7 @@ Of a row is believed: that the broker has the order, and what has filled as far 
 in the books. What a row shows beyond that is looked for in the trade book first.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
@@ -15,6 +16,8 @@ import structlog
 
 from engine.actors.order_desk import OrderDesk
 from engine.actors.order_index import ENDED_SHORT
+from engine.actors.settled_rows import SettledRows
+from engine.broker.book import Book
 from engine.broker.icebergs import join_legs, live_leg
 from engine.broker.values import BrokerOrder
 from engine.clock import trading_day
@@ -60,6 +63,7 @@ class BookReader:
         self._day: date | None = None
         # instruments with an order of somebody else that the books do not have yet
         self._strangers: frozenset[tuple[str, str]] = frozenset()
+        self._settled = SettledRows(desk)
 
     def is_behind(self, key: tuple[Exchange, str]) -> bool:
         """Whether something of an instrument has filled, as far as is known, that is not in the books yet."""
@@ -70,14 +74,57 @@ class BookReader:
         """Whether something has filled that the trade book did not show yet."""
         return bool(self._lacking)
 
-    def shows_new_fills(self, book: Sequence[BrokerOrder]) -> bool:
+    def shows_new_fills(self, book: Book[BrokerOrder]) -> bool:
         """Whether *book* has more filled than the books hold; then the trades must be read first."""
-        return bool(self._missing(book))
+        self._turn_day()
+        return bool(self._missing(self._settled.others(book)))
 
-    def _missing(self, book: Sequence[BrokerOrder]) -> list[tuple[Order, BrokerOrder]]:
+    def progress(self, book: Book[BrokerOrder]) -> list[list[BrokerOrder]]:
+        """Return by instrument the rows that tell no more than that an order of ours has gone on as orders do.
+
+        An instrument in which anything else is new is left out: seen in parts it might look as it never was.
+        """
+        self._turn_day()
+        found: defaultdict[tuple[str, str], list[BrokerOrder]] = defaultdict(list)
+        odd: set[tuple[str, str]] = set()
+        for row in self._settled.others(book):
+            order = self._plain(row)
+            if order is None:
+                if not self._settled.is_over(row):
+                    odd.add((row.exchange, row.symbol))
+            elif row.status is not order.status or row.filled_quantity != order.filled_quantity:
+                found[row.exchange, row.symbol].append(row)
+        return [rows for instrument, rows in found.items() if instrument not in odd]
+
+    def follow_progress(self, rows: Sequence[BrokerOrder]) -> None:
+        """Take in some rows of `progress`, whose trades have been taken, ahead of the rest of their book."""
+        for row in rows:
+            order = self._plain(row)
+            if order is not None:
+                self._desk.known_broker_ids.add(row.broker_order_id)
+                self.follow(order, row)
+
+    def _plain(self, row: BrokerOrder) -> Order | None:
+        """Return the order of today that *row*, and no other, is of, as long as it is not over; else None."""
+        order_id = self._index.by_broker_id.get(row.broker_order_id)
+        order = None if order_id is None else self._index.orders.get(order_id)
+        if (
+            order is None
+            or order.broker_order_id != row.broker_order_id
+            or row.parent_order_id is not None
+            or row.quantity != order.quantity
+            or not order.status.is_working
+            or order.is_external
+            or order.trading_day != self._day
+            or order.id in self._index.icebergs
+        ):
+            return None
+        return order
+
+    def _missing(self, rows: Sequence[BrokerOrder]) -> list[tuple[Order, BrokerOrder]]:
         found: list[tuple[Order, BrokerOrder]] = []
-        for row in book:
-            if not row.filled_quantity or self._is_over(row):
+        for row in rows:
+            if not row.filled_quantity or self._settled.is_over(row):
                 continue
             if row.filled_quantity > self._holdings.booked(row.broker_order_id)[0]:
                 order = self._index.find(row)
@@ -85,17 +132,18 @@ class BookReader:
                     found.append((order, row))
         return found
 
-    def take(self, book: Sequence[BrokerOrder]) -> BookNews:
+    def take(self, book: Book[BrokerOrder]) -> BookNews:
         """Fold the order book in; the trades that its fills are of have been taken, as far as there are any."""
         self._turn_day()
-        self._stand_in(book)
+        rows = self._settled.others(book)
+        self._stand_in(rows)
         found: set[UUID] = set()
         excess: list[tuple[Order, BrokerOrder]] = []
         doubles: list[tuple[Order, BrokerOrder]] = []
         foreign: list[BrokerOrder] = []
         known = self._desk.known_broker_ids
-        for row in self._whole(book):
-            if row.broker_order_id in known and self._is_over(row):
+        for row in self._whole(rows):
+            if row.broker_order_id in known and self._settled.is_over(row):
                 continue
             order = self._index.find(row)
             of_today = self._is_of_today(row)
@@ -123,12 +171,13 @@ class BookReader:
                 excess.append((self._index.orders[order.id], row))
         self._end_yesterday(found)
         self._strangers = frozenset((row.exchange, row.symbol) for row in foreign if row.filled_quantity)
+        self._settled.note(book)
         return BookNews(found=frozenset(found), excess=excess, doubles=doubles, foreign=foreign)
 
-    def _whole(self, book: Sequence[BrokerOrder]) -> list[BrokerOrder]:
-        """Return the book with the legs of each iceberg order of ours as one row."""
+    def _whole(self, book: Sequence[BrokerOrder]) -> Sequence[BrokerOrder]:
+        """Return the rows of a book with the legs of each iceberg order of ours as one row."""
         if not self._index.icebergs:
-            return list(book)
+            return book
         legs: dict[UUID, list[BrokerOrder]] = {}
         rest: list[BrokerOrder] = []
         for row in book:
@@ -202,9 +251,9 @@ class BookReader:
         status = OrderStatus.OPEN if report.status.is_terminal else report.status
         return msgspec.structs.replace(report, status=status, filled_quantity=quantity, average_price=average)
 
-    def _stand_in(self, book: Sequence[BrokerOrder]) -> None:
+    def _stand_in(self, rows: Sequence[BrokerOrder]) -> None:
         """Book a synthetic fill for what no trade has shown in several looks."""
-        missing = self._missing(book)
+        missing = self._missing(rows)
         looks = {row.broker_order_id: self._lacking.get(row.broker_order_id, 0) + 1 for _, row in missing}
         for order, row in missing:
             tries = looks[row.broker_order_id]
@@ -256,15 +305,7 @@ class BookReader:
             self._lacking.clear()
             self._smaller.clear()
             self._legs.clear()
-
-    def _is_over(self, row: BrokerOrder) -> bool:
-        """Whether *row* is of an order that the books let go, which most rows of a busy day are."""
-        # of a leg the index takes note whose it is
-        return (
-            row.parent_order_id is None
-            and row.broker_order_id not in self._index.by_broker_id
-            and self._desk.closed.has(row.broker_order_id)
-        )
+            self._settled.clear()
 
     def _is_of_today(self, row: BrokerOrder) -> bool:
         # yesterday's rows stand in the book until the broker clears it, and must not be missed after that

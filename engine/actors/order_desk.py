@@ -19,6 +19,8 @@ from engine.actors.ledger_entry import LedgerEntry
 from engine.actors.order_index import ClosedOrders, OrderIndex
 from engine.actors.position_desk import PositionDesk
 from engine.actors.risk import OrderChanged
+from engine.actors.settled_trades import SettledTrades
+from engine.broker.book import book_of
 from engine.broker.values import BrokerTrade
 from engine.clock import Clock, trading_day
 from engine.domain.audit import AuditDraft
@@ -103,6 +105,7 @@ class OrderDesk:
         self.strategy_of_external: Callable[[Order], UUID | None] = _nobodys
         # terms that the broker was asked for and whose change its book has not shown yet
         self._expected: dict[UUID, tuple[dict[str, Any], int]] = {}
+        self._settled_trades = SettledTrades(self._has_trade)
 
     # start and turn of the day
 
@@ -110,6 +113,7 @@ class OrderDesk:
         """Take over what the ledger holds."""
         self.day = trading_day(self._clock.now())
         self.trades_today = 0
+        self._settled_trades.clear()
         self.index.restore(history.live_orders)
         self._expected.clear()
         self.known_broker_ids = set(history.broker_ids_today)
@@ -122,6 +126,7 @@ class OrderDesk:
             return
         self.day = day
         self.trades_today = 0
+        self._settled_trades.clear()
         self.known_broker_ids.clear()
         self.closed.forget_before(day)
         for order in [o for o in self.orders.values() if o.status.is_terminal]:
@@ -373,8 +378,25 @@ class OrderDesk:
 
     def take_trades(self, trades: Sequence[BrokerTrade]) -> None:
         """Take the trades of our orders into fills and positions."""
-        self.trades_today = max(self.trades_today, sum(trading_day(trade.filled_at) == self.day for trade in trades))
+        if not trades:
+            return
+        book = book_of(trades)
+        self.trades_today = max(self.trades_today, self._settled_trades.of_day(book, self.day))
+        self.book_trades(self._settled_trades.others(book))
+        self._settled_trades.note(book)
+
+    def new_trades(self, trades: Sequence[BrokerTrade]) -> list[BrokerTrade]:
+        """Return those of a read of the trade book that may not be in fills and positions yet."""
+        return self._settled_trades.others(book_of(trades))
+
+    def book_trades(self, trades: Sequence[BrokerTrade]) -> None:
+        """Take some trades of our orders into fills and positions, ahead of the rest of their book."""
         self.holdings.take_trades(trades, self.index.by_broker_id.get)
+
+    def _has_trade(self, trade: BrokerTrade) -> bool:
+        if trade.broker_order_id in self.index.by_broker_id:
+            return self.holdings.has_trade(trade)
+        return self.closed.has(trade.broker_order_id)
 
 
 def _ignore(_order: Order) -> None:

@@ -19,6 +19,7 @@ from engine.actors.executor_context import ExecutorContext
 from engine.actors.order_desk import OrderDesk
 from engine.actors.order_index import UNPLACED
 from engine.broker.base import Broker, BrokerAuthError
+from engine.broker.book import Book, book_of
 from engine.broker.values import BrokerOrder, BrokerTrade
 from engine.clock import Clock, SteadyTime, trading_day
 from engine.domain.enums import Exchange, OrderStatus
@@ -42,6 +43,10 @@ _URGENT_RESTS = 4
 _UNPLACED_LOOK_S = 30.0
 _DEAD_LOOK_S = (2.0, 5.0, 15.0, 60.0)
 _READ_TIMEOUT_S = 30.0
+# Orders of a portion of a look's news, the most portions, and the rest that whoever waits gets between two at least.
+_PORTION = 4
+_MOST_PAUSES = 32
+_BREATH_S = 0.002
 # Send window, the wait for the ledger before it and the request's own timeout: when the last byte can have left.
 _LATE_HORIZON = timedelta(seconds=13)
 
@@ -58,7 +63,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     started_at: datetime
-    book: Sequence[BrokerOrder]
+    book: Book[BrokerOrder]
     trades: Sequence[BrokerTrade] | None
     foreign: Sequence[BrokerOrder]
     is_whole: bool
@@ -90,6 +95,8 @@ class OrderWatch:
         self._looked = trio.Event()
         self._reading = trio.Lock()
         self._rested_at = self._urgent_at = -inf
+        # how long the last read took, None when it failed
+        self._read_s: float | None = None
         self._looks = 0
         # the first and the latest of the reads in a row that failed, on trio's clock
         self._failed: tuple[float, float] | None = None
@@ -133,10 +140,12 @@ class OrderWatch:
         # one that is still to come is of a clock that has been set back since
         self._proofs[order.id] = AbsenceProof(min(latest, now) if after_restart else now)
 
-    def _judge(self, started_at: datetime, known: frozenset[str], book: Sequence[BrokerOrder] | None) -> None:
+    def _judge(self, started_at: datetime, known: frozenset[str], book: Book[BrokerOrder] | None) -> None:
         """Take a read of the book, or its failure (None), into every search under way; begun by steady time."""
+        if not self._proofs:
+            return
         now, today = self._steady.now(), trading_day(self._clock.now())
-        ids = None if book is None else {row.broker_order_id for row in book}
+        ids = None if book is None else book.ids
         for order_id, proof in list(self._proofs.items()):
             order = self._desk.orders.get(order_id)
             if order is None or order.status is not OrderStatus.UNKNOWN:
@@ -234,15 +243,17 @@ class OrderWatch:
             rested_at = self._urgent_at if urgent else self._rested_at
             await trio.sleep(max(0.0, rested_at - trio.current_time()))
             started = trio.current_time()
-            taken = await self._look(full=full)
+            self._read_s = None
+            taken = await self._look(full=full, urgent=urgent)
             ended = trio.current_time()
+            took = ended - started if self._read_s is None else self._read_s
             # a large book costs more to read than it tells, and a broker in trouble is left alone for a while
             least = _REST_S if taken is not None else _LOOK_S
-            self._rested_at = ended + max(least, min(_RESTS * (ended - started), _LONG_REST_S))
-            self._urgent_at = ended + max(least, min(_URGENT_RESTS * (ended - started), _LONG_REST_S))
+            self._rested_at = ended + max(least, min(_RESTS * took, _LONG_REST_S))
+            self._urgent_at = ended + max(least, min(_URGENT_RESTS * took, _LONG_REST_S))
             return taken
 
-    async def _look(self, *, full: bool) -> Look | None:
+    async def _look(self, *, full: bool, urgent: bool) -> Look | None:
         crashpoint("S10.before_look")
         started_at, began = self._clock.now(), self._steady.now()
         self._close_earlier_days(trading_day(started_at))
@@ -254,7 +265,7 @@ class OrderWatch:
         try:
             with trio.fail_after(_READ_TIMEOUT_S):
                 broker = await self._session.broker()
-                book, is_sound = _named(await broker.orders())
+                book, is_sound = book_of(await broker.orders()).named()
                 if full or self._reader.shows_new_fills(book):
                     trades = await self._trades(broker)
         except BrokerAuthError as error:
@@ -272,6 +283,8 @@ class OrderWatch:
             self._session.alive()
             self._told(trio.current_time(), asked_s, has_trades=trades is not None)
             stirs = self._desk.stirs
+            if not urgent:
+                await self._take_progress(book, trades or ())
             self._desk.take_trades(trades or ())
             if self._desk.stirs != stirs:
                 NEWS_TRADES.inc()
@@ -287,12 +300,33 @@ class OrderWatch:
                 self._context.alert(f"order:{order.id}", text)
             crashpoint("S10.book_taken")
             self._desk.drop_finished()
-            is_whole = full and is_sound and clean_book(known, {row.broker_order_id for row in book})
+            is_whole = full and is_sound and clean_book(known, book.ids)
             return Look(started_at=started_at, book=book, trades=trades, foreign=news.foreign, is_whole=is_whole)
         return None
 
+    async def _take_progress(self, book: Book[BrokerOrder], trades: Sequence[BrokerTrade]) -> None:
+        """Take what went on as orders do in small portions, whole instruments each, with their trades first.
+
+        A look that shows a hundred fills makes some 30 ms of work, here, for risk and for the ledger: what is on its
+        way to the broker meanwhile would wait for all of it.
+        """
+        groups = self._reader.progress(book)
+        most = max(_PORTION, sum(map(len, groups)) // _MOST_PAUSES)
+        new = self._desk.new_trades(trades)
+        while groups:
+            began = trio.current_time()
+            rows = groups.pop()
+            while groups and len(rows) + len(groups[-1]) <= most:
+                rows += groups.pop()
+            instruments = {(row.exchange, row.symbol) for row in rows}
+            self._desk.book_trades([trade for trade in new if (trade.exchange, trade.symbol) in instruments])
+            self._reader.follow_progress(rows)
+            if groups:
+                await trio.sleep(max(_BREATH_S, trio.current_time() - began))
+
     def _told(self, now_s: float, asked_s: float, *, has_trades: bool) -> None:
-        BOOK_READ.observe_ns(int((now_s - asked_s) * 1e9))
+        self._read_s = now_s - asked_s
+        BOOK_READ.observe_ns(int(self._read_s * 1e9))
         self.read_at = now_s
         if has_trades:
             self.trades_at = now_s
@@ -355,12 +389,3 @@ class OrderWatch:
         self._proofs.pop(order.id, None)
         self._free(closed)
         return closed
-
-
-def _named(book: Sequence[BrokerOrder]) -> tuple[Sequence[BrokerOrder], bool]:
-    """Return the rows that have an id, and whether all have.
-
-    A row without one would be taken for another without one; and what it is of, it does not prove absent.
-    """
-    named = [row for row in book if row.broker_order_id and row.broker_order_id.isprintable()]
-    return named, len(named) == len(book)

@@ -143,6 +143,11 @@ class PositionDesk:
             return 0, Decimal(0)
         return held.quantity, held.value / held.quantity
 
+    def has_trade(self, trade: BrokerTrade) -> bool:
+        """Whether a trade is in the books."""
+        held = self._booked.get(trade.broker_order_id)
+        return held is not None and trade.trade_id in held.fills
+
     def filled_at(self, broker_order_id: str) -> datetime | None:
         """Return when the broker's order was last dealt, as its trades say; None when none is in the books."""
         held = self._booked.get(broker_order_id)

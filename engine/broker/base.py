@@ -139,14 +139,14 @@ class Broker(Protocol):
     async def gtts(self) -> list[BrokerGtt]:
         """Return the triggers that are active, and those that ended within the last seven days."""
 
-    async def orders(self) -> list[BrokerOrder]:
-        """Return the order book of the day, every state, in no particular order."""
+    async def orders(self) -> Sequence[BrokerOrder]:
+        """Return the order book of the day, every state, in no particular order: a `Book` where it is read in parts."""
 
     async def order_history(self, broker_order_id: str) -> list[BrokerOrder]:
         """Return the snapshots of one order, oldest first."""
 
-    async def trades(self) -> list[BrokerTrade]:
-        """Return the trade book of the day."""
+    async def trades(self) -> Sequence[BrokerTrade]:
+        """Return the trade book of the day: a `Book` where it is read in parts."""
 
     async def order_trades(self, broker_order_id: str) -> list[BrokerTrade]:
         """Return the trades of one order."""

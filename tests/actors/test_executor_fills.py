@@ -57,6 +57,20 @@ async def test_position_is_in_the_ledger_before_the_order_counts_as_filled(world
         assert world.held() == 10
 
 
+async def test_look_with_much_news_takes_it_instrument_by_instrument_and_lets_others_work_between(
+    world, autojump_clock
+):
+    async with running(world):
+        placed = [await open_order(world, symbol=symbol) for _ in range(3) for symbol in ("INFY", "SBIN", "TCS")]
+        for _, broker_id in placed:
+            world.broker.fill(broker_id, 10, "100")
+        await world.until(lambda: all(world.status(order) is S.COMPLETE for order, _ in placed))
+        assert [world.held(symbol) for symbol in ("INFY", "SBIN", "TCS")] == [30, 30, 30]
+        done = {(world.row(order).symbol, world.row(order).updated_at) for order, _ in placed}
+        assert len(done) == 3, "one instrument's orders change in one instant"
+        assert len({at for _, at in done}) > 1, "others work between two instruments"
+
+
 async def test_fill_that_no_trade_ever_shows_is_booked_at_the_average(world, autojump_clock):
     async with running(world):
         order, broker_id = await open_order(world)

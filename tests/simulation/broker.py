@@ -34,6 +34,7 @@ from tests.simulation.book import Book, Weather
 from tests.simulation.market import CAP
 from tests.simulation.plan import PRICE, SYMBOLS, UNPRICED
 from tests.simulation.scheduling import start_as
+from tests.support.standing_blocks import StandingBlocks
 
 _BYTES = 400
 _TIMEOUT_S = 7.0
@@ -78,6 +79,8 @@ class SimBroker(Broker):
     """One life's session with one account."""
 
     def __init__(self, life: Any, book: Book) -> None:
+        self._order_blocks: StandingBlocks[BrokerOrder] = StandingBlocks()
+        self._trade_blocks: StandingBlocks[BrokerTrade] = StandingBlocks()
         self._life = life
         self._book = book
         self._world = book.world
@@ -309,9 +312,8 @@ class SimBroker(Broker):
                 rows = [row for number, row in enumerate(rows) if number not in gone]
         return rows
 
-    async def orders(self) -> list[BrokerOrder]:
-        found: list[BrokerOrder] = await self._read(self._book_now, slow=True)
-        return found
+    async def orders(self) -> Sequence[BrokerOrder]:
+        return self._order_blocks.book(await self._read(self._book_now, slow=True))
 
     async def order_history(self, broker_order_id: str) -> list[BrokerOrder]:
         found: list[BrokerOrder] = await self._read(
@@ -323,9 +325,8 @@ class SimBroker(Broker):
         now = trio.current_time()
         return [trade for _, visible_at, trade in self._book.trades if visible_at <= now]
 
-    async def trades(self) -> list[BrokerTrade]:
-        found: list[BrokerTrade] = await self._read(self._trades_now)
-        return found
+    async def trades(self) -> Sequence[BrokerTrade]:
+        return self._trade_blocks.book(await self._read(self._trades_now))
 
     async def order_trades(self, broker_order_id: str) -> list[BrokerTrade]:
         return [trade for trade in await self.trades() if trade.broker_order_id == broker_order_id]

@@ -38,6 +38,7 @@ from engine.domain.instruments import Instrument
 from engine.domain.order import Order
 from engine.errors import BrokerUnavailable
 from tests.support.memory_store import MemoryStore
+from tests.support.standing_blocks import StandingBlocks
 from tests.support.trade import NOW
 
 GttAnswer = Callable[["MemoryBroker", Gtt, Gate], Awaitable[WriteOutcome]]
@@ -48,6 +49,8 @@ class MemoryBroker(Broker):
     """A broker that accepts, and whose orders stay OPEN; ``answers`` are those to the next orders of INFY."""
 
     def __init__(self, store: MemoryStore) -> None:
+        self._order_blocks: StandingBlocks[BrokerOrder] = StandingBlocks()
+        self._trade_blocks: StandingBlocks[BrokerTrade] = StandingBlocks()
         self._store = store
         self._ids = count(100_000_001)
         self.rows: dict[str, BrokerOrder] = {}
@@ -333,24 +336,24 @@ class MemoryBroker(Broker):
         self.rows[broker_order_id] = msgspec.structs.replace(row, **shown)
         return Accepted(broker_order_id=broker_order_id)
 
-    async def orders(self) -> list[BrokerOrder]:
+    async def orders(self) -> Sequence[BrokerOrder]:
         self.reads += 1
         self.read_times.append(trio.current_time())
         shown = [row for row in self.rows.values() if row.broker_order_id not in self.hide]
         await trio.sleep(self.read_latency_s)
         if self.book_down is not None:
             raise self.book_down
-        return shown
+        return self._order_blocks.book(shown)
 
     async def order_history(self, broker_order_id: str) -> list[BrokerOrder]:
         return [self.rows[broker_order_id]]
 
-    async def trades(self) -> list[BrokerTrade]:
+    async def trades(self) -> Sequence[BrokerTrade]:
         self.read_times.append(trio.current_time())
         await trio.sleep(self.read_latency_s)
         if self.trades_down is not None:
             raise self.trades_down
-        return list(self.shown_trades)
+        return self._trade_blocks.book(self.shown_trades)
 
     async def order_trades(self, broker_order_id: str) -> list[BrokerTrade]:
         return [t for t in self.shown_trades if t.broker_order_id == broker_order_id]

@@ -5,6 +5,7 @@ origin. It keeps no state but the session: what an outcome means is the executor
 """
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import TypeVar
 from urllib.parse import quote
@@ -13,6 +14,7 @@ import trio
 
 from engine import __version__
 from engine.broker.base import Broker, BrokerAuthError, OrderNotCommitted
+from engine.broker.book import Book
 from engine.broker.kite import codec, routes
 from engine.broker.kite.errors import classify
 from engine.broker.kite.forms import (
@@ -24,7 +26,7 @@ from engine.broker.kite.forms import (
     replace_form,
 )
 from engine.broker.kite.instruments import parse_instruments
-from engine.broker.kite.kept_rows import KeptRows
+from engine.broker.kite.kept_book import KeptBook
 from engine.broker.kite.origin import Origin
 from engine.broker.kite.read_pacer import ReadPacer
 from engine.broker.kite.reads import KiteReads, Params, ReadRateLimited
@@ -93,8 +95,9 @@ class KiteBroker(Broker):
             f" HTTP/1.1\r\nHost: {origin.authority}\r\nX-Kite-Version: {routes.API_VERSION}\r\n"
             f"User-Agent: {_USER_AGENT}\r\nAccept: application/json\r\nAccept-Encoding: identity\r\n"
         )
-        self._orders = KeptRows[BrokerOrder](codec.reread_orders)
-        self._trades = KeptRows[BrokerTrade](lambda body, known: codec.reread_trades(body, known, clock.now()))
+        self._orders = KeptBook[BrokerOrder](clock, codec.decode_order_row)
+        # a trade without a time has that of its reading
+        self._trades = KeptBook[BrokerTrade](clock, codec.decode_trade_row, _has_its_time)
         self._authorization: str | None = None
         self._write_head = ""
         self._read_headers: dict[str, str] = {}
@@ -206,20 +209,20 @@ class KiteBroker(Broker):
         """Return the triggers that are active or ended lately."""
         return await _decoded(codec.decode_gtts, await self._get(routes.GTTS))
 
-    async def orders(self) -> list[BrokerOrder]:
+    async def orders(self) -> Book[BrokerOrder]:
         """Return the order book of the day."""
-        book, rows = await _decoded(self._orders.read, await self._get(routes.ORDERS))
-        self._orders.keep(rows)
+        book, known = await _decoded(self._orders.read, await self._get(routes.ORDERS))
+        self._orders.keep(known)
         return book
 
     async def order_history(self, broker_order_id: str) -> list[BrokerOrder]:
         """Return the snapshots of one order, oldest first."""
         return codec.decode_orders(await self._get(_path_of(routes.ORDER_INFO, broker_order_id)))
 
-    async def trades(self) -> list[BrokerTrade]:
+    async def trades(self) -> Book[BrokerTrade]:
         """Return the trade book of the day."""
-        book, rows = await _decoded(self._trades.read, await self._get(routes.TRADES))
-        self._trades.keep(rows)
+        book, known = await _decoded(self._trades.read, await self._get(routes.TRADES))
+        self._trades.keep(known)
         return book
 
     async def order_trades(self, broker_order_id: str) -> list[BrokerTrade]:
@@ -308,6 +311,10 @@ class KiteBroker(Broker):
         except ReadRateLimited:
             pacer.limited(path)
             raise
+
+
+def _has_its_time(trade: BrokerTrade, now: datetime) -> bool:
+    return trade.filled_at is not now
 
 
 def _path_of(route: str, broker_order_id: str) -> str:

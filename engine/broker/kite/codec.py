@@ -6,10 +6,9 @@ an order is evidence, and evidence must have been sent.
 """
 
 import re
-from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from hashlib import blake2b
+from sys import intern
 from typing import TypeVar
 
 import msgspec
@@ -35,7 +34,6 @@ from engine.observability.redaction import escape_controls
 T = TypeVar("T")
 
 _ZERO = Decimal(0)
-_ROW_DIGEST_BYTES = 16
 _STATUS = {
     "PUT ORDER REQ RECEIVED": OrderStatus.SUBMITTED,
     "PUT ORDER REQUEST RECEIVED": OrderStatus.SUBMITTED,
@@ -86,22 +84,24 @@ def decode_trades(body: bytes, now: datetime) -> list[BrokerTrade]:
     return [_trade(row, now) for row in _payload(rows.TRADES, body)]
 
 
-def reread_orders(
-    body: bytes, known: Mapping[bytes, BrokerOrder]
-) -> tuple[list[BrokerOrder], dict[bytes, BrokerOrder]]:
-    """Read the order book as `decode_orders` does, but for rows that are *known*; return it, and its rows by digest."""
-    return _reread(body, known, lambda text: _order(_decode(rows.ORDER, text)))
+def raw_rows(body: bytes) -> list[msgspec.Raw]:
+    """Return the text of each row of an order book or trade book."""
+    return _payload(rows.LIST, body)
 
 
-def reread_trades(
-    body: bytes, known: Mapping[bytes, BrokerTrade], now: datetime
-) -> tuple[list[BrokerTrade], dict[bytes, BrokerTrade]]:
-    """Read the trade book as `decode_trades` does, but for its rows that are *known*; return it and its rows by digest.
+def raw_list(text: bytes) -> list[msgspec.Raw]:
+    """Return the text of each row of a bare list."""
+    return _decode(rows.BARE_LIST, text)
 
-    A trade without a time has that of this reading, and is not to be known the next time.
-    """
-    book, found = _reread(body, known, lambda text: _trade(_decode(rows.TRADE, text), now))
-    return book, {text: trade for text, trade in found.items() if trade.filled_at is not now}
+
+def decode_order_row(text: bytes, _now: datetime) -> BrokerOrder:
+    """Read one row of the order book."""
+    return _order(_decode(rows.ORDER, text))
+
+
+def decode_trade_row(text: bytes, now: datetime) -> BrokerTrade:
+    """Read one row of the trade book; *now* itself stands in for a time that it does not carry."""
+    return _trade(_decode(rows.TRADE, text), now)
 
 
 def decode_positions(body: bytes) -> BrokerPositions:
@@ -201,19 +201,6 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         raise BrokerUnavailable(f"answer cannot be read: {exc}") from exc
 
 
-def _reread(body: bytes, known: Mapping[bytes, T], read: Callable[[bytes], T]) -> tuple[list[T], dict[bytes, T]]:
-    book: list[T] = []
-    found: dict[bytes, T] = {}
-    for raw in _payload(rows.LIST, body):
-        digest = blake2b(raw, digest_size=_ROW_DIGEST_BYTES).digest()
-        row = known.get(digest)
-        if row is None:
-            row = read(bytes(raw))
-        found[digest] = row
-        book.append(row)
-    return book, found
-
-
 def _payload(decoder: msgspec.json.Decoder[rows.Answer[T]], body: bytes) -> T:
     answer = _decode(decoder, body)
     if answer.status != "success":
@@ -228,17 +215,17 @@ def _order(row: rows.OrderRow) -> BrokerOrder:
     return BrokerOrder(
         broker_order_id=_id(row.order_id),
         status=order_status(raw, filled, quantity),
-        raw_status=raw,
+        raw_status=intern(raw),
         filled_quantity=filled,
         average_price=_money("average_price", row.average_price),
         quantity=quantity,
-        exchange=row.exchange or "",
-        symbol=row.tradingsymbol or "",
-        transaction_type=row.transaction_type or "",
-        product=row.product or "",
-        order_type=row.order_type or "",
-        validity=row.validity or "",
-        variety=row.variety or "",
+        exchange=_word(row.exchange),
+        symbol=_word(row.tradingsymbol),
+        transaction_type=_word(row.transaction_type),
+        product=_word(row.product),
+        order_type=_word(row.order_type),
+        validity=_word(row.validity),
+        variety=_word(row.variety),
         price=_money("price", row.price),
         trigger_price=_money("trigger_price", row.trigger_price),
         market_protection=_money("market_protection", row.market_protection),
@@ -253,6 +240,11 @@ def _order(row: rows.OrderRow) -> BrokerOrder:
     )
 
 
+def _word(word: str | None) -> str:
+    # thousands of rows say the same few words, and are kept all day
+    return intern(word) if word else ""
+
+
 def _text(words: str | None) -> str | None:
     # no store takes a NUL, and words are no reason to lose what the row says
     return None if words is None else escape_controls(words)
@@ -264,10 +256,10 @@ def _trade(row: rows.TradeRow, now: datetime) -> BrokerTrade:
     return BrokerTrade(
         trade_id=_id(row.trade_id),
         broker_order_id=_id(row.order_id),
-        exchange=row.exchange or "",
-        symbol=row.tradingsymbol or "",
-        product=row.product or "",
-        transaction_type=row.transaction_type or "",
+        exchange=_word(row.exchange),
+        symbol=_word(row.tradingsymbol),
+        product=_word(row.product),
+        transaction_type=_word(row.transaction_type),
         quantity=_count("quantity", quantity),
         price=_money("average_price", row.average_price),
         filled_at=moment("fill_timestamp", row.fill_timestamp)

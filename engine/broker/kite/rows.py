@@ -237,6 +237,7 @@ class GttRow(msgspec.Struct):
 ORDER = msgspec.json.Decoder(OrderRow)
 TRADE = msgspec.json.Decoder(TradeRow)
 LIST = msgspec.json.Decoder(Answer[list[msgspec.Raw]])
+BARE_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 ORDERS = msgspec.json.Decoder(Answer[list[OrderRow]])
 TRADES = msgspec.json.Decoder(Answer[list[TradeRow]])
 POSITIONS = msgspec.json.Decoder(Answer[PositionsRow])

@@ -1,5 +1,5 @@
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -7,7 +7,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.broker.kite import codec
-from engine.broker.kite.kept_rows import KeptRows
 from engine.domain.enums import OrderStatus
 from engine.errors import BrokerUnavailable
 
@@ -52,18 +51,6 @@ ROW = {
     "tags": ["mktp", "mktp:2.00"],
 }
 
-TRADE_ROW = {
-    "trade_id": "1",
-    "order_id": "1914227164488687616",
-    "exchange": "NSE",
-    "tradingsymbol": "INFY",
-    "product": "CNC",
-    "transaction_type": "BUY",
-    "quantity": 7,
-    "average_price": 156.7,
-    "fill_timestamp": "2025-11-19 09:18:57",
-}
-
 
 def wrapped(payload) -> bytes:
     return json.dumps({"status": "success", "data": payload}).encode()
@@ -84,32 +71,6 @@ def test_decode_orders_reads_a_full_row_exactly():
         7,
         Decimal("156.7"),
     )
-
-
-def test_book_read_again_is_read_as_anew_and_rows_that_stand_still_are_taken_as_read():
-    rows = [ROW | {"order_id": str(number)} for number in range(200)]
-    kept = KeptRows(codec.reread_orders)
-    before, to_keep = kept.read(wrapped(rows))
-    kept.keep(to_keep)
-    rows[7] |= {"status": "CANCELLED"}
-    after, _ = kept.read(wrapped([*rows, ROW]))
-    assert after == codec.decode_orders(wrapped([*rows, ROW]))
-    assert [number for number, row in enumerate(before) if after[number] is not row] == [7]
-    with pytest.raises(BrokerUnavailable, match="order_id"):
-        kept.read(wrapped([*rows, {"order_id": []}]))
-    kept.forget()
-
-
-def test_trade_without_a_time_is_of_the_read_that_shows_it():
-    rows = [TRADE_ROW | {"trade_id": str(number)} for number in range(200)]
-    rows[3] = {"trade_id": "3", "order_id": "9", "quantity": 1, "average_price": 10}
-    times = iter((NOW, NOW + timedelta(seconds=1)))
-    kept = KeptRows(lambda body, known: codec.reread_trades(body, known, next(times)))
-    for at in (NOW, NOW + timedelta(seconds=1)):
-        book, to_keep = kept.read(wrapped(rows))
-        kept.keep(to_keep)
-        assert book == codec.decode_trades(wrapped(rows), at)
-    kept.forget()
 
 
 def test_decode_orders_keeps_binary_noise_as_the_digits_sent():

@@ -1,0 +1,92 @@
+"""A broker's book as one read showed it.
+
+The order book of a busy day has thousands of rows, is read every second or so, and nearly all of it stands still. So
+its rows come in blocks, and a block in which no byte has changed is the very object that it was in the read before:
+who has dealt with all that it tells need not look into it again.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Generic, Protocol, TypeVar, overload
+
+
+class Row(Protocol):
+    """A row of the order book or of the trade book."""
+
+    @property
+    def broker_order_id(self) -> str:
+        """The broker's id of the order that it is of."""
+
+
+T_co = TypeVar("T_co", bound=Row, covariant=True)
+R = TypeVar("R", bound=Row)
+
+
+class Block(Generic[T_co]):
+    """Some rows of a book that follow each other; equal to itself alone, and never changed."""
+
+    __slots__ = ("_ids", "rows")
+
+    def __init__(self, rows: Sequence[T_co]) -> None:
+        self.rows: tuple[T_co, ...] = tuple(rows)
+        self._ids: frozenset[str] | None = None
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """The broker's ids of the orders of its rows."""
+        if self._ids is None:
+            self._ids = frozenset(row.broker_order_id for row in self.rows)
+        return self._ids
+
+    @property
+    def is_named(self) -> bool:
+        """Whether each row says which order it is of."""
+        return all(name and name.isprintable() for name in self.ids)
+
+    def named(self) -> "Block[T_co]":
+        """Return the block without the rows that do not: one of those would be taken for another."""
+        return Block([row for row in self.rows if row.broker_order_id and row.broker_order_id.isprintable()])
+
+
+class Book(Sequence[T_co]):
+    """The rows of a book in the broker's order, in *blocks*; as a sequence, the rows."""
+
+    __slots__ = ("_size", "blocks")
+
+    def __init__(self, blocks: Sequence[Block[T_co]]) -> None:
+        self.blocks: tuple[Block[T_co], ...] = tuple(blocks)
+        self._size = sum(len(block.rows) for block in self.blocks)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[T_co]:
+        return chain.from_iterable(block.rows for block in self.blocks)
+
+    @overload
+    def __getitem__(self, index: int) -> T_co: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T_co]: ...
+    def __getitem__(self, index: int | slice) -> T_co | Sequence[T_co]:
+        return list(self)[index]
+
+    @property
+    def ids(self) -> set[str]:
+        """The broker's ids of all orders in it."""
+        return set().union(*(block.ids for block in self.blocks))
+
+    def named(self) -> "tuple[Book[T_co], bool]":
+        """Return the book without rows that do not say which order they are of, and whether there was none such.
+
+        What such a row is of, it does not prove absent.
+        """
+        if all(block.is_named for block in self.blocks):
+            return self, True
+        return Book([block if block.is_named else block.named() for block in self.blocks]), False
+
+
+def book_of(rows: Sequence[R]) -> Book[R]:
+    """Return *rows* as a book: themselves where they are one, else in one new block."""
+    if isinstance(rows, Book):
+        return rows
+    return Book((Block(rows),) if rows else ())
