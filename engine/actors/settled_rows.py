@@ -34,6 +34,7 @@ class SettledRows:
         for block in book.blocks:
             ended = self._blocks[block] if self._stands(block) else self._settled(block)
             if ended is not None:
+                block.let_go()
                 blocks[block] = ended
         self._blocks = blocks
 

@@ -40,6 +40,7 @@ class SettledTrades:
                 blocks[block] = self._blocks[block]
             elif all(map(self._is_booked, block.rows)):
                 blocks[block] = self._count(block)
+                block.let_go()
         self._blocks = blocks
 
     def _count(self, block: Block[BrokerTrade]) -> int:

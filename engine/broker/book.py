@@ -5,7 +5,7 @@ its rows come in blocks, and a block in which no byte has changed is the very ob
 who has dealt with all that it tells need not look into it again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Generic, Protocol, TypeVar, overload
 
@@ -23,29 +23,48 @@ R = TypeVar("R", bound=Row)
 
 
 class Block(Generic[T_co]):
-    """Some rows of a book that follow each other; equal to itself alone, and never changed."""
+    """Some rows of a book that follow each other; equal to itself alone, and never changed.
 
-    __slots__ = ("_ids", "rows")
+    *again* reads the rows once more: with it they can be let go of while nobody needs them.
+    """
 
-    def __init__(self, rows: Sequence[T_co]) -> None:
-        self.rows: tuple[T_co, ...] = tuple(rows)
-        self._ids: frozenset[str] | None = None
+    __slots__ = ("_again", "_names", "_rows", "is_named", "size")
+
+    def __init__(self, rows: Sequence[T_co], again: Callable[[], Sequence[T_co]] | None = None) -> None:
+        self._rows: tuple[T_co, ...] | None = tuple(rows)
+        self._names = ""
+        self._again = again
+        self.size = len(self._rows)
+        self.is_named = all(map(_is_named, self._rows))
+        """Whether each row says which order it is of."""
+
+    @property
+    def rows(self) -> tuple[T_co, ...]:
+        """The rows, in the broker's order; read anew each time once they were let go of."""
+        if self._rows is None and self._again is not None:
+            return tuple(self._again())
+        return self._rows or ()
 
     @property
     def ids(self) -> frozenset[str]:
         """The broker's ids of the orders of its rows."""
-        if self._ids is None:
-            self._ids = frozenset(row.broker_order_id for row in self.rows)
-        return self._ids
-
-    @property
-    def is_named(self) -> bool:
-        """Whether each row says which order it is of."""
-        return all(name and name.isprintable() for name in self.ids)
+        if self._rows is None:
+            return frozenset(self._names.split("\n"))
+        return frozenset(row.broker_order_id for row in self._rows)
 
     def named(self) -> "Block[T_co]":
-        """Return the block without the rows that do not: one of those would be taken for another."""
-        return Block([row for row in self.rows if row.broker_order_id and row.broker_order_id.isprintable()])
+        """Return the block without the rows that do not say it: one of those would be taken for another."""
+        return Block([row for row in self.rows if _is_named(row)])
+
+    def let_go(self) -> None:
+        """Hold the rows no more, if they can be read again: they have told everything."""
+        if self._again is not None and self._rows and self.is_named:
+            self._names = "\n".join(row.broker_order_id for row in self._rows)
+            self._rows = None
+
+
+def _is_named(row: Row) -> bool:
+    return bool(row.broker_order_id) and row.broker_order_id.isprintable()
 
 
 class Book(Sequence[T_co]):
@@ -55,7 +74,7 @@ class Book(Sequence[T_co]):
 
     def __init__(self, blocks: Sequence[Block[T_co]]) -> None:
         self.blocks: tuple[Block[T_co], ...] = tuple(blocks)
-        self._size = sum(len(block.rows) for block in self.blocks)
+        self._size = sum(block.size for block in self.blocks)
 
     def __len__(self) -> int:
         return self._size

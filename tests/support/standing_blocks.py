@@ -18,5 +18,5 @@ class StandingBlocks(Generic[R]):
     def book(self, rows: Sequence[R]) -> Book[R]:
         """Return *rows* as the next book."""
         cut = [tuple(rows[at : at + self._size]) for at in range(0, len(rows), self._size)]
-        self._blocks = {some: self._blocks.get(some) or Block(some) for some in cut}
+        self._blocks = {some: self._blocks.get(some) or Block(some, lambda some=some: some) for some in cut}
         return Book([self._blocks[some] for some in cut])

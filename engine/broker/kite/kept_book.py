@@ -6,8 +6,10 @@ themselves, kept from look to look, would be most of what a busy day holds in me
 without the interpreter's lock, says mostly that nothing but the end of the book is new.
 """
 
+import zlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from hashlib import blake2b
 from typing import ClassVar, Generic, TypeVar
 
@@ -22,9 +24,11 @@ T = TypeVar("T", bound=Row)
 
 BLOCK_ROWS = 64
 """How many rows a block has when it is made; one that changed stays as large as it was."""
-# A small book costs little, and thousands of accounts have one; 50,000 rows are some 40 MB.
+# A small book costs little, and thousands of accounts have one. A row that has been let go of takes some 80 bytes; one
+# that may still change takes ten times that, and few do.
 _LEAST_ROWS = 128
-_MOST_ROWS = 50_000
+_MOST_ROWS = 500_000
+_COMPRESSION = 1
 # So many changed blocks are looked for; a book that has more is another one.
 _MOST_CHANGED = 24
 _DIGEST_BYTES = 16
@@ -51,7 +55,7 @@ class Known(msgspec.Struct, Generic[T], frozen=True, gc=False):
     @property
     def rows(self) -> int:
         """How many rows are known."""
-        return sum(len(kept.block.rows) for kept in self.blocks)
+        return sum(kept.block.size for kept in self.blocks)
 
 
 def _always(_row: object, _now: datetime) -> bool:
@@ -125,7 +129,7 @@ class KeptBook(Generic[T]):
             head = body[:at]
         rows, fresh, end = self._cut(body, view, raws, at, None, now)
         kept += fresh
-        rest = rows[sum(len(each.block.rows) for each in fresh) :]
+        rest = rows[sum(each.block.size for each in fresh) :]
         blocks = [each.block for each in kept]
         if rest:
             blocks.append(Block(rest))
@@ -168,10 +172,15 @@ class KeptBook(Generic[T]):
                 # between rows there is nothing but a comma and blanks
                 end = body.index(raw, end) + len(raw)
             end = body.index(raws[until], end) if until < len(raws) else stop or end
+            block = Block(some, partial(self._again, zlib.compress(view[at:end], _COMPRESSION), now))
             digest = _digest(view[at:end]).digest()
-            kept.append(_Kept(block=Block(some), size=end - at, digest=digest, first=bytes(raws[first])))
+            kept.append(_Kept(block=block, size=end - at, digest=digest, first=bytes(raws[first])))
             at = end
         return rows, kept, at
+
+    def _again(self, compressed: bytes, now: datetime) -> list[T]:
+        text = zlib.decompress(compressed).rstrip(_BLANKS)
+        return [self._read_row(bytes(raw), now) for raw in codec.raw_list(b"[" + text[:-1] + b"]")]
 
 
 def _standing(body: bytes, view: memoryview, known: Known[T]) -> tuple[list[_Kept[T] | slice], int, blake2b | None]:

@@ -53,6 +53,18 @@ def read(kept: KeptBook[BrokerOrder], body: bytes) -> Book[BrokerOrder]:
     return book
 
 
+def test_rows_that_were_let_go_of_are_the_same_when_they_are_asked_for():
+    rows = [row(number) for number in range(SIZE)]
+    with kept_orders() as kept:
+        first = read(kept, wrapped(rows))
+        told, ids = list(first), first.ids
+        for block in first.blocks:
+            block.let_go()
+        assert (list(first), first.ids, len(first)) == (told, ids, SIZE)
+        assert first[BLOCK_ROWS + 3] == told[BLOCK_ROWS + 3]
+        assert stood_still(first, read(kept, wrapped([*rows, row(SIZE)]))) == [True] * 5 + [False]
+
+
 def stood_still(before: Book[BrokerOrder], after: Book[BrokerOrder]) -> list[bool]:
     return [block in after.blocks for block in before.blocks]
 
