@@ -25,6 +25,7 @@ from engine.broker.values import BrokerTrade
 from engine.clock import Clock, trading_day
 from engine.domain.audit import AuditDraft
 from engine.domain.books import Book
+from engine.domain.compact_set import CompactSet
 from engine.domain.enums import Exchange, OrderStatus
 from engine.domain.fill import Fill
 from engine.domain.gtt import Gtt
@@ -95,7 +96,7 @@ class OrderDesk:
         self.closed = ClosedOrders()
         self.stirs = 0
         self._stirred: dict[tuple[Exchange, str], int] = {}
-        self.known_broker_ids: set[str] = set()
+        self.known_broker_ids: CompactSet[str] = CompactSet()
         self.day: date | None = None
         # the most trades of today that the trade book has shown: one that shows fewer is an old one
         self.trades_today = 0
@@ -116,7 +117,7 @@ class OrderDesk:
         self._settled_trades.clear()
         self.index.restore(history.live_orders)
         self._expected.clear()
-        self.known_broker_ids = set(history.broker_ids_today)
+        self.known_broker_ids = CompactSet(history.broker_ids_today)
         self.closed.restore(history.earlier, self.day)
         self.holdings.restore(history.fills, history.positions, self.day, history.books)
 

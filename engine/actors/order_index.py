@@ -5,6 +5,7 @@ from datetime import date, timedelta
 from uuid import UUID
 
 from engine.broker.values import BrokerOrder
+from engine.domain.compact_set import CompactSet
 from engine.domain.enums import Exchange, OrderStatus, Variety
 from engine.domain.order import Order
 
@@ -169,30 +170,31 @@ class ClosedOrders:
     _KEPT = timedelta(days=7)
 
     def __init__(self) -> None:
-        self._names: dict[str, date] = {}
+        # ids and tags by the IST day on which they were closed
+        self._names: dict[date, CompactSet[str]] = {}
 
     def restore(self, names: Iterable[tuple[str, str]], day: date) -> None:
         """Hold the broker's ids and tags *names*, as if closed on the IST *day*."""
-        self._names = {}
-        for broker_order_id, tag in names:
-            self._names[broker_order_id] = self._names[tag.upper()] = day
+        self._names = {day: CompactSet(name for broker_id, tag in names for name in (broker_id, tag.upper()))}
 
     def add(self, order: Order, day: date) -> None:
         """Remember an order that the broker had: one that was never seen there must not turn up unnoticed."""
         if order.broker_order_id is not None:
-            self._names[order.broker_order_id] = self._names[order.tag.upper()] = day
+            names = self._names.setdefault(day, CompactSet())
+            names.add(order.broker_order_id)
+            names.add(order.tag.upper())
 
     def forget_before(self, day: date) -> None:
         """Forget what was closed more than a week before *day*."""
-        self._names = {name: at for name, at in self._names.items() if at > day - self._KEPT}
+        self._names = {at: names for at, names in self._names.items() if at > day - self._KEPT}
 
     def has(self, broker_order_id: str) -> bool:
         """Whether the broker's order is closed, by its id alone."""
-        return broker_order_id in self._names
+        return any(broker_order_id in names for names in self._names.values())
 
     def __contains__(self, row: BrokerOrder) -> bool:
-        if row.broker_order_id in self._names:
+        if self.has(row.broker_order_id):
             return True
         if row.parent_order_id is not None:
             return False  # the stop of a cover order bears the tag of its entry, and outlives it
-        return any(tag.upper() in self._names for tag in (row.tag, *row.tags) if tag is not None)
+        return any(self.has(tag.upper()) for tag in (row.tag, *row.tags) if tag is not None)

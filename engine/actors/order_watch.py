@@ -22,6 +22,7 @@ from engine.broker.base import Broker, BrokerAuthError
 from engine.broker.book import Book, book_of
 from engine.broker.values import BrokerOrder, BrokerTrade
 from engine.clock import Clock, SteadyTime, trading_day
+from engine.domain.compact_set import CompactSet
 from engine.domain.enums import Exchange, OrderStatus
 from engine.domain.order import Order
 from engine.domain.reconcile import AbsenceProof, BookRead, Verdict, clean_book, clean_read, next_poll_delay
@@ -140,7 +141,7 @@ class OrderWatch:
         # one that is still to come is of a clock that has been set back since
         self._proofs[order.id] = AbsenceProof(min(latest, now) if after_restart else now)
 
-    def _judge(self, started_at: datetime, known: frozenset[str], book: Book[BrokerOrder] | None) -> None:
+    def _judge(self, started_at: datetime, known: CompactSet[str], book: Book[BrokerOrder] | None) -> None:
         """Take a read of the book, or its failure (None), into every search under way; begun by steady time."""
         if not self._proofs:
             return
@@ -258,7 +259,7 @@ class OrderWatch:
         started_at, began = self._clock.now(), self._steady.now()
         self._close_earlier_days(trading_day(started_at))
         # what the broker confirms while the book is on its way cannot be missed in it
-        known = frozenset(self._desk.known_broker_ids) if self._proofs or full else frozenset()
+        known = self._desk.known_broker_ids.copy() if self._proofs or full else CompactSet[str]()
         broker: Broker | None = None
         trades: Sequence[BrokerTrade] | None = None
         asked_s = trio.current_time()

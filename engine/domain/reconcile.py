@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from typing import Protocol
 
 import msgspec
 
@@ -129,9 +130,14 @@ def verdict(reads: Iterable[BookRead], sent_at: datetime, now: datetime, horizon
     return proof.verdict(now)
 
 
-def clean_read(
-    known_broker_ids: AbstractSet[str], book_ids: AbstractSet[str], started_at: datetime, sent_at: datetime
-) -> bool:
+class KnownIds(Protocol):
+    """The broker's ids of the orders that are known of a day."""
+
+    def __le__(self, others: AbstractSet[str], /) -> bool:
+        """Whether all of them are among *others*."""
+
+
+def clean_read(known_broker_ids: KnownIds, book_ids: AbstractSet[str], started_at: datetime, sent_at: datetime) -> bool:
     """Return whether a well-formed answer of the order book counts as evidence of absence.
 
     It must have been asked for after the order can have left, on the same trading day, and hold every
@@ -142,7 +148,7 @@ def clean_read(
     return started_at > sent_at and same_day and clean_book(known_broker_ids, book_ids)
 
 
-def clean_book(known_broker_ids: AbstractSet[str], book_ids: AbstractSet[str]) -> bool:
+def clean_book(known_broker_ids: KnownIds, book_ids: AbstractSet[str]) -> bool:
     """Return whether a book is whole: it holds every order known of its day, ours and everybody else's."""
     return known_broker_ids <= book_ids
 

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from engine.clock import trading_day
 from engine.domain.books import HAND, Book, RoundTrip
+from engine.domain.compact_set import CompactSet
 from engine.domain.day_figures import DayFigures
 from engine.domain.day_pnl import DayPnl, Part
 from engine.domain.enums import Exchange, TransactionType
@@ -49,7 +50,7 @@ class RiskState:
         self._exits: dict[UUID, Reservation] = {}
         self._bounds: dict[tuple[Exchange, str], Bounds] = {}
         self._trials: dict[Scope, UUID | None] = {}
-        self._released: set[UUID] = set()
+        self._released: CompactSet[UUID] = CompactSet()
         self._reserved_total = 0
         self.pnl = DayPnl()
         self._exposure: defaultdict[tuple[AnyScope, Exchange, str], int] = defaultdict(int)
