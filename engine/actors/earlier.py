@@ -4,10 +4,11 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from uuid import UUID
 
 from engine.actors.intake import Receipt
+from engine.domain.compact_set import CompactSet
 from engine.domain.delivery import Delivery
 from engine.errors import Unavailable, UnavailableError
 
-_HASHES = 1_000_000
+_MOST = 1_000_000
 
 KnownDeliveries = Callable[[Sequence[Delivery]], Awaitable[set[tuple[UUID, str]]]]
 FindEarlier = Callable[[UUID, str], Awaitable[tuple[bytes, tuple[Receipt, ...]] | None]]
@@ -24,8 +25,9 @@ class EarlierDeliveries:
     ) -> None:
         self._find = find
         self._known = known
-        self._hashes: set[int] = {hash(key) for key in keys}
-        self._older: set[int] = set()
+        self._recent: CompactSet[tuple[UUID, str]] = CompactSet(keys)
+        self._older: CompactSet[tuple[UUID, str]] = CompactSet()
+        self._count = len(self._recent)
 
     async def known(self, deliveries: Sequence[Delivery]) -> set[tuple[UUID, str]]:
         """Return the keys of those of *deliveries* that the ledger has. Raises StoreUnavailable."""
@@ -33,14 +35,15 @@ class EarlierDeliveries:
 
     def remember(self, key: tuple[UUID, str]) -> None:
         """Take note of a delivery that left the memory."""
-        if len(self._hashes) >= _HASHES:
+        if self._count >= _MOST:
             # what falls out here is still refused by the ledger
-            self._older, self._hashes = self._hashes, set()
-        self._hashes.add(hash(key))
+            self._older, self._recent, self._count = self._recent, CompactSet(), 0
+        self._recent.add(key)
+        self._count += 1
 
     def may_hold(self, key: tuple[UUID, str]) -> bool:
         """Whether the store has to be asked about *key*."""
-        return self._find is not None and (hash(key) in self._hashes or hash(key) in self._older)
+        return self._find is not None and (key in self._recent or key in self._older)
 
     async def find(self, key: tuple[UUID, str]) -> tuple[bytes, tuple[Receipt, ...]] | None:
         """Return body hash and receipts of an earlier delivery. Raises UnavailableError."""

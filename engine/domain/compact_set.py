@@ -2,6 +2,7 @@
 
 from array import array
 from bisect import bisect_left, insort
+from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from typing import Generic, TypeVar
 
@@ -21,9 +22,10 @@ class CompactSet(Generic[T_contra]):
     __slots__ = ("_buckets",)
 
     def __init__(self, values: Iterable[T_contra] = ()) -> None:
-        self._buckets: dict[int, array[int]] = {}
-        for number in sorted(map(hash, values)):
-            self._insert(number)
+        found: defaultdict[int, set[int]] = defaultdict(set)
+        for number in map(hash, values):
+            found[number % _BUCKETS].add(number)
+        self._buckets: dict[int, array[int]] = {key: array("q", sorted(numbers)) for key, numbers in found.items()}
 
     def _insert(self, number: int) -> None:
         bucket = self._buckets.get(number % _BUCKETS)

@@ -467,7 +467,7 @@ async def test_forgotten_deliveries_are_asked_of_the_store(world, autojump_clock
 
 
 def test_hashes_of_old_deliveries_are_bounded(monkeypatch):
-    monkeypatch.setattr("engine.actors.earlier._HASHES", 10)
+    monkeypatch.setattr("engine.actors.earlier._MOST", 10)
 
     async def find(_source, _key):
         return None
@@ -477,7 +477,7 @@ def test_hashes_of_old_deliveries_are_bounded(monkeypatch):
         earlier.remember((SOURCE, str(number)))
     assert earlier.may_hold((SOURCE, "999"))
     assert not earlier.may_hold((SOURCE, "1"))
-    assert len(earlier._hashes) + len(earlier._older) <= 20
+    assert len(earlier._recent) + len(earlier._older) <= 20
 
 
 async def test_key_of_a_call_is_one_call_whichever_source_it_went_through(world, autojump_clock):
