@@ -49,8 +49,7 @@ class WarmUp:
                 if second == _OPENING_S and opened - left_alone >= _WORTH_IT:
                     accounts_opened()
                     left_alone = opened
-                if opened >= _WORTH_IT and not self._crew.in_flight:
-                    tidy()
+                self._tidy()
 
     async def look(self) -> int:
         """Open the accounts that are logged in and traded by a strategy, so far apart that no signal notices.
@@ -68,6 +67,8 @@ class WarmUp:
             account = directory.accounts.get(account_id)
             if len(executors) >= MOST:
                 break
+            if account_id in executors:
+                continue  # a signal has opened it meanwhile
             if account is not None and account.status is AccountStatus.ACTIVE:
                 self._crew.risk(account.user_id)
                 self._crew.executor(account_id)
@@ -75,4 +76,9 @@ class WarmUp:
                 await trio.sleep(_LEAST_APART_S)
                 before, used_s = used_s, self._cpu_s()
                 await trio.sleep(min(used_s - before, _MOST_APART_S))
+                self._tidy()
         return opened
+
+    def _tidy(self) -> None:
+        if len(self._crew.executors) >= _WORTH_IT and not self._crew.in_flight:
+            tidy()
