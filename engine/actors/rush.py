@@ -10,7 +10,7 @@ MANY = 32
 """So many orders on their way are a rush."""
 
 _LONGEST_S = 0.4
-_LONGEST_ANSWER_S = 0.2
+_LONGEST_ANSWER_S = 0.3
 # the answers of a rush are taken in by so many at a time: a cancel or a kill gets its turn between them
 _AT_ONCE = 32
 
@@ -73,7 +73,7 @@ class Rush:
                 await self._over.wait()
 
     async def let_others_leave(self) -> None:
-        """Wait with an answer until few orders wait for their first byte, 0.2 s at most."""
+        """Wait with an answer until few orders wait for their first byte, 0.3 s at most."""
         if self._waiting <= MANY:
             return
         if self._is_watched:

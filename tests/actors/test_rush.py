@@ -56,7 +56,7 @@ async def test_no_answer_waits_for_long(autojump_clock):
     async with trio.open_nursery() as nursery:
         for _ in range(100):
             nursery.start_soon(rush.let_others_leave)
-    assert 0.1 < trio.current_time() - began < 0.3
+    assert 0.1 < trio.current_time() - began < 0.4
 
 
 async def test_an_answer_that_is_given_up_holds_back_no_other(autojump_clock):
