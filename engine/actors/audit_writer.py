@@ -37,6 +37,8 @@ _log = structlog.get_logger(__name__)
 
 _CAPACITY = 200_000
 _BATCH = 512
+# Of what nobody waits for only so many at once: a decision that comes meanwhile waits for the whole of it.
+_UNHURRIED_BATCH = 128
 _COMMIT_TIMEOUT_S = 5.0
 _COMPANY_S = 0.02
 _RETRY_S = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -181,10 +183,11 @@ class AuditWriter:
                         # whoever was woken by the same thing adds to this batch, not to one of its own: the order
                         # that goes next beside the outcome of the one that made way for it
                         await trio.lowlevel.checkpoint()
-                        if not self._pressing.is_set():
+                        if not self._pressing.is_set() and self._mailbox.depth < _UNHURRIED_BATCH:
                             with trio.move_on_after(_COMPANY_S):
                                 await self._pressing.wait()
-                        self._in_hand = self._mailbox.take_all(_BATCH)
+                        is_pressing = self._pressing.is_set()
+                        self._in_hand = self._mailbox.take_all(_BATCH if is_pressing else _UNHURRIED_BATCH)
                         if not self._mailbox.depth:
                             self._pressing = trio.Event()
                 await self._commit_in_hand()

@@ -6,23 +6,22 @@ next account is judged with it. The risk actor acts on it.
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, time, tzinfo
-from decimal import Decimal
 from uuid import UUID
 
 import msgspec
 
+from engine.actors.exchange_terms import ORDER, Terms, reference_price
 from engine.actors.limit_scopes import Capitals, Limited, limited
 from engine.clock import IST
 from engine.domain.approval import killed_since
-from engine.domain.attached import check_exits
 from engine.domain.calendar import Calendar, is_open
 from engine.domain.contracts import HINT, is_like_contract
 from engine.domain.decided import Approved, Decision, Denied, hold, order_ids, refused, take_back, verdict_of
 from engine.domain.denial import Denial
 from engine.domain.directory import Account, Directory, Source, Strategy, Target
 from engine.domain.entry_times import after_own_square_off, after_square_off, outside_window
-from engine.domain.enums import AccountStatus, Exchange, OrderType, Variety
-from engine.domain.instruments import SLICED, Instrument, InstrumentBook, check_order, iceberg_quantity
+from engine.domain.enums import AccountStatus, Exchange, Variety
+from engine.domain.instruments import Instrument, InstrumentBook, iceberg_quantity
 from engine.domain.intent import Intent
 from engine.domain.killswitch import KillSwitches
 from engine.domain.limits import OrderRequest, RiskLimits
@@ -34,14 +33,13 @@ from engine.domain.signal import Signal
 from engine.domain.source_caps import symbol_cap, value_cap
 from engine.domain.strategy_book import book_of
 from engine.domain.verdict import AccountVerdict, judge
-from engine.domain.wanted import cut, wanted_of
+from engine.domain.wanted import wanted_of
 
 # What a clock may be set back before the age of a signal is not believed.
 _AHEAD_S = 2.0
 
-_ORDER = "order"
-_KILL_SWITCH_OFF = RuleResult("KILL_SWITCH", _ORDER, None, "off", ok=True)
-_ACTIVE = RuleResult("LOGIN_REQUIRED", _ORDER, None, AccountStatus.ACTIVE.value, ok=True)
+_KILL_SWITCH_OFF = RuleResult("KILL_SWITCH", ORDER, None, "off", ok=True)
+_ACTIVE = RuleResult("LOGIN_REQUIRED", ORDER, None, AccountStatus.ACTIVE.value, ok=True)
 
 
 Held = Callable[[UUID], str | None]
@@ -112,6 +110,7 @@ def decide(
     if isinstance(targets, Denial):
         return refused(intent, (targets,), now)
     judged: list[Approved | Denied] = []
+    shared = Terms(signal, instrument, reference_price(signal, instrument, state), now.astimezone(rules.timezone))
     capitals = Capitals(directory, intent.user_id, intent.strategy_id)
     try:
         for target, account in targets:
@@ -123,6 +122,7 @@ def decide(
                 target,
                 account,
                 instrument,
+                shared=shared,
                 source=source,
                 state=state,
                 kill=kill,
@@ -245,6 +245,7 @@ def _account(
     account: Account,
     instrument: Instrument,
     *,
+    shared: Terms,
     source: Source | None,
     state: RiskState,
     kill: KillSwitches,
@@ -270,25 +271,11 @@ def _account(
         text = f"account {account.label}: {account.status_reason or 'log in to the broker first'}"
         return no(Denial(code=account.status.value, text=text))
     facts.append(_ACTIVE)
-    price = reference_price(signal, instrument, state)
+    price = shared.price
     book = book_of(state, strategy.id, (account.id, signal.exchange, signal.symbol, signal.product_type))
     wanted = wanted_of(signal, target, instrument, capital=account.capital, price=price, book=book)
     if isinstance(wanted, Denial):
         return no(wanted)
-    static = check_order(
-        instrument,
-        quantity=wanted.quantity,
-        price=signal.price,
-        trigger_price=signal.trigger_price,
-        order_type=signal.order_type,
-        product_type=signal.product_type,
-        variety=signal.variety,
-        transaction_type=wanted.side,
-        may_slice=signal.variety in SLICED,
-    )
-    if wanted.is_odd:
-        # what is held is closed to the last unit, whatever the lot size is by now
-        static = tuple(denial for denial in static if denial.code != "LOT_SIZE")
     request = OrderRequest(
         intent_id=intent.id,
         account_id=account.id,
@@ -304,30 +291,19 @@ def _account(
     )
     # of a position to reach, what only reduces needs no protection
     attaches = not (wanted.closing and wanted.closing == wanted.quantity)
-    exits = check_exits(
-        instrument,
-        wanted.side,
-        stop_loss=signal.stop_loss if attaches else None,
-        target=signal.target if attaches else None,
-        price=price,
-    )
-    denials = [*static, *exits, *_iceberg(signal, wanted.quantity, instrument)]
-    denials += _not_at_this_hour(strategy, request, state, signal, rules, now)
+    said = shared.said(wanted.side, wanted.quantity, is_odd=wanted.is_odd, attaches=attaches)
     opens = not is_reducing(request, state)
+    denials = [*said.denials, *_not_at_this_hour(strategy, request, state, signal, rules, now, opens=opens)]
     if opens and (over := value_cap(source, wanted.quantity, price, instrument.multiplier)) is not None:
         denials.append(over)
     if suspect is not None and opens:
         denials.append(Denial(code="CLOCK_SUSPECT", text=f"{suspect}; nothing that adds exposure is sent now"))
     if opens and (why := held(account.id)) is not None:
         denials.append(not_ready(why))
-    if denials:
-        facts.extend(_against_it(dict.fromkeys(denials)))
-    else:
-        facts.append(RuleResult("LOT_SIZE", _ORDER, instrument.lot_size, wanted.quantity, ok=True))
-        if signal.price is not None:
-            facts.append(RuleResult("TICK_SIZE", _ORDER, instrument.tick_size, signal.price, ok=True))
-    parts = _slices(signal, wanted.quantity, instrument, is_sound=not denials)
-    inputs = inputs_for(request, state, limits, instrument, rules, orders=len(parts))
+    facts.extend(_against_it(dict.fromkeys(denials)) if denials else said.facts)
+    # of an order that the exchange would refuse nothing needs to be cut
+    parts = (wanted.quantity,) if denials else shared.slices(wanted.quantity)
+    inputs = inputs_for(request, state, limits, instrument, rules, orders=len(parts), at=shared.at)
     verdict = judge(
         AccountVerdict(account_id=account.id, label=account.label, approved=False, facts=tuple(facts)),
         inputs,
@@ -356,12 +332,7 @@ def _account(
 
 
 def _against_it(denials: Iterable[Denial]) -> list[RuleResult]:
-    return [RuleResult(each.code, _ORDER, None, None, ok=False, text=each.text) for each in denials]
-
-
-def _slices(signal: Signal, quantity: int, instrument: Instrument, *, is_sound: bool) -> tuple[int, ...]:
-    # of an order that the exchange would refuse nothing needs to be cut
-    return cut(quantity, instrument) if is_sound and signal.variety in SLICED else (quantity,)
+    return [RuleResult(each.code, ORDER, None, None, ok=False, text=each.text) for each in denials]
 
 
 def inputs_for(
@@ -373,13 +344,14 @@ def inputs_for(
     *,
     orders: int = 1,
     increase: int | None = None,
+    at: datetime | None = None,
 ) -> RiskInputs:
-    """Return the numbers that the limits of an order are held against."""
+    """Return the numbers that the limits of an order are held against; *at* is its instant in the rules' time zone."""
     return inputs_of(
         request,
         state,
         limits.scopes,
-        at=request.at.astimezone(rules.timezone),
+        at=at or request.at.astimezone(rules.timezone),
         orders=orders,
         increase=increase,
         segment=instrument.segment or instrument.exchange.value,
@@ -387,36 +359,21 @@ def inputs_for(
 
 
 def _not_at_this_hour(
-    strategy: Strategy, request: OrderRequest, state: RiskState, signal: Signal, rules: Rules, now: datetime
+    strategy: Strategy,
+    request: OrderRequest,
+    state: RiskState,
+    signal: Signal,
+    rules: Rules,
+    now: datetime,
+    *,
+    opens: bool,
 ) -> list[Denial]:
     found: list[Denial] = []
     # an after-market order is what waits for the next session
     if signal.variety is not Variety.AMO:
         found += after_own_square_off(strategy, request, state, now, rules.calendar)
-    if is_reducing(request, state):
+    if not opens:
         return found
     if signal.variety is not Variety.AMO:
         found += after_square_off(signal.exchange, signal.product_type, now, rules.calendar, rules.square_off_times)
     return outside_window(strategy, now, rules.timezone) + found
-
-
-def _iceberg(signal: Signal, quantity: int, instrument: Instrument) -> list[Denial]:
-    if signal.variety is not Variety.ICEBERG or not instrument.is_tradable:
-        return []
-    try:
-        leg = iceberg_quantity(quantity, signal.options.iceberg_legs, instrument)
-    except ValueError as error:
-        return [Denial(code="ICEBERG_LEGS", text=f"{error}; use fewer legs")]
-    freeze = instrument.freeze_quantity
-    if freeze is not None and leg > freeze:
-        return [Denial(code="FREEZE_QUANTITY", text=f"a leg of {leg} exceeds {freeze}; use more legs")]
-    return []
-
-
-def reference_price(signal: Signal, instrument: Instrument, state: RiskState) -> Decimal | None:
-    """Return the price that an order is valued at: its own, its trigger, or the last one known."""
-    if signal.order_type in (OrderType.LIMIT, OrderType.SL):
-        return signal.price
-    if signal.order_type is OrderType.SL_M:
-        return signal.trigger_price
-    return state.last_price(signal.exchange, signal.symbol) or (instrument.last_price or None)

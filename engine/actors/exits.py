@@ -9,7 +9,8 @@ guardian flattens.
 from collections.abc import Iterable
 from uuid import UUID
 
-from engine.actors.decision import reference_price, targets_of
+from engine.actors.decision import targets_of
+from engine.actors.exchange_terms import reference_price
 from engine.actors.risk_messages import Parked, RiskContext
 from engine.domain.decided import Decision
 from engine.domain.denial import Denial

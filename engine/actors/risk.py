@@ -215,9 +215,10 @@ class RiskActor:
                     self.watch.changed({position.account_id for position in positions})
                 case PriceChanged(exchange=exchange, symbol=symbol, price=price):
                     self.state.set_price(exchange, symbol, price)
-                    accounts = self.state.accounts_in(exchange, symbol)
-                    if accounts:
-                        self.watch.changed(accounts)
+                    # what the price of a decision moved is among them
+                    moved = self.state.take_moved()
+                    if moved:
+                        self.watch.changed(moved)
 
     async def _history(self) -> tuple[UserHistory, date]:
         """Read what the ledger knows, once it knows all that this user's actors handed it."""

@@ -1,11 +1,8 @@
-"""How many orders of all accounts are on their way to the wire: while many are, reads of order books stand back.
+"""How many orders of all accounts are on their way to the wire: while many are, everything else stands back.
 
-One signal may send orders on a thousand accounts. Each answer is a reason to read that account's order book, and the
-reads of the first accounts would stand between the last orders and the wire.
+One signal may send orders on a thousand accounts. What the answers of the first cost (books, records, reads of order
+books) would stand between the last orders and the wire.
 """
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import trio
 
@@ -13,29 +10,83 @@ MANY = 32
 """So many orders on their way are a rush."""
 
 _LONGEST_S = 0.4
+_LONGEST_ANSWER_S = 0.3
+# the answers of a rush are taken in by so many at a time: a cancel or a kill gets its turn between them
+_AT_ONCE = 32
+
+
+class Departure:
+    """One order on its way: it leaves, once, and its answer comes, or it ends without either."""
+
+    __slots__ = ("_has_left", "_rush")
+
+    def __init__(self, rush: "Rush") -> None:
+        self._rush = rush
+        self._has_left = False
+
+    def leaves(self) -> None:
+        """Its first byte leaves now; may be said again."""
+        if not self._has_left:
+            self._has_left = True
+            self._rush.one_left()
+
+    def ends(self) -> None:
+        """Its answer is here, or it did not leave."""
+        self.leaves()
+        self._rush.one_ended()
 
 
 class Rush:
-    """Counts orders between their commit and the broker's answer."""
+    """Counts orders between their commit, their first byte and the broker's answer."""
 
     def __init__(self) -> None:
         self._orders = 0
         self._over = trio.Event()
+        self._waiting = 0
+        self._all_left = trio.Event()
+        self._answered = trio.lowlevel.ParkingLot()
+        self._is_watched = False
 
-    @contextmanager
-    def order(self) -> Iterator[None]:
-        """Count one order for as long as this is entered."""
+    def begin(self) -> Departure:
+        """Count one order until it ends; its maker has to say so."""
         self._orders += 1
-        try:
-            yield
-        finally:
-            self._orders -= 1
-            if self._orders == MANY:
-                over, self._over = self._over, trio.Event()
-                over.set()
+        self._waiting += 1
+        return Departure(self)
+
+    def one_left(self) -> None:
+        """One order fewer waits for its first byte."""
+        self._waiting -= 1
+        if self._waiting == MANY and self._is_watched:
+            self._all_left.set()
+
+    def one_ended(self) -> None:
+        """One order fewer is on its way."""
+        self._orders -= 1
+        if self._orders == MANY:
+            over, self._over = self._over, trio.Event()
+            over.set()
 
     async def stand_back(self) -> None:
         """Wait for the end of a rush, 0.4 s at most: what has filled must be known soon, too."""
         if self._orders > MANY:
             with trio.move_on_after(_LONGEST_S):
                 await self._over.wait()
+
+    async def let_others_leave(self) -> None:
+        """Wait with an answer until few orders wait for their first byte, 0.3 s at most."""
+        if self._waiting <= MANY:
+            return
+        if self._is_watched:
+            await self._answered.park()
+            return
+        # the first to come has the deadline for all
+        self._is_watched, self._all_left = True, trio.Event()
+        try:
+            with trio.move_on_after(_LONGEST_ANSWER_S):
+                await self._all_left.wait()
+            while self._answered:
+                self._answered.unpark(count=_AT_ONCE)
+                await trio.lowlevel.checkpoint()
+        finally:
+            self._is_watched = False
+            self._answered.unpark_all()

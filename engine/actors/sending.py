@@ -207,6 +207,7 @@ class Sender:
             return None
         self._handed[row.id] = row.attempt
         self.sent += 1
+        departure = self._context.rush.begin()
 
         def gate() -> str | None:
             # asked right before the first byte: plain reads of memory and clocks, nothing that waits
@@ -222,20 +223,30 @@ class Sender:
             if stop is None and not self._turns.departs(row):
                 stop = "LATE: its call of the budget has lapsed"
             if stop is None:
+                departure.leaves()
                 self._context.stages.sent(row.id)
             return stop
 
         token = IDS.set({"intent_id": row.intent_id, "order_id": row.id})
         try:
-            with self._context.rush.order():
-                outcome = await self._place(row, gate)
+            outcome = await self._place(row, gate)
         finally:
+            departure.ends()
             IDS.reset(token)
             # also when cancelled: a new life of the executor makes it UNKNOWN from the ledger's row
             self._handed.pop(row.id, None)
             self._turns.landed(row)
         crashpoint("S8.answer_parsed")
-        await self._settle(row, outcome)
+        if isinstance(outcome, Accepted):
+            note = self._context.stages.answered(row.id, row.intent_id)
+            try:
+                # what taking in an answer costs, an order that has not left yet would wait for
+                if not row.is_square_off:
+                    await self._context.rush.let_others_leave()
+            finally:
+                self._accepted(row, outcome.broker_order_id, note)
+        else:
+            await self._settle(row, outcome)
         return outcome
 
     async def _place(self, order: Order, gate: Callable[[], str | None]) -> PlaceOutcome:
@@ -247,27 +258,29 @@ class Sender:
             return NotSent(reason=str(error))
         try:
             crashpoint("S6.before_gate")
-            with trio.fail_after(_PLACE_TIMEOUT_S):
+            outcome: PlaceOutcome | None = None
+            with trio.move_on_after(_PLACE_TIMEOUT_S):
                 outcome = await broker.place(order, gate)
         except Exception as fault:
             # whatever it was, it does not prove that nothing left
             _log.exception("order.send_fault", order=str(order.id))
             return Unknown(reason=f"{type(fault).__name__} while sending")
+        if outcome is None:
+            _log.error("order.send_fault", order=str(order.id), seconds=_PLACE_TIMEOUT_S)
+            return Unknown(reason=f"no answer within {_PLACE_TIMEOUT_S:g} s while sending")
         if isinstance(outcome, Refused):
             if outcome.rate_limited:
                 self._turns.limited(outcome)
             self._session.refused(broker, outcome)
         return outcome
 
-    async def _settle(self, sent: Order, outcome: PlaceOutcome) -> None:
+    async def _settle(self, sent: Order, outcome: Refused | Unknown | NotSent) -> None:
         order = self._desk.orders.get(sent.id)
         if order is None:
             # the order book overtook the answer, and has closed the order
             return self._turns.free(sent)
         overtaken = not _is_same(order, sent) or order.broker_order_id is not None
         match outcome:
-            case Accepted(broker_order_id=broker_order_id):
-                self._accepted(order, broker_order_id)
             case _ if overtaken:
                 # the book has the order, so it was placed, whatever the answer says
                 self._desk.note(order, f"the answer was {outcome}, the order book has the order", anomaly=True)
@@ -285,7 +298,14 @@ class Sender:
                     return None
         return self._turns.free(sent)
 
-    def _accepted(self, order: Order, broker_order_id: str) -> None:
+    def _accepted(self, sent: Order, broker_order_id: str, note: str) -> None:
+        order = self._desk.orders.get(sent.id)
+        if order is not None:
+            self._take_id(order, broker_order_id, note)
+        # one that is gone the order book has closed: it overtook the answer
+        self._turns.free(sent)
+
+    def _take_id(self, order: Order, broker_order_id: str, note: str) -> None:
         if order.broker_order_id not in (None, broker_order_id):
             text = f"SECOND_AT_BROKER: answered as {broker_order_id}, found as {order.broker_order_id}"
             self._desk.note(order, text, anomaly=True)
@@ -297,7 +317,7 @@ class Sender:
                 filled_quantity=0,
                 average_price=Decimal(0),
             )
-            self._desk.report(order, report, note=self._context.stages.answered(order.id, order.intent_id))
+            self._desk.report(order, report, note=note)
         self._doubts.look_soon()
 
     async def _limited(self, order: Order, refused: Refused) -> bool:

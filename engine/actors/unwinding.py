@@ -11,7 +11,8 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from engine.actors.decision import inputs_for, reference_price
+from engine.actors.decision import inputs_for
+from engine.actors.exchange_terms import reference_price
 from engine.actors.ledger_entry import LedgerEntry
 from engine.actors.limit_scopes import limited
 from engine.actors.placing import Placer

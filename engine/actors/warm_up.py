@@ -16,7 +16,7 @@ from engine.actors.crew import Crew
 from engine.domain.directory import Directory
 from engine.domain.enums import AccountStatus
 from engine.runtime.beat import beat
-from engine.runtime.garbage import accounts_opened, tidy
+from engine.runtime.garbage import accounts_opened, make_room, tidy
 
 MOST = 2_000
 """The most executors there are ahead of need: each costs some memory, and a read of its books now and then."""
@@ -39,16 +39,17 @@ class WarmUp:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Open what is not open yet, one after the other, until cancelled."""
         task_status.started()
-        opened = 0
+        # whoever opened them: a signal to a thousand accounts may come before this has come to them
+        left_alone = 0
         while True:
-            opened += await self.look()
+            await self.look()
             for second in range(_EVERY_S):
                 await beat(1.0)
-                if second == _OPENING_S and opened >= _WORTH_IT:
-                    accounts_opened(len(self._crew.executors))
-                    opened = 0
-                if len(self._crew.executors) >= _WORTH_IT and not self._crew.in_flight:
-                    tidy()
+                opened = len(self._crew.executors)
+                if second == _OPENING_S and opened - left_alone >= _WORTH_IT:
+                    accounts_opened()
+                    left_alone = opened
+                self._tidy()
 
     async def look(self) -> int:
         """Open the accounts that are logged in and traded by a strategy, so far apart that no signal notices.
@@ -61,10 +62,13 @@ class WarmUp:
         used_s, opened = self._cpu_s(), 0
         directory, executors = self._directory, self._crew.executors
         wanted = {target.account_id for s in directory.strategies.values() if s.enabled for target in s.targets}
+        make_room(max(len(wanted), len(executors)))
         for account_id in wanted - executors.keys():
             account = directory.accounts.get(account_id)
             if len(executors) >= MOST:
                 break
+            if account_id in executors:
+                continue  # a signal has opened it meanwhile
             if account is not None and account.status is AccountStatus.ACTIVE:
                 self._crew.risk(account.user_id)
                 self._crew.executor(account_id)
@@ -72,4 +76,9 @@ class WarmUp:
                 await trio.sleep(_LEAST_APART_S)
                 before, used_s = used_s, self._cpu_s()
                 await trio.sleep(min(used_s - before, _MOST_APART_S))
+                self._tidy()
         return opened
+
+    def _tidy(self) -> None:
+        if len(self._crew.executors) >= _WORTH_IT and not self._crew.in_flight:
+            tidy()

@@ -17,6 +17,7 @@ from engine.domain.book_changes import roll_books
 from engine.domain.books import HAND, Book, Books, RoundTrip, as_hand, closable, remarked
 from engine.domain.day_figures import DayFigures
 from engine.domain.enums import Exchange
+from engine.domain.marks import Marks
 from engine.domain.position import Position, PositionKey, at_close, m2m, unrealised
 
 Part = tuple[UUID | None, UUID | None]
@@ -67,7 +68,7 @@ class DayPnl:
         self.books = Books()
         # books that were told; a position without any is taken for the hand's
         self._told: set[PositionKey] = set()
-        self._keys_of: defaultdict[tuple[Exchange, str], set[PositionKey]] = defaultdict(set)
+        self._marks: Marks[tuple[PositionKey, UUID]] = Marks()
         # those that something is held of, in whatever book
         self._open: set[PositionKey] = set()
         self._worth: dict[tuple[PositionKey, UUID], _Worth] = {}
@@ -100,10 +101,14 @@ class DayPnl:
             after.setdefault(book.key, {})[book.owner] = book
         self._put(remarked(book, prices.get(key, _ZERO)) for key, of_key in after.items() for book in of_key.values())
 
-    def set_price(self, exchange: Exchange, symbol: str, price: Decimal) -> None:
-        """Mark every book of an instrument at *price* (rupees)."""
-        keys = self._keys_of.get((exchange, symbol), ())
-        self._put([remarked(book, price) for key in keys for book in self.books.of(key).values()])
+    def set_price(self, exchange: Exchange, symbol: str, price: Decimal) -> set[UUID]:
+        """Mark every book of an instrument at *price* (rupees); return the accounts of those that stood at another."""
+        if not price:
+            return set()
+        found = [self.books.get(*moved) for moved in self._marks.move((exchange, symbol), price)]
+        moved = [book for book in found if book is not None and book.position.last_price != price]
+        self._put([remarked(book, price) for book in moved])
+        return {book.position.account_id for book in moved}
 
     def end_trip(self, trip: RoundTrip) -> None:
         """Count a round trip that ended today, in the order in which they did."""
@@ -133,7 +138,7 @@ class DayPnl:
         """Begin a new day: books are carried over at their last price, flat ones go, every figure starts at 0."""
         held = [book for book in roll_books(self.books.all()) if book.position.quantity]
         self.books = Books()
-        self._keys_of.clear()
+        self._marks.clear()
         self._open.clear()
         self._worth.clear()
         self._sums.clear()
@@ -216,7 +221,7 @@ class DayPnl:
             if self.books.get(key, owner) is book:
                 continue
             self.books.put(book)
-            self._keys_of[key[1], key[2]].add(key)
+            self._marks.put(key[1:3], (key, owner), book.position.last_price)
             if book.position.quantity:
                 self._open.add(key)
             elif not any(other.position.quantity for other in self.books.of(key).values()):

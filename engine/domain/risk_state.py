@@ -24,6 +24,7 @@ from engine.domain.enums import Exchange, TransactionType
 from engine.domain.fill import Fill
 from engine.domain.limits import OrderRequest
 from engine.domain.live_units import NO_BOUNDS, Bounds, Live, MinuteCount, Reservation, Sides
+from engine.domain.marks import Marks
 from engine.domain.order import Order
 from engine.domain.position import Position, PositionKey, apply_fill, roll_day, with_last_price
 
@@ -42,7 +43,8 @@ class RiskState:
 
     def __init__(self, day: date | None = None) -> None:
         self._positions: dict[PositionKey, Position] = {}
-        self._keys_of: defaultdict[tuple[Exchange, str], set[PositionKey]] = defaultdict(set)
+        self._marks: Marks[PositionKey] = Marks()
+        self._moved: set[UUID] = set()
         self._live: defaultdict[PositionKey, Live] = defaultdict(Live)
         self._live_of: defaultdict[tuple[UUID, PositionKey], Live] = defaultdict(Live)
         self._sides: defaultdict[tuple[UUID, Exchange, str], Sides] = defaultdict(Sides)
@@ -291,11 +293,17 @@ class RiskState:
     def set_price(self, exchange: Exchange, symbol: str, price: Decimal) -> None:
         """Mark every position in an instrument at *price* (rupees)."""
         self._prices[(exchange, symbol)] = price
-        for key in self._keys_of.get((exchange, symbol), ()):
+        for key in self._marks.move((exchange, symbol), price):
             position = self._positions[key]
             if position.last_price != price:
                 self._put(with_last_price(position, price))
-        self.pnl.set_price(exchange, symbol, price)
+                self._moved.add(key[0])
+        self._moved |= self.pnl.set_price(exchange, symbol, price)
+
+    def take_moved(self) -> set[UUID]:
+        """Return the accounts of which a price has moved something since this was last asked."""
+        moved, self._moved = self._moved, set()
+        return moved
 
     def last_price(self, exchange: Exchange, symbol: str) -> Decimal | None:
         """Return the last price set, in rupees, or None."""
@@ -325,10 +333,6 @@ class RiskState:
     def bounds(self, exchange: Exchange, symbol: str) -> Bounds:
         """Return between which prices the exchange takes orders in an instrument, as far as is known."""
         return self._bounds.get((exchange, symbol), NO_BOUNDS)
-
-    def accounts_in(self, exchange: Exchange, symbol: str) -> set[UUID]:
-        """Return the accounts that have or had a position in an instrument."""
-        return {key[0] for key in self._keys_of.get((exchange, symbol), ())}
 
     def open_positions(self, account_id: AnyScope = None) -> int:
         """Return how many positions are not flat."""
@@ -405,7 +409,7 @@ class RiskState:
             self._put(roll_day(position, position.last_price))
             if not position.quantity:
                 del self._positions[position.key]
-                self._keys_of[(position.exchange, position.symbol)].discard(position.key)
+                self._marks.drop((position.exchange, position.symbol), position.key)
 
     # --- inside -------------------------------------------------------------------------------------
 
@@ -413,7 +417,7 @@ class RiskState:
         key = position.key
         before = self._positions.get(key)
         self._positions[key] = position
-        self._keys_of[(position.exchange, position.symbol)].add(key)
+        self._marks.put((position.exchange, position.symbol), key, position.last_price)
         if before is None or before.quantity != position.quantity:
             opened = bool(position.quantity) - bool(before and before.quantity)
             for scope in (position.account_id, None):

@@ -6,6 +6,7 @@ Layout (reliability.md 2.2): ``T`` scheme, 2 deployment, 3 fencing epoch modulo 
 """
 
 import hmac
+from functools import cache
 from uuid import UUID
 
 LENGTH = 20
@@ -64,6 +65,7 @@ def epoch_of(tag: str) -> int:
     return int(tag[3:6], 36)
 
 
+@cache
 def _check_deployment(deployment: str) -> None:
     if len(deployment) != 2 or any(letter not in _VALUE for letter in deployment):
         raise ValueError(f"deployment {deployment!r} must be two characters out of 0-9 and A-Z")

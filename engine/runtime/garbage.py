@@ -18,6 +18,7 @@ _OF_AN_ACCOUNT = 150
 _LONG_S = 0.05
 
 _is_settled = False
+_accounts = 0
 
 
 class Pauses:
@@ -47,22 +48,32 @@ def settle() -> Pauses:
     _is_settled = True
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_THRESHOLDS)
+    make_room(_accounts)
     pauses = Pauses()
     gc.callbacks.append(pauses.note)
     return pauses
 
 
-def accounts_opened(number: int) -> None:
-    """Leave alone what opening accounts has built, of which there are *number* now; nothing before `settle`.
+def accounts_opened() -> None:
+    """Leave alone what opening accounts has built; nothing before `settle`.
 
-    A signal to all of them is to be carried out without a collection in its midst: see `tidy`. What has just become
-    garbage is kept for good, which is little: collecting first would stop everything for as long as is to be saved.
+    What has just become garbage is kept for good, which is little: collecting first would stop everything for as long
+    as is to be saved.
     """
     if _is_settled:
         gc.freeze()
+
+
+def make_room(accounts: int) -> None:
+    """Look at young objects so seldom that a signal to so many *accounts* is carried out without, from `settle` on.
+
+    What is due then is collected in a quiet moment: see `tidy`.
+    """
+    global _accounts
+    _accounts = accounts
+    if _is_settled:
         young, *older = _THRESHOLDS
-        gc.set_threshold(max(young, number * _OF_AN_ACCOUNT), *older)
+        gc.set_threshold(max(young, accounts * _OF_AN_ACCOUNT), *older)
 
 
 def tidy() -> None:

@@ -122,6 +122,9 @@ _USUAL: tuple[Shape, ...] = (
 )
 # More shapes than a day's trading has; each is a prepared statement of the server's.
 _MOST_STATEMENTS = 128
+# With more rows than this in a table no other's single row gets a form of its own: what that saves is less than
+# making ready one of the many statements that there would be, of which most are met once.
+_LARGE = 32
 
 # The plans are made once, when the tables may be next to empty: by statistics they would read whole tables
 # that a busy day has filled since. Every row here is found by its key.
@@ -146,6 +149,18 @@ def _parts(batch: Batch) -> tuple[Parts, list[Write]]:
             merged[into].extend(zip(*write.args, strict=True))
     found += [(table, table.rows(values)) for table, values in merged.items() if values]
     return found, others
+
+
+def _shape(parts: Parts) -> Shape:
+    is_large = any(len(rows) > _LARGE for _, rows in parts)
+    return tuple((table, len(rows) == 1 and not is_large) for table, rows in parts)
+
+
+def _arguments(shape: Shape, parts: Parts, cursor: JournalCursor | None, epoch: int) -> list[Any]:
+    arguments: list[Any] = [epoch, *((None, None) if cursor is None else (cursor.epoch, cursor.position))]
+    for (_, is_single), (_, rows) in zip(shape, parts, strict=True):
+        arguments += rows[0] if is_single else zip(*rows, strict=True)
+    return arguments
 
 
 # SQLSTATE classes that speak of the batch: data, constraint, trigger, and statements that are wrong.
@@ -176,13 +191,15 @@ class LedgerStore:
         async def work() -> None:
             connection = await self._open()
             parts, others = _parts(batch)
-            statement = await self._statement(connection, tuple((table, len(rows) == 1) for table, rows in parts))
+            shape = _shape(parts)
+            statement = await self._statement(connection, shape)
+            arguments = _arguments(shape, parts, batch.cursor, epoch)
             if not others:
-                await self._write_parts(statement, batch.cursor, parts, epoch)
+                await self._write_parts(statement, arguments, epoch)
                 return
 
             async def unit(_connection: Any) -> None:
-                await self._write_parts(statement, batch.cursor, parts, epoch)
+                await self._write_parts(statement, arguments, epoch)
                 crashpoint("W.mid_commit")
                 for write in others:
                     await connection.execute(write.sql, *write.args)
@@ -200,10 +217,7 @@ class LedgerStore:
         return statement
 
     @staticmethod
-    async def _write_parts(statement: Any, cursor: JournalCursor | None, parts: Parts, epoch: int) -> None:
-        arguments: list[Any] = [epoch, *((None, None) if cursor is None else (cursor.epoch, cursor.position))]
-        for _, rows in parts:
-            arguments += rows[0] if len(rows) == 1 else zip(*rows, strict=True)
+    async def _write_parts(statement: Any, arguments: Sequence[Any], epoch: int) -> None:
         if not await statement.fetch(*arguments):
             raise Fenced(f"the lease of epoch {epoch} has been taken by another engine")
 

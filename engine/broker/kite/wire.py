@@ -83,9 +83,9 @@ class OrderWire:
         """
         exchange = _Exchange(request, gate, self._max_answer_bytes)
         with trio.move_on_after(self._timeout_s):
-            try:
+            if self._slots.value:
                 self._slots.acquire_nowait()
-            except trio.WouldBlock:
+            else:
                 await self._slots.acquire()
             try:
                 return await self._run(exchange)

@@ -171,3 +171,17 @@ def test_last_like_remembers_the_intent() -> None:
     assert state.last_like(request) is None
     state.reserve(request, UUID(int=100))
     assert state.last_like(request) == (NOW, request.intent_id)
+
+
+def test_only_accounts_whose_mark_a_price_moved_are_looked_at() -> None:
+    state, price = RiskState(), Decimal(101)
+    for account in (ACCOUNT, OTHER_ACCOUNT):
+        state.set_position(a_position(account_id=account, last_price=Decimal(100)))
+    state.set_price(Exchange.NSE, "INFY", price)
+    assert state.take_moved() == {ACCOUNT, OTHER_ACCOUNT}
+    state.set_price(Exchange.NSE, "INFY", price)
+    assert state.take_moved() == set()
+    state.set_position(a_position(account_id=OTHER_ACCOUNT, last_price=Decimal(99)))
+    state.set_price(Exchange.NSE, "INFY", price)
+    assert state.take_moved() == {OTHER_ACCOUNT}
+    assert {position.last_price for position in state.positions()} == {price}
