@@ -53,8 +53,8 @@ _HIDDEN = frozenset({"backup-job", "bench-broker"})
 """What only an engine or a benchmark asks for."""
 
 
-_LEFT_OUT = ("twisted", "opentelemetry", "rich")
-"""What structlog and redis would import along if it is there, a fifth of a start; who wants it imports it later."""
+_LEFT_OUT = ("twisted", "opentelemetry", "rich", "pygments")
+"""What structlog, redis and httpx import along where it is there, a fifth of a start; who wants it imports it later."""
 
 
 def program(*names: str, names_only: bool = False) -> typer.Typer:

@@ -15,7 +15,7 @@ PROGRAM = """
 import json, sys
 from engine.cli.root import program
 program("run")
-away = [name for name in ("twisted", "rich", "opentelemetry", "autobahn") if name in sys.modules]
+away = [name for name in ("twisted", "rich", "pygments", "opentelemetry", "autobahn") if name in sys.modules]
 import kiteconnect
 from kiteconnect import KiteTicker
 print(json.dumps({"away": away, "ticker": KiteTicker.__module__, "same": kiteconnect.KiteTicker is KiteTicker}))
