@@ -4,15 +4,19 @@ Dates of the Islamic calendar are that package's estimates until the exchange pu
 override or an upgrade of the package corrects them.
 """
 
+import importlib
 from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import lru_cache
+from types import ModuleType
 
 import holidays
 
 from engine.config.sections import MarketConfig, SessionConfig
 from engine.domain.calendar import Calendar, SpecialSession, parse_hhmm
+from engine.runtime.imports import stood_in
 
+_EXCHANGES = "holidays.financial"
 # A process that runs on into another year still knows its holidays.
 _YEARS_AHEAD = 3
 # MCX trades in the evening of NSE's holidays, but for these days (MCX, trading holidays); on New Year's day it is
@@ -40,7 +44,16 @@ def build_calendar(market: MarketConfig, *, today: date) -> Calendar:
 
 @lru_cache(maxsize=4)
 def _listed(years: range) -> Mapping[date, str]:
-    return {day: str(name) for day, name in holidays.financial_holidays("XNSE", years=years).items()}
+    with stood_in(_EXCHANGES, _only_asked_for()):
+        exchange = importlib.import_module(f"{_EXCHANGES}.national_stock_exchange_of_india")
+    return {day: str(name) for day, name in exchange.XNSE(years=years).items()}
+
+
+def _only_asked_for() -> ModuleType:
+    """Return a package of the exchanges that imports none: the real one imports all, and every country of the world."""
+    package = ModuleType(_EXCHANGES)
+    package.__path__ = [f"{folder}/financial" for folder in holidays.__path__]
+    return package
 
 
 def _special(sessions: Sequence[SessionConfig]) -> tuple[SpecialSession, ...]:

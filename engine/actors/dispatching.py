@@ -1,6 +1,6 @@
 """Whose turn it is on one account: queue, lanes, call budget, and what ends before its turn comes."""
 
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from math import inf
 from uuid import UUID
@@ -12,6 +12,7 @@ import trio
 from engine.actors.call_budget import BudgetView, CallBudget
 from engine.actors.executor_context import ExecutorContext
 from engine.actors.exit_orders import is_exit
+from engine.actors.kill_gate import against_known_kill
 from engine.actors.order_desk import AccountHistory, OrderDesk
 from engine.actors.order_queue import OrderQueue
 from engine.actors.sending import Sender
@@ -121,7 +122,16 @@ class Dispatcher:
 
     def push(self, order: Order, *, recorded: bool = True, first: bool = False) -> None:
         """Queue an order behind those of its instrument, or *first*; until it is recorded it only keeps its place."""
-        deadline_ns = self._freshness.note(order, *self._instant())
+        self._push(order, self._instant(), recorded=recorded, first=first)
+
+    def push_restored(self, orders: Iterable[Order], unrecorded: Collection[UUID]) -> None:
+        """Queue *orders*, in their order, which an earlier life had queued; *unrecorded* only keep their places."""
+        instant = self._instant()
+        for order in orders:
+            self._push(order, instant, recorded=order.id not in unrecorded, first=False)
+
+    def _push(self, order: Order, instant: tuple[datetime, int], *, recorded: bool, first: bool) -> None:
+        deadline_ns = self._freshness.note(order, *instant)
         self.queue.push(order.key, order.id, deadline_ns, recorded=recorded, first=first)
 
     def today(self) -> date:
@@ -384,9 +394,12 @@ class Dispatcher:
         if self._sweep:
             self._sweep = False
             late = self.queue.waiting()
+        if late:
+            # once for all of them: none goes before it has asked for itself
+            self._context.look_at_kill_file()
         for _, order_id in late:
             order: Order | None = self._desk.orders.get(order_id)
-            stop = None if order is None else sender.against(order)
+            stop = None if order is None else sender.against(order, killed=against_known_kill)
             if order is not None and stop is not None and order.status is OrderStatus.PENDING:
                 self._end(order, stop, sender)
 

@@ -459,12 +459,11 @@ class Executor:
         self._sender.restart(self._incarnation)
         self.desk.restore(history)
         self._session.restore()
+        waiting = [order for order in history.live_orders if order.status is OrderStatus.PENDING]
         for order in history.live_orders:
-            if order.status is OrderStatus.PENDING:
-                recorded = order.id not in self._unrecorded
-                self._turns.push(order, recorded=recorded)
-            elif order.status.is_unresolved:
+            if order.status.is_unresolved:
                 self.queue.hold(order.key, order.id)
+        self._turns.push_restored(waiting, self._unrecorded)
         self._watch.restore()
         self._reconciler.restore()
         self._exits.restore(history)

@@ -42,5 +42,10 @@ class KillFileLook:
 def against_kill(context: ExecutorContext, order: Order) -> str | None:
     """Return which kill switch stops *order* now, or None."""
     context.look_at_kill_file()
+    return against_known_kill(context, order)
+
+
+def against_known_kill(context: ExecutorContext, order: Order) -> str | None:
+    """Return which kill switch stops *order* by what the file said at the last look, or None."""
     killed = context.kill.covering_order(order)
     return None if killed is None else f"KILL_SWITCH: {killed.scope} is blocked: {killed.reason}"

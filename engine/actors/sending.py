@@ -42,6 +42,8 @@ _TURN_LOOK_S = 0.05
 _PLACE_TIMEOUT_S = 30.0
 _CONFIRM_S = 15.0
 
+_Killed = Callable[[ExecutorContext, Order], str | None]
+
 
 class Sender:
     """Sends for one account; *committed* is told when a row is on disk, with when it was handed over.
@@ -96,19 +98,19 @@ class Sender:
         """Orders handed to the broker whose answer has not been settled."""
         return len(self._handed)
 
-    def against(self, order: Order) -> str | None:
-        """Return why an order must not go to the wire now, or None."""
-        return self._stopped(order) or self._outlived(order) or self._turns.stale(order) or self._refused(order)
+    def against(self, order: Order, *, killed: _Killed = against_kill) -> str | None:
+        """Return why an order must not go to the wire now, or None; *killed* says which kill switch stops it."""
+        return self._stopped(order, killed) or self._outlived(order) or self._turns.stale(order) or self._refused(order)
 
     def against_now(self, order: Order) -> str | None:
         """Return why an order made at this instant must not go to the wire, or None."""
-        return self._stopped(order) or self._refused(order)
+        return self._stopped(order, against_kill) or self._refused(order)
 
     def against_square_off(self, order: Order) -> str | None:
         """Return why an order that flattens and is about to be written ahead must not go, or None."""
         return "STOPPING: the engine stops" if self.is_draining else self._refused(order)
 
-    def _stopped(self, order: Order) -> str | None:
+    def _stopped(self, order: Order, killed: _Killed) -> str | None:
         if order.is_square_off:
             # it only reduces what is at risk: a kill switch lets it pass, and PostgreSQL may be away
             permit = self.permits.get(order.id)
@@ -117,7 +119,7 @@ class Sender:
             return permit()
         if not self._context.holds_lease():
             return "FENCED: the lease is not held"
-        return against_kill(self._context, order) or self.hold_back(order)
+        return killed(self._context, order) or self.hold_back(order)
 
     def _outlived(self, order: Order) -> str | None:
         """Return the kill switch that was on while *order* waited, or None: what it found is not made up for."""

@@ -16,6 +16,7 @@ import typer
 
 from engine.errors import EngineError
 from engine.observability.redaction import escape_controls
+from engine.runtime.imports import left_out
 from engine.security.environment import deny_inspection, harden_process
 
 _COMMANDS = {
@@ -52,6 +53,10 @@ _HIDDEN = frozenset({"backup-job", "bench-broker"})
 """What only an engine or a benchmark asks for."""
 
 
+_LEFT_OUT = ("twisted", "opentelemetry", "rich", "pygments")
+"""What structlog, redis and httpx import along where it is there, a fifth of a start; who wants it imports it later."""
+
+
 def program(*names: str, names_only: bool = False) -> typer.Typer:
     """Build the program with the commands *names*, with all of them when none is given.
 
@@ -72,7 +77,8 @@ def program(*names: str, names_only: bool = False) -> typer.Typer:
         if names_only:
             app.command(name, hidden=name in _HIDDEN, help=" ")(options)
             continue
-        module = importlib.import_module(f"engine.cli.{_COMMANDS[name]}")
+        with left_out(*_LEFT_OUT):
+            module = importlib.import_module(f"engine.cli.{_COMMANDS[name]}")
         # a module is one command, some commands, or a group of them
         group = getattr(module, "app", None)
         if group is None:

@@ -1,6 +1,5 @@
 """``engine run``: the engine in the foreground."""
 
-import gc
 import os
 import sys
 from pathlib import Path
@@ -19,7 +18,7 @@ from engine.demo.world import claim, is_demos
 from engine.errors import StartupError
 from engine.observability.gc_watch import watch_collections
 from engine.observability.logs import configure
-from engine.runtime import garbage, threads
+from engine.runtime import garbage, memory, threads
 from engine.security.environment import ConsultedEnvironment, deny_inspection, forget_variables
 
 _DEMO_DIR = Path(".engine-demo")
@@ -61,7 +60,8 @@ def run(
     engine = Engine(settings, folder, environ=dict(os.environ), announce=_announce, demo=played)
     forget_variables(environ.consulted | {"ENGINE_ADMIN_PASSWORD"})
     deny_inspection()
-    gc.freeze()
+    garbage.begin()
+    memory.return_large_blocks()
     watch_collections()
     threads.yield_soon()
     try:

@@ -94,6 +94,8 @@ def _may_be_retried(legs: Sequence[Leg]) -> bool:
 def replaced(orders: Iterable[tuple[UUID, int]]) -> frozenset[UUID]:
     """Return those of *orders* (id, filled units) that were tried again and have filled nothing: they count no more."""
     found = dict(orders)
+    if len(found) < 2:
+        return frozenset()  # nothing is there that one could have been tried again as
     return frozenset(order for order, filled in found.items() if not filled and retry_id(order) in found)
 
 

@@ -42,11 +42,25 @@ class Pauses:
             _log.warning("gc.long_pause", seconds=round(took, 3), generation=info["generation"])
 
 
+def begin() -> None:
+    """Leave what was imported alone, and look at the rest as seldom as later on.
+
+    A start reads all that is open into memory and lets go of little: with 20,000 open signals the collector took a
+    sixth of it by looking at the same objects seven times over.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_THRESHOLDS)
+
+
 def settle() -> Pauses:
-    """Collect once, leave what is left alone from now on, and watch what comes."""
+    """Leave what the start has built alone from now on, and watch what comes.
+
+    What is garbage by then is kept for good, which is little: looking for it would take as long as all of what the
+    start has read into memory is large, and whoever waits for the engine would wait for that.
+    """
     global _is_settled
     _is_settled = True
-    gc.collect()
     gc.freeze()
     make_room(_accounts)
     pauses = Pauses()

@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 from engine.clock import IST
-from engine.domain.enums import OrderStatus
 from engine.domain.order import CHANGE_NOTES
 from engine.domain.position import roll_day
 from engine.store import books, gtts, rows
@@ -219,7 +218,7 @@ async def user(connection: Any, user_id: UUID, day: date) -> dict[str, Any]:
         of_intent[row["intent_id"]].append(
             (
                 row["id"],
-                OrderStatus(row["status"]),
+                rows.ORDER_STATUSES[row["status"]],
                 row["quantity"],
                 row["filled_quantity"],
                 row["status_message"],

@@ -1,16 +1,42 @@
 """Kite Connect's own constants, taken from the official package.
 
-The only module that may import kiteconnect: doing so costs about 0.4 s and creates Twisted's
-reactor, which is never started here.
+The only module that may import kiteconnect. Its ticker is not used here and stays away until somebody asks the
+package for it: it brings Twisted along, a tenth of the engine's memory, and makes a reactor that nobody would start.
 """
 
+import importlib
 import warnings
-from typing import Final
+from types import ModuleType
+from typing import Any, Final
 
-with warnings.catch_warnings():
-    # The package and its pinned autobahn warn on import under newer Pythons; nothing here can mend that.
+from engine.runtime.imports import stood_in
+
+_TICKER = "kiteconnect.ticker"
+_CLASS = "KiteTicker"
+
+_stand_in = ModuleType(_TICKER)
+setattr(_stand_in, _CLASS, None)
+with warnings.catch_warnings(), stood_in(_TICKER, _stand_in) as _is_without_ticker:
+    # The package warns on import under newer Pythons; nothing here can mend that.
     warnings.simplefilter("ignore")
+    import kiteconnect
     from kiteconnect import KiteConnect
+
+
+def _asked_for(name: str) -> Any:
+    """Import the ticker when the package is asked for it."""
+    if name != _CLASS:
+        raise AttributeError(f"module 'kiteconnect' has no attribute {name!r}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = getattr(importlib.import_module(_TICKER), _CLASS)
+    setattr(kiteconnect, _CLASS, found)
+    return found
+
+
+if _is_without_ticker:
+    delattr(kiteconnect, _CLASS)
+    kiteconnect.__getattr__ = _asked_for
 
 _ROUTES: Final[dict[str, str]] = KiteConnect._routes
 

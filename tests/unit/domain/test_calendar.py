@@ -1,5 +1,6 @@
 from datetime import date, datetime, time, timedelta
 
+import holidays
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +28,11 @@ SUMMER = date(2026, 7, 15)
 SUNDAY = date(2026, 11, 8)
 MUHURAT = SpecialSession(day=SUNDAY, start=time(18), end=time(19))
 REAL = build_calendar(MarketConfig(), today=WEDNESDAY)
+
+
+def test_holidays_are_the_packages_of_the_exchange():
+    known = holidays.financial_holidays("XNSE", years=range(2025, 2030))
+    assert REAL.holidays == {day: str(name) for day, name in sorted(known.items())}
 
 
 def at(day: date, clock: str) -> datetime:
