@@ -23,7 +23,8 @@ class _Message:
 
     def __init__(self, first_at: float, key: str) -> None:
         self.first_at = first_at
-        self.keys = {key}
+        # nearly always this one alone, and tens of thousands are held
+        self.keys: tuple[str, ...] = (key,)
 
 
 class SignedMessages:
@@ -52,14 +53,14 @@ class SignedMessages:
                 "sign it again with a new X-Timestamp",
                 code="SIGNED_MESSAGE_REUSED",
             )
-        held.keys.add(key)
+        held.keys += (key,)
         return True
 
     def give_back(self, source_id: UUID, message: bytes, key: str) -> None:
         """Forget that *message* came under *key*: nothing was made of it."""
         held = self._held.get((source_id, message))
         if held is not None:
-            held.keys.discard(key)
+            held.keys = tuple(other for other in held.keys if other != key)
             if not held.keys:
                 del self._held[source_id, message]
 
