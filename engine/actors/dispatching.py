@@ -20,6 +20,7 @@ from engine.broker.base import Gate, NotSent, RefusalCode, Refused, WriteOutcome
 from engine.clock import Clock, trading_day
 from engine.domain.enums import Exchange, OrderStatus
 from engine.domain.freshness import Freshness
+from engine.domain.killswitch import KillRecord
 from engine.domain.lanes import Lane
 from engine.domain.order import Order
 from engine.domain.pacing import Cap, calls_to_flatten
@@ -65,6 +66,8 @@ class Dispatcher:
         self._sweep = True
         self._wake = trio.Event()
         self._freshness = Freshness(context.max_age_s)
+        # of each order that was made in the life of this process: the turn of the kill switches then
+        self._made_at: dict[UUID, int] = {}
         self._flattening = _Flattening()
         # of each order that waits or is on its way: its lane, as of a number of `OrderDesk.stirred_at`
         self._lanes: dict[UUID, tuple[int, Lane]] = {}
@@ -117,11 +120,13 @@ class Dispatcher:
             return None
         now, boot_ns = self._instant()
         self._freshness.note(order, now, boot_ns)
+        self._made_at.setdefault(order.id, self._context.kill.turn)
         self.queue.hold(order.key, order.id)
         return msgspec.structs.replace(order, status=OrderStatus.SUBMITTING, submitting_at=now, trading_day=today)
 
     def push(self, order: Order, *, recorded: bool = True, first: bool = False) -> None:
         """Queue an order behind those of its instrument, or *first*; until it is recorded it only keeps its place."""
+        self._made_at.setdefault(order.id, self._context.kill.turn)
         self._push(order, self._instant(), recorded=recorded, first=first)
 
     def push_restored(self, orders: Iterable[Order], unrecorded: Collection[UUID]) -> None:
@@ -155,6 +160,7 @@ class Dispatcher:
     def _forget(self, order: Order) -> None:
         self._freshness.forget(order.id)
         self._lanes.pop(order.id, None)
+        self._made_at.pop(order.id, None)
 
     def take_slot(self, order: Order | None = None, *, urgent: bool = False) -> bool:
         """Take a call for another attempt of *order*, which then waits in its lane until it gets one.
@@ -186,6 +192,7 @@ class Dispatcher:
         finally:
             budget.claims.drop(order.id, Lane.EXIT)
         self._freshness.note(order, *self._instant())
+        self._made_at.setdefault(order.id, self._context.kill.turn)
         self.queue.hold(order.key, order.id)
         return True
 
@@ -281,6 +288,20 @@ class Dispatcher:
 
     # staleness
 
+    def outlived(self, order: Order) -> KillRecord | None:
+        """Return the kill switch that is on, or was turned off since *order* was made, or None."""
+        kill, turn = self._context.kill, self._made_at.get(order.id)
+        if turn is not None:
+            return kill.barring_order(order, turn)
+        # of an order of an earlier process there is its wall clock alone
+        return kill.barring(
+            order.created_at,
+            user_id=order.user_id,
+            account_id=order.account_id,
+            strategy_id=order.strategy_id,
+            source_id=order.source_id,
+        )
+
     def stale(self, order: Order) -> str | None:
         """Return why an order is too old to be sent, or None."""
         return self._freshness.stale(order, *self._instant())
@@ -373,6 +394,8 @@ class Dispatcher:
             order: Order | None = self._desk.orders.get(order_id)
             if order is None or order.status is not OrderStatus.PENDING:
                 self.queue.remove(key, order_id)
+                if order is not None:
+                    self._forget(order)
                 continue
             if lane is Lane.EXIT and self._lane(order) is not Lane.EXIT:
                 self.queue.sort(key, order_id, Lane.ENTRY)

@@ -16,6 +16,7 @@ from engine.actors.rush import Rush
 from engine.broker.base import Broker, Refused
 from engine.domain.enums import AccountStatus, Exchange
 from engine.domain.instruments import Instrument
+from engine.domain.killswitch import KillRecord, KillSwitches
 from engine.domain.order import Order
 from engine.observability.stages import NO_STAGES, StageClock
 
@@ -89,6 +90,9 @@ class Turns(Protocol):
 
     def stale(self, order: Order) -> str | None:
         """Return why an order is too old to be sent, or None."""
+
+    def outlived(self, order: Order) -> KillRecord | None:
+        """Return the kill switch that is on, or was turned off since *order* was made, or None."""
 
     def today(self) -> date:
         """Return the IST date of the order book that a request of now comes into."""
@@ -168,7 +172,7 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
 
     clock: Any
     ledger: Any
-    kill: Any
+    kill: KillSwitches
     holds_lease: Callable[[], bool]
     tag: Callable[[UUID, int], str]
     epoch: int

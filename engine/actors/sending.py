@@ -21,7 +21,6 @@ from engine.actors.order_desk import OrderDesk
 from engine.broker.base import Accepted, BrokerAuthError, NotSent, PlaceOutcome, Refused, Unknown
 from engine.clock import Clock
 from engine.domain.enums import AccountStatus, OrderStatus
-from engine.domain.killswitch import KillSwitches
 from engine.domain.order import Order, OrderReport
 from engine.errors import BrokerUnavailable
 from engine.observability.logs import IDS
@@ -64,7 +63,6 @@ class Sender:
     ) -> None:
         self._context = context
         self._clock: Clock = context.clock
-        self._kill: KillSwitches = context.kill
         self._desk = desk
         self._session = session
         self._turns = turns
@@ -125,13 +123,7 @@ class Sender:
         """Return the kill switch that was on while *order* waited, or None: what it found is not made up for."""
         if order.is_square_off:
             return None
-        record = self._kill.barring(
-            order.created_at,
-            user_id=order.user_id,
-            account_id=order.account_id,
-            strategy_id=order.strategy_id,
-            source_id=order.source_id,
-        )
+        record = self._turns.outlived(order)
         if record is None or record.enabled:
             return None  # one that is on has been asked about
         return f"KILL_SWITCH: {record.scope} was blocked while it waited: {record.reason}"

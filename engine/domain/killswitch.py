@@ -151,13 +151,22 @@ class KillSwitches:
 
     def __init__(self, records: Iterable[KillRecord] = ()) -> None:
         self.records: dict[str, KillRecord] = merge(records)
+        self.turn = 0
+        """Counts the changes taken in: in one process it tells what came first, whatever the wall clock says."""
+        self._released: dict[str, int] = {}
         self._on: frozenset[str] = frozenset()
         self._last_off: datetime | None = None
         self._refresh()
 
     def put(self, record: KillRecord) -> None:
         """Take in a change; an older version than the one held is ignored."""
+        before = self.records.get(record.scope)
         self.records = merge([*self.records.values(), record])
+        held = self.records[record.scope]
+        if held is not before:
+            self.turn += 1
+            if not held.enabled:
+                self._released[held.scope] = self.turn
         self._refresh()
 
     def _refresh(self) -> None:
@@ -203,5 +212,19 @@ class KillSwitches:
         for scope in scopes_of(user_id, account_id, strategy_id, source_id):
             record = self.records.get(scope)
             if record is not None and (record.enabled or record.at > since):
+                return record
+        return None
+
+    def barring_order(self, order: Order, turn: int) -> KillRecord | None:
+        """Return the widest record that blocks *order*, made at *turn*, or was turned off since; None for neither.
+
+        As `barring`, for what was made by this process: after a wall clock was set back, nothing that it makes is
+        younger, by that clock, than what was turned off before.
+        """
+        if not self._on and not self._released:
+            return None
+        for scope in scopes_of(order.user_id, order.account_id, order.strategy_id, order.source_id):
+            record = self.records.get(scope)
+            if record is not None and (record.enabled or self._released.get(scope, 0) > turn):
                 return record
         return None

@@ -1,7 +1,9 @@
 """What was on its way before a kill switch went on is not sent once it is off again."""
 
+from datetime import timedelta
 from typing import Any
 
+import msgspec
 import trio
 
 from engine.actors.intake import Passage
@@ -45,3 +47,34 @@ async def test_signal_that_waited_through_a_kill_is_not_executed_after_it(autoju
         assert intent.status is IntentStatus.REJECTED
         assert "KILL_SWITCH" in (intent.reason or "")
         assert world.broker.left == []
+
+
+async def test_order_made_after_a_release_goes_though_the_clock_was_set_back_since(autojump_clock: Any) -> None:
+    world = World()
+    async with running(world):
+        world.block()
+        await trio.sleep(1)
+        world.release()
+        world.clock.step -= 3600
+        fresh = world.submit(world.order())
+        await world.until_status(fresh, S.OPEN, timeout_s=5)
+
+
+async def test_order_that_waited_through_a_kill_is_not_sent_though_the_clock_was_set_on_since(
+    autojump_clock: Any,
+) -> None:
+    world = World(orders_per_second=1)
+    world.kill.put(world._record("global", 1, KillState.ARMED))
+    async with running(world):
+        sent = [world.submit(world.order(symbol)) for symbol in ("INFY", "SBIN", "TCS")]
+        waiting = sent[-1]
+        await world.until(lambda: waiting.id in world.store.orders)
+        assert world.status(waiting) is S.PENDING
+        # on and off in one instant, by a clock that had been ahead before the order was made
+        record = world._record("global", 2, KillState.BLOCKED)
+        earlier = record.at - timedelta(seconds=30)
+        world.kill.put(msgspec.structs.replace(record, at=earlier))
+        world.kill.put(msgspec.structs.replace(record, version=3, state=KillState.ARMED, at=earlier))
+        await world.until_status(waiting, S.CANCELLED, timeout_s=10)
+        assert "was blocked while it waited" in world.message(waiting)
+        assert waiting.id not in {order.id for order in world.broker.left}
