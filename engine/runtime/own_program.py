@@ -12,7 +12,7 @@ CHILD = "--own-child"
 
 # The engine of this very process, from wherever it was imported, and nothing of its folder or its environment.
 _PROGRAM = (
-    "import os, sys; os.nice(int(sys.argv.pop(1))); sys.path.append(sys.argv.pop(1)); "
+    "import os, sys; os.nice(int(sys.argv.pop(1))); sys.path.insert(0, sys.argv.pop(1)); "
     "from engine.cli.root import main; main()"
 )
 

@@ -97,6 +97,18 @@ def test_one_file_starts_itself_by_words_of_its_own(monkeypatch):
     ]
 
 
+def test_engine_starts_the_package_that_it_was_started_from_and_no_other_of_this_python(tmp_path):
+    folder = tmp_path / "engine" / "cli"
+    folder.mkdir(parents=True)
+    for package in (folder.parent, folder):
+        (package / "__init__.py").touch()
+    (folder / "root.py").write_text("def main():\n    print('another copy')\n")
+    command = own_program.engine_command(("version",))
+    command[4] = str(tmp_path)
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=30)
+    assert done.stdout == "another copy\n", done.stderr
+
+
 @pytest.mark.parametrize(
     ("line", "word", "wanted"),
     [("engine k", 1, {"keys", "killswitch"}), ("engine killswitch o", 2, {"on", "off"})],
