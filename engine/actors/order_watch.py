@@ -48,6 +48,8 @@ _READ_TIMEOUT_S = 30.0
 _PORTION = 4
 _MOST_PAUSES = 32
 _BREATH_S = 0.002
+# So many rows take milliseconds to read again, which is for a worker thread.
+_THREAD_FROM_ROWS = 256
 # Send window, the wait for the ledger before it and the request's own timeout: when the last byte can have left.
 _LATE_HORIZON = timedelta(seconds=13)
 
@@ -65,9 +67,21 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
     started_at: datetime
     book: Book[BrokerOrder]
-    trades: Sequence[BrokerTrade] | None
+    trades: Book[BrokerTrade] | None
     foreign: Sequence[BrokerOrder]
     is_whole: bool
+
+    async def at_hand(self) -> "Look":
+        """Return the same with every row of its books held: those that were let go of are read again."""
+        if self.book.is_at_hand and (self.trades is None or self.trades.is_at_hand):
+            return self
+        if len(self.book) + len(self.trades or ()) < _THREAD_FROM_ROWS:
+            return self._at_hand()
+        return await trio.to_thread.run_sync(self._at_hand)
+
+    def _at_hand(self) -> "Look":
+        trades = None if self.trades is None else self.trades.at_hand()
+        return msgspec.structs.replace(self, book=self.book.at_hand(), trades=trades)
 
 
 class OrderWatch:
@@ -261,7 +275,7 @@ class OrderWatch:
         # what the broker confirms while the book is on its way cannot be missed in it
         known = self._desk.known_broker_ids.copy() if self._proofs or full else CompactSet[str]()
         broker: Broker | None = None
-        trades: Sequence[BrokerTrade] | None = None
+        trades: Book[BrokerTrade] | None = None
         asked_s = trio.current_time()
         try:
             with trio.fail_after(_READ_TIMEOUT_S):
@@ -332,9 +346,9 @@ class OrderWatch:
         if has_trades:
             self.trades_at = now_s
 
-    async def _trades(self, broker: Broker) -> Sequence[BrokerTrade] | None:
+    async def _trades(self, broker: Broker) -> Book[BrokerTrade] | None:
         try:
-            return await broker.trades()
+            return book_of(await broker.trades())
         except BrokerAuthError:
             raise
         except BrokerUnavailable as error:
@@ -353,7 +367,7 @@ class OrderWatch:
                 taken = await self.look(full=True)
                 if taken is None or taken.started_at < asked_at:
                     continue  # the next one waits for its turn
-                if any(row.has_tag(order.tag) for row in taken.book):
+                if any(row.has_tag(order.tag) for row in (await taken.at_hand()).book):
                     return False
                 if taken.is_whole and trading_day(taken.started_at) == trading_day(asked_at):
                     return True

@@ -29,6 +29,7 @@ _log = structlog.get_logger(__name__)
 _HASTE = 4
 # No cache of the broker is known to be older (kite.md 9.1).
 _LAG_S = 60.0
+_MOVED = "orders or fills of the instrument moved during the read"
 # Positions that one alert names.
 _TOLD = 10
 
@@ -78,15 +79,14 @@ class PositionCheck:
         theirs = self._read(positions)
         found = differences(self._desk.holdings.positions, theirs)
         self._hasty = self._hasty + 1 if found else 0
-        if found:
-            theirs = self._rolled(theirs, look.trades or ())
-            found = differences(self._desk.holdings.positions, theirs)
-        else:
-            # what follows is asked of differences alone, and walks the whole trade book
+        if all(self._has_moved(difference, stirs) for difference in found):
+            # what follows walks the whole trade book, and nothing of what is there can be told now
             self._reads.clear()
             self._lagging.clear()
-            self.found = []
+            self.found = [Found(difference=difference, held=_MOVED) for difference in found]
             return []
+        theirs = self._rolled(theirs, look.trades or ())
+        found = differences(self._desk.holdings.positions, theirs)
         contradiction = self._contradiction(look)
         missing = absent_rows(self._required(look), theirs)
         lag = self._lag(look.trades or (), positions)
@@ -96,8 +96,8 @@ class PositionCheck:
         for difference in found:
             instrument = difference.key[1:3]
             held = contradiction or self._held(difference, theirs, missing, strangers)
-            if not held and self._desk.stirred_at(instrument) > stirs:
-                held = "orders or fills of the instrument moved during the read"
+            if not held and self._has_moved(difference, stirs):
+                held = _MOVED
             if not held and (held := lag(difference)):
                 lagging[difference.key] = (difference.figures, self._desk.stirred_at(instrument))
             elif not held:
@@ -107,6 +107,14 @@ class PositionCheck:
             return []  # a read that proves nothing neither confirms nor refutes
         survived = self._reads.add(at_s, sightings) | self._lagging.add(at_s, lagging)
         return [difference for difference in found if difference.key in survived]
+
+    def needs_rows(self, positions: BrokerPositions, *, stirs: int) -> bool:
+        """Whether `take` will look into the rows of order and trade book."""
+        found = differences(self._desk.holdings.positions, self._read(positions))
+        return not all(self._has_moved(difference, stirs) for difference in found)
+
+    def _has_moved(self, difference: Difference, stirs: int) -> bool:
+        return self._desk.stirred_at(difference.key[1:3]) > stirs
 
     def _rolled(
         self, theirs: Mapping[PositionKey, Position], trades: Sequence[BrokerTrade]

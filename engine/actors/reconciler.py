@@ -239,6 +239,8 @@ class Reconciler:
         found: Sequence[Found] = ()
         if positions is not None:
             desk.holdings.mark(positions, live=self._context.live_price)
+            if self._check.needs_rows(positions, stirs=stirs):
+                look = await look.at_hand()
             survived = self._check.take(
                 look, positions, at_s=began, stirs=stirs, strangers=self._adopter.pending_instruments
             )

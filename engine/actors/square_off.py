@@ -197,7 +197,7 @@ class SquareOff:
         day = self._desk.day or trading_day(look.started_at)
         return [
             self._row(row)
-            for row in look.book
+            for row in (await look.at_hand()).book
             if not row.status.is_terminal
             or all(at is None for at in (row.order_timestamp, row.exchange_timestamp))
             or any(at is not None and trading_day(at) == day for at in (row.order_timestamp, row.exchange_timestamp))

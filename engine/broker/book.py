@@ -56,6 +56,11 @@ class Block(Generic[T_co]):
         """Return the block without the rows that do not say it: one of those would be taken for another."""
         return Block([row for row in self.rows if _is_named(row)])
 
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether the rows are held, and need not be read again."""
+        return self._rows is not None
+
     def let_go(self) -> None:
         """Hold the rows no more, if they can be read again: they have told everything."""
         if self._again is not None and self._rows and self.is_named:
@@ -93,6 +98,15 @@ class Book(Sequence[T_co]):
     def ids(self) -> set[str]:
         """The broker's ids of all orders in it."""
         return set().union(*(block.ids for block in self.blocks))
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether all rows are held; others cost some 10 us each to read again."""
+        return all(block.is_at_hand for block in self.blocks)
+
+    def at_hand(self) -> "Book[T_co]":
+        """Return the book with all its rows held."""
+        return Book([block if block.is_at_hand else Block(block.rows) for block in self.blocks])
 
     def named(self) -> "tuple[Book[T_co], bool]":
         """Return the book without rows that do not say which order they are of, and whether there was none such.
