@@ -31,7 +31,7 @@ _COMMON_SETTINGS = {
     "synchronous_commit": "on",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    "shared_buffers": "64MB",
+    "shared_buffers": "256MB",
     "max_connections": "50",
     "min_wal_size": "32MB",
     "max_wal_size": "256MB",

@@ -73,7 +73,7 @@ async def test_servers_started_twice_keep_data_and_promises(data_dir):
                 "listen_addresses": "",
                 "server_encoding": "UTF8",
                 "TimeZone": "UTC",
-                "shared_buffers": "64MB",
+                "shared_buffers": "256MB",
                 "max_connections": "50",
             }
             found = {name: psql(second.database_url, f"SHOW {name}") for name in promised}
