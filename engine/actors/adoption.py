@@ -12,8 +12,8 @@ import structlog
 
 from engine.actors.executor_context import ExecutorContext
 from engine.actors.external_orders import external_order
+from engine.actors.look import Look
 from engine.actors.order_desk import OrderDesk
-from engine.actors.order_watch import Look
 from engine.broker.values import BrokerOrder
 from engine.clock import trading_day
 from engine.domain.difference import STUBBORN_READS, TwoReads

@@ -9,13 +9,13 @@ from datetime import date, datetime, timedelta
 from math import inf
 from uuid import UUID
 
-import msgspec
 import structlog
 import trio
 
 from engine.actors.account_session import AccountSession
 from engine.actors.book_reader import BookReader
 from engine.actors.executor_context import ExecutorContext
+from engine.actors.look import Look
 from engine.actors.order_desk import OrderDesk
 from engine.actors.order_index import UNPLACED
 from engine.broker.base import Broker, BrokerAuthError
@@ -48,40 +48,12 @@ _READ_TIMEOUT_S = 30.0
 _PORTION = 4
 _MOST_PAUSES = 32
 _BREATH_S = 0.002
-# So many rows take milliseconds to read again, which is for a worker thread.
-_THREAD_FROM_ROWS = 256
 # Send window, the wait for the ledger before it and the request's own timeout: when the last byte can have left.
 _LATE_HORIZON = timedelta(seconds=13)
 
 
 CONTRACT_NOTE = "look it up in the contract note"
 """What a person is asked to do about an order that its day has left in doubt."""
-
-
-class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """A read of the order book that was folded in.
-
-    ``trades`` is None when the trade book was not read or could not be. ``foreign`` are rows of today that
-    are of no order in the ledger. ``is_whole`` is told by a full read: the book has every order known of today.
-    """
-
-    started_at: datetime
-    book: Book[BrokerOrder]
-    trades: Book[BrokerTrade] | None
-    foreign: Sequence[BrokerOrder]
-    is_whole: bool
-
-    async def at_hand(self) -> "Look":
-        """Return the same with every row of its books held: those that were let go of are read again."""
-        if self.book.is_at_hand and (self.trades is None or self.trades.is_at_hand):
-            return self
-        if len(self.book) + len(self.trades or ()) < _THREAD_FROM_ROWS:
-            return self._at_hand()
-        return await trio.to_thread.run_sync(self._at_hand)
-
-    def _at_hand(self) -> "Look":
-        trades = None if self.trades is None else self.trades.at_hand()
-        return msgspec.structs.replace(self, book=self.book.at_hand(), trades=trades)
 
 
 class OrderWatch:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 import structlog
 
 from engine.actors.executor_context import ExecutorContext
+from engine.actors.look import Look
 from engine.actors.order_desk import OrderDesk
-from engine.actors.order_watch import Look
 from engine.actors.position_desk import DELIVERED
 from engine.actors.reconcile_report import Found
 from engine.broker.values import BrokerHolding, BrokerPositions, BrokerTrade, member

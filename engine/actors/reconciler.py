@@ -18,8 +18,9 @@ import trio
 from engine.actors.account_session import AccountSession
 from engine.actors.adoption import Adopter
 from engine.actors.executor_context import ExecutorContext
+from engine.actors.look import Look
 from engine.actors.order_desk import OrderDesk
-from engine.actors.order_watch import Look, OrderWatch
+from engine.actors.order_watch import OrderWatch
 from engine.actors.position_check import PositionCheck
 from engine.actors.reconcile_report import Found, ReconcileReport
 from engine.broker.base import Broker, BrokerAuthError
