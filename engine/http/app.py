@@ -23,6 +23,7 @@ from engine.http.openapi import document_endpoints
 from engine.http.ports import CoreServices
 from engine.http.self_calls import SelfCalls
 from engine.http.strangers import Strangers
+from engine.http.turnstile import Turnstile
 
 BODY_TIMEOUT_S = 8
 RESPONSE_TIMEOUT_S = 30
@@ -31,11 +32,12 @@ RESPONSE_TIMEOUT_S = 30
 class EngineApp(QuartTrio):
     """The Quart-Trio application; ``draining`` is set when the server begins to close.
 
-    ``fast_lane`` answers plain signals without Quart, through the same checks.
+    ``fast_lane`` answers plain signals without Quart, through the same checks. Who serves it runs ``turnstile``.
     """
 
     draining: trio.Event
     fast_lane: FastLane
+    turnstile: Turnstile
     declared: frozenset[str] = frozenset()
 
     def refuse_bare_routes(self) -> None:
@@ -79,9 +81,10 @@ def create_app(
     app.refuse_bare_routes()
     names = Names(server.allowed_hosts, server.public_url, trusted)
     strangers = Strangers(HeaderProofs(services))
+    app.turnstile = Turnstile()
 
     def guarded(inner: AsgiApp) -> Guard:
-        return Guard(inner, services.clock, names, strangers, dispatcher.client_ip)
+        return Guard(inner, services.clock, names, strangers, dispatcher.client_ip, app.turnstile)
 
     app.asgi_app = cast("Any", guarded(cast("Any", app.asgi_app)))  # type: ignore[method-assign]
     app.fast_lane = FastLane(registry, dispatcher, clock=services.clock, guarded=guarded)

@@ -20,6 +20,7 @@ from engine.http.client_ip import UNKNOWN
 from engine.http.errors import envelope
 from engine.http.hosts import Names
 from engine.http.strangers import Strangers
+from engine.http.turnstile import Turnstile
 from engine.observability.logs import IDS
 
 Scope = MutableMapping[str, Any]
@@ -36,6 +37,7 @@ _SLICE = 64 * 1024
 _DOUBTED_AFTER = 3
 CONNECTION_KEY = "engine.connection"
 """Where the state of a connection scope holds the connection itself."""
+_SIGNALS = "/api/v1/signals/"
 _FLOOD = (HTTPStatus.TOO_MANY_REQUESTS, "RATE_LIMITED", "too many refused requests from here; sign in, or wait")
 REQUEST_ID_KEY = "engine.request_id"
 _CLIENT_KEY = "engine.client"
@@ -57,7 +59,7 @@ class Guard:
     """ASGI application around *app*.
 
     *names* says what requests may be addressed to, None for anything; *strangers* slows floods of refused requests
-    down, *client_of* gives it the client's address.
+    down, *client_of* gives it the client's address. Signals of senders that are known pass *turnstile*.
     """
 
     def __init__(
@@ -67,12 +69,14 @@ class Guard:
         names: Names | None = None,
         strangers: Strangers | None = None,
         client_of: Callable[[Scope], str] = lambda scope: scope["client"][0],
+        turnstile: Turnstile | None = None,
     ) -> None:
         self._app = app
         self._clock = clock
         self._names = names
         self._strangers = strangers
         self._client_of = client_of
+        self._turnstile = turnstile
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection scope of ASGI."""
@@ -148,6 +152,8 @@ class Guard:
         wait_s = self._strangers.enters(client, scope["path"], dict(scope["headers"]), is_doubted=is_doubted)
         if wait_s:
             await _wait(scope, wait_s)
+        elif wait_s is not None and self._turnstile is not None and scope["path"].startswith(_SIGNALS):
+            await self._turnstile.passed()
         return wait_s is not None
 
     async def _count_refusal(self, scope: Scope, status: int) -> None:

@@ -110,6 +110,9 @@ class HttpServer:
         task_status: trio.TaskStatus[str],
     ) -> None:
         async with trio.open_nursery() as connections:
+            turnstile = getattr(self._app, "turnstile", None)
+            if turnstile is not None:
+                connections.start_soon(turnstile.run)
             try:
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(self._accept, app, config, context, listener, connections)
