@@ -116,6 +116,8 @@ class BookReader:
             or not order.status.is_working
             or order.is_external
             or order.trading_day != self._day
+            # the day may turn while the news of a look are taken in
+            or self._day != self._desk.day
             or order.id in self._index.icebergs
         ):
             return None

@@ -270,15 +270,16 @@ class OrderWatch:
             self._session.alive()
             self._told(trio.current_time(), asked_s, has_trades=trades is not None)
             stirs = self._desk.stirs
-            if not urgent:
-                await self._take_progress(book, trades or ())
-            self._desk.take_trades(trades or ())
-            if self._desk.stirs != stirs:
-                NEWS_TRADES.inc()
-            stirs = self._desk.stirs
-            news = self._reader.take(book)
-            if self._desk.stirs != stirs:
-                NEWS_POLL.inc()
+            with self._desk.told_together():
+                if not urgent:
+                    await self._take_progress(book, trades or ())
+                self._desk.take_trades(trades or ())
+                if self._desk.stirs != stirs:
+                    NEWS_TRADES.inc()
+                stirs = self._desk.stirs
+                news = self._reader.take(book)
+                if self._desk.stirs != stirs:
+                    NEWS_POLL.inc()
             self._judge(began, known, book if is_sound else None)
             if news.excess:
                 self._cancel_excess(news.excess)

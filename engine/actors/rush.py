@@ -18,22 +18,28 @@ _AT_ONCE = 32
 class Departure:
     """One order on its way: it leaves, once, and its answer comes, or it ends without either."""
 
-    __slots__ = ("_has_left", "_rush")
+    __slots__ = ("_has_begun", "_has_left", "_rush")
 
     def __init__(self, rush: "Rush") -> None:
         self._rush = rush
-        self._has_left = False
+        self._has_begun = self._has_left = False
+
+    def begins(self) -> None:
+        """Nothing but its turn on the wire is waited for; one whose broker is being logged in to counts for none."""
+        self._has_begun = True
+        self._rush.one_began()
 
     def leaves(self) -> None:
         """Its first byte leaves now; may be said again."""
-        if not self._has_left:
+        if self._has_begun and not self._has_left:
             self._has_left = True
             self._rush.one_left()
 
     def ends(self) -> None:
         """Its answer is here, or it did not leave."""
         self.leaves()
-        self._rush.one_ended()
+        if self._has_begun:
+            self._rush.one_ended()
 
 
 class Rush:
@@ -47,11 +53,14 @@ class Rush:
         self._answered = trio.lowlevel.ParkingLot()
         self._is_watched = False
 
-    def begin(self) -> Departure:
-        """Count one order until it ends; its maker has to say so."""
+    def departure(self) -> Departure:
+        """Return what counts one order from when it begins until it ends; its maker has to say both."""
+        return Departure(self)
+
+    def one_began(self) -> None:
+        """One more order waits for its first byte."""
         self._orders += 1
         self._waiting += 1
-        return Departure(self)
 
     def one_left(self) -> None:
         """One order fewer waits for its first byte."""

@@ -18,6 +18,7 @@ from engine.actors.executor_context import Doubts, ExecutorContext, Send, Turns
 from engine.actors.exit_orders import is_exit
 from engine.actors.kill_gate import against_kill
 from engine.actors.order_desk import OrderDesk
+from engine.actors.rush import Departure
 from engine.broker.base import Accepted, BrokerAuthError, NotSent, PlaceOutcome, Refused, Unknown
 from engine.clock import Clock
 from engine.domain.enums import AccountStatus, OrderStatus
@@ -201,7 +202,7 @@ class Sender:
             return None
         self._handed[row.id] = row.attempt
         self.sent += 1
-        departure = self._context.rush.begin()
+        departure = self._context.rush.departure()
 
         def gate() -> str | None:
             # asked right before the first byte: plain reads of memory and clocks, nothing that waits
@@ -223,12 +224,14 @@ class Sender:
 
         token = IDS.set({"intent_id": row.intent_id, "order_id": row.id})
         try:
-            outcome = await self._place(row, gate)
+            outcome = await self._place(row, gate, departure)
+        except BaseException:
+            # also when cancelled: a new life of the executor makes it UNKNOWN from the ledger's row
+            self._handed.pop(row.id, None)
+            raise
         finally:
             departure.ends()
             IDS.reset(token)
-            # also when cancelled: a new life of the executor makes it UNKNOWN from the ledger's row
-            self._handed.pop(row.id, None)
             self._turns.landed(row)
         crashpoint("S8.answer_parsed")
         if isinstance(outcome, Accepted):
@@ -238,18 +241,22 @@ class Sender:
                 if not row.is_square_off:
                     await self._context.rush.let_others_leave()
             finally:
+                # until now it counts as handed over: nothing may send it once more meanwhile
+                self._handed.pop(row.id, None)
                 self._accepted(row, outcome.broker_order_id, note)
         else:
+            self._handed.pop(row.id, None)
             await self._settle(row, outcome)
         return outcome
 
-    async def _place(self, order: Order, gate: Callable[[], str | None]) -> PlaceOutcome:
+    async def _place(self, order: Order, gate: Callable[[], str | None], departure: Departure) -> PlaceOutcome:
         try:
             broker = await self._session.broker()
         except BrokerAuthError as error:
             return NotSent(reason=f"LOGIN_REQUIRED: {error}", gated=True)
         except BrokerUnavailable as error:
             return NotSent(reason=str(error))
+        departure.begins()
         try:
             crashpoint("S6.before_gate")
             outcome: PlaceOutcome | None = None

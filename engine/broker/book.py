@@ -87,6 +87,11 @@ class Book(Sequence[T_co]):
     def __iter__(self) -> Iterator[T_co]:
         return chain.from_iterable(block.rows for block in self.blocks)
 
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
     @overload
     def __getitem__(self, index: int) -> T_co: ...
     @overload

@@ -3,17 +3,23 @@
 import trio
 import trio.testing
 
-from engine.actors.rush import MANY, Rush
+from engine.actors.rush import MANY, Departure, Rush
+
+
+def begun(rush: Rush) -> Departure:
+    departure = rush.departure()
+    departure.begins()
+    return departure
 
 
 async def test_reads_wait_for_the_end_of_a_rush(autojump_clock):
     rush, began = Rush(), trio.current_time()
     for _ in range(MANY):
-        rush.begin()
+        begun(rush)
     await rush.stand_back()
     assert trio.current_time() == began
     async with trio.open_nursery() as nursery:
-        one_more = rush.begin()
+        one_more = begun(rush)
         nursery.start_soon(rush.stand_back)
         await trio.sleep(0.1)
         assert nursery.child_tasks
@@ -24,14 +30,14 @@ async def test_reads_wait_for_the_end_of_a_rush(autojump_clock):
 async def test_a_rush_without_end_keeps_no_read_for_long(autojump_clock):
     rush, began = Rush(), trio.current_time()
     for _ in range(MANY + 1):
-        rush.begin()
+        begun(rush)
     await rush.stand_back()
     assert trio.current_time() - began < 0.5
 
 
 async def test_answers_wait_until_few_orders_wait_for_their_first_byte(autojump_clock):
     rush, began = Rush(), trio.current_time()
-    waiting = [rush.begin() for _ in range(MANY + 2)]
+    waiting = [begun(rush) for _ in range(MANY + 2)]
     await_all = 5
     async with trio.open_nursery() as nursery:
         for _ in range(await_all):
@@ -52,7 +58,7 @@ async def test_answers_wait_until_few_orders_wait_for_their_first_byte(autojump_
 async def test_no_answer_waits_for_long(autojump_clock):
     rush, began = Rush(), trio.current_time()
     for _ in range(MANY + 1):
-        rush.begin()
+        begun(rush)
     async with trio.open_nursery() as nursery:
         for _ in range(100):
             nursery.start_soon(rush.let_others_leave)
@@ -61,7 +67,7 @@ async def test_no_answer_waits_for_long(autojump_clock):
 
 async def test_an_answer_that_is_given_up_holds_back_no_other(autojump_clock):
     rush = Rush()
-    waiting = [rush.begin() for _ in range(MANY + 1)]
+    waiting = [begun(rush) for _ in range(MANY + 1)]
     async with trio.open_nursery() as nursery:
         first = trio.CancelScope()
 
@@ -78,3 +84,14 @@ async def test_an_answer_that_is_given_up_holds_back_no_other(autojump_clock):
             while nursery.child_tasks:
                 await trio.sleep(0.01)
     assert waiting
+
+
+async def test_orders_whose_broker_is_being_logged_in_to_hold_nothing_back(autojump_clock):
+    rush, began = Rush(), trio.current_time()
+    waiting = [rush.departure() for _ in range(MANY + 8)]
+    await rush.let_others_leave()
+    await rush.stand_back()
+    for departure in waiting:
+        departure.ends()
+    await rush.let_others_leave()
+    assert trio.current_time() == began

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from engine.actors import decision as decisions
+from engine.actors import exchange_terms
 from engine.actors.intake import Passage
 from engine.domain.directory import Source
 from engine.domain.enums import IntentStatus, OrderStatus, SourceType
@@ -116,7 +117,7 @@ async def test_sec_101_check_of_risk_that_fails_denies(
 
     world = World()
     async with running(world):
-        monkeypatch.setattr(decisions, broken, fail)
+        monkeypatch.setattr(exchange_terms if broken == "check_order" else decisions, broken, fail)
         world.crew.decide(Passage(a_delivery(world)))
         await world.until(lambda: world.clock.boottime_ns() > 1000 * 10**9 + 5 * 10**9)
         assert world.broker.left == []

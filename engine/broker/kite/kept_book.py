@@ -82,6 +82,7 @@ class KeptBook(Generic[T]):
         self._lasts = lasts
         self._known: Known[T] | None = None
         self._rows = 0
+        self._is_over = False
 
     def read(self, body: bytes) -> tuple[Book[T], Known[T]]:
         """Return the book in *body*, and what to `keep` of it. Raises BrokerUnavailable."""
@@ -94,7 +95,9 @@ class KeptBook(Generic[T]):
         return self._read(body, None)
 
     def keep(self, known: Known[T]) -> None:
-        """Know this from now on, and nothing else; nothing where there is no room for it."""
+        """Know this from now on, and nothing else; nothing where there is no room for it, or after `forget`."""
+        if self._is_over:
+            return
         rows = known.rows
         has_room = rows >= _LEAST_ROWS and KeptBook._rows_of_all - self._rows + rows <= _MOST_ROWS
         self._known = known if has_room else None
@@ -102,7 +105,8 @@ class KeptBook(Generic[T]):
         self._rows = rows if has_room else 0
 
     def forget(self) -> None:
-        """Know nothing any more: the book is read no further."""
+        """Know nothing any more: the book is read no further, but for a read that is under way."""
+        self._is_over = True
         KeptBook._rows_of_all -= self._rows
         self._known, self._rows = None, 0
 

@@ -175,3 +175,12 @@ def test_trade_without_a_time_is_of_the_read_that_shows_it():
         assert list(book) == codec.decode_trades(wrapped(rows), clock.now())
         clock.advance(1)
     kept.forget()
+
+
+def test_read_that_ends_after_the_book_was_closed_is_not_kept():
+    kept = KeptBook(MovableClock(NOW), codec.decode_order_row)
+    before = KeptBook._rows_of_all
+    _, known = kept.read(wrapped([row(number) for number in range(SIZE)]))
+    kept.forget()
+    kept.keep(known)
+    assert KeptBook._rows_of_all == before
