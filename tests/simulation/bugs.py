@@ -59,7 +59,7 @@ def _at_the_gate(world: World) -> tuple[Patch, Callable[[], bool]]:
     inside = [False]
     place = Sender._place
 
-    async def wrapped(self: Sender, order: Any, gate: Any) -> Any:
+    async def wrapped(self: Sender, order: Any, gate: Any, departure: Any) -> Any:
         def noted() -> Any:
             inside[0] = True
             try:
@@ -67,7 +67,7 @@ def _at_the_gate(world: World) -> tuple[Patch, Callable[[], bool]]:
             finally:
                 inside[0] = False
 
-        return await place(self, order, noted)
+        return await place(self, order, noted, departure)
 
     return (Sender, "_place", wrapped), lambda: inside[0]
 
@@ -169,8 +169,8 @@ def unknown_is_sent_again(world: World) -> Sequence[Patch]:
     """An outcome that is not known is taken for a failure, and the order is sent again."""
     place = Sender._place
 
-    async def wrapped(self: Sender, order: Any, gate: Any) -> Any:
-        outcome = await place(self, order, gate)
+    async def wrapped(self: Sender, order: Any, gate: Any, departure: Any) -> Any:
+        outcome = await place(self, order, gate, departure)
         return NotSent(reason=outcome.reason) if isinstance(outcome, Unknown) else outcome
 
     return [(Sender, "_place", wrapped)]
@@ -201,8 +201,8 @@ def rate_limited_is_sent_again_blindly(world: World) -> Sequence[Patch]:
     """After a 429 the order is sent again without a look at the book."""
     place = Sender._place
 
-    async def wrapped(self: Sender, order: Any, gate: Any) -> Any:
-        outcome = await place(self, order, gate)
+    async def wrapped(self: Sender, order: Any, gate: Any, departure: Any) -> Any:
+        outcome = await place(self, order, gate, departure)
         limited = isinstance(outcome, Refused) and outcome.rate_limited
         return NotSent(reason="rate limited") if limited else outcome
 
