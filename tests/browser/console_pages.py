@@ -1,5 +1,6 @@
 """The console in a real browser: signing in, live parts, the kill switch from a phone, roles, accessibility, weight."""
 
+import contextlib
 import json
 import re
 import time
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pyotp
 import pytest
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Error, Page, Request, expect
 
 from tests.browser.conftest import Browser
 from tests.support.engine import PASSWORD, EngineProcess
@@ -221,7 +222,7 @@ def test_every_page_is_accessible_in_light_and_dark_and_on_a_phone(browser: Brow
             page.goto(engine.base_url + path)
             expect(page.locator("#link-state")).to_have_attribute("data-state", "on")
             found[f"{path} {scheme}"] = violations(page)
-            wide = page.evaluate("document.documentElement.scrollWidth")
+            wide = width(page, size["width"])
             assert wide <= size["width"], f"{path} is {wide} wide"
     page.get_by_role("button", name="Kill").click()
     found["kill dialog"] = violations(page)
@@ -275,6 +276,13 @@ def test_kill_switch_from_a_phone_to_flat_and_back(browser: Browser, engine: Eng
     expect(page.locator("#kill-bar")).not_to_contain_text("Flat verified")
     assert engine.get("/risk/killswitch/status")["scopes"][0]["enabled"] is False
     assert browser.faults == []
+
+
+def width(page: Page, most: int) -> int:
+    """Return how wide a page is, once what follows the window a moment later, as a chart does, has had its time."""
+    with contextlib.suppress(Error):
+        page.wait_for_function("most => document.documentElement.scrollWidth <= most", arg=most, timeout=5_000)
+    return int(page.evaluate("document.documentElement.scrollWidth"))
 
 
 def violations(page: Page) -> list[str]:

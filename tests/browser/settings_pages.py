@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Browser
-from tests.browser.console_pages import DESK, PEOPLE_PASSWORD, PHONE, sign_in, violations
+from tests.browser.console_pages import DESK, PEOPLE_PASSWORD, PHONE, sign_in, violations, width
 from tests.support.bot_api import BOT_TOKEN, FakeBotApi
 from tests.support.engine import EngineProcess, limit_order, signed
 from tests.support.servers import TestServers
@@ -372,7 +372,7 @@ def test_pages_are_accessible_and_fit_a_phone(browser: Browser, engine: EnginePr
         page.set_viewport_size(PHONE)
         page.goto(f"{engine.base_url}/console/{path}")
         expect(page.get_by_text(re.compile("^(Asking the broker|Looking at everything)"))).to_have_count(0)
-        wide = page.evaluate("document.documentElement.scrollWidth")
+        wide = width(page, PHONE["width"])
         assert wide <= PHONE["width"], f"{path} is {wide} wide"
         page.set_viewport_size(DESK)
         found[path] = violations(page)

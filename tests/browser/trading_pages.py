@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Browser
-from tests.browser.console_pages import DESK, PHONE, send, sign_in, violations
+from tests.browser.console_pages import DESK, PHONE, send, sign_in, violations, width
 from tests.support.engine import EngineProcess
 from tests.support.servers import TestServers
 from tests.support.shared_engine import paper_engine
@@ -194,7 +194,7 @@ def test_pages_are_accessible_and_fit_a_phone(browser: Browser, engine: EnginePr
         expect(page.locator("#link-state")).to_have_attribute("data-state", "on")
         found[path] = violations(page)
         page.set_viewport_size(PHONE)
-        wide = page.evaluate("document.documentElement.scrollWidth")
+        wide = width(page, PHONE["width"])
         assert wide <= PHONE["width"], f"{path} is {wide} wide"
     page.emulate_media(color_scheme="dark")
     page.goto(f"{engine.base_url}{one[0]}")
