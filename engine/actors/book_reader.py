@@ -106,19 +106,15 @@ class BookReader:
 
     def _plain(self, row: BrokerOrder) -> Order | None:
         """Return the order of today that *row*, and no other, is of, as long as it is not over; else None."""
-        order_id = self._index.by_broker_id.get(row.broker_order_id)
-        order = None if order_id is None else self._index.orders.get(order_id)
+        order = self._index.sole_of(row)
         if (
             order is None
-            or order.broker_order_id != row.broker_order_id
-            or row.parent_order_id is not None
             or row.quantity != order.quantity
             or not order.status.is_working
             or order.is_external
             or order.trading_day != self._day
             # the day may turn while the news of a look are taken in
             or self._day != self._desk.day
-            or order.id in self._index.icebergs
         ):
             return None
         return order

@@ -119,25 +119,26 @@ class Dispatcher:
         if not budget.try_take(lane, today, slot=order.id):
             return None
         now, boot_ns = self._instant()
-        self._freshness.note(order, now, boot_ns)
-        self._made_at.setdefault(order.id, self._context.kill.turn)
+        self._note_made(order, (now, boot_ns))
         self.queue.hold(order.key, order.id)
         return msgspec.structs.replace(order, status=OrderStatus.SUBMITTING, submitting_at=now, trading_day=today)
 
     def push(self, order: Order, *, recorded: bool = True, first: bool = False) -> None:
         """Queue an order behind those of its instrument, or *first*; until it is recorded it only keeps its place."""
-        self._made_at.setdefault(order.id, self._context.kill.turn)
-        self._push(order, self._instant(), recorded=recorded, first=first)
+        deadline_ns = self._note_made(order, self._instant())
+        self.queue.push(order.key, order.id, deadline_ns, recorded=recorded, first=first)
 
     def push_restored(self, orders: Iterable[Order], unrecorded: Collection[UUID]) -> None:
         """Queue *orders*, in their order, which an earlier life had queued; *unrecorded* only keep their places."""
         instant = self._instant()
         for order in orders:
-            self._push(order, instant, recorded=order.id not in unrecorded, first=False)
+            deadline_ns = self._freshness.note(order, *instant)
+            self.queue.push(order.key, order.id, deadline_ns, recorded=order.id not in unrecorded)
 
-    def _push(self, order: Order, instant: tuple[datetime, int], *, recorded: bool, first: bool) -> None:
-        deadline_ns = self._freshness.note(order, *instant)
-        self.queue.push(order.key, order.id, deadline_ns, recorded=recorded, first=first)
+    def _note_made(self, order: Order, instant: tuple[datetime, int]) -> int:
+        """Take note of when an order was made, in this life of the process, and return its deadline (boot time, ns)."""
+        self._made_at.setdefault(order.id, self._context.kill.turn)
+        return self._freshness.note(order, *instant)
 
     def today(self) -> date:
         """Return the IST date; a clock that is suspect does not turn the day."""
@@ -191,8 +192,7 @@ class Dispatcher:
                 await trio.sleep(min(self._delay(budget, Lane.EXIT, now), until_s - now))
         finally:
             budget.claims.drop(order.id, Lane.EXIT)
-        self._freshness.note(order, *self._instant())
-        self._made_at.setdefault(order.id, self._context.kill.turn)
+        self._note_made(order, self._instant())
         self.queue.hold(order.key, order.id)
         return True
 

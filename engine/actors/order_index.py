@@ -144,6 +144,14 @@ class OrderIndex:
         """Yield the orders in an instrument that are not over."""
         return map(self.orders.__getitem__, self._unended.get(key, ()))
 
+    def sole_of(self, row: BrokerOrder) -> Order | None:
+        """Return the order that *row* alone shows, by the broker's id; None for a leg, a slice or a stranger's."""
+        order_id = self.by_broker_id.get(row.broker_order_id)
+        order = None if order_id is None else self.orders.get(order_id)
+        if order is None or order.broker_order_id != row.broker_order_id:
+            return None
+        return None if row.parent_order_id is not None or order.id in self.icebergs else order
+
     def find(self, row: BrokerOrder) -> Order | None:
         """Return the order that a row of the order book is of, by the broker's id or by tag."""
         if row.parent_order_id is not None:

@@ -67,17 +67,13 @@ class SettledRows:
 
     def _ended_short(self, row: BrokerOrder) -> Order | None:
         """Return the order of *row* when it has ended short and the row tells nothing that its books lack."""
-        order_id = self._index.by_broker_id.get(row.broker_order_id)
-        order = None if order_id is None else self._index.orders.get(order_id)
+        order = self._index.sole_of(row)
         if (
             order is None
-            or order.broker_order_id != row.broker_order_id
-            or row.parent_order_id is not None
             or order.status not in ENDED_SHORT
             or order.status is not row.status
             or order.filled_quantity != row.filled_quantity
             or self._desk.holdings.booked(row.broker_order_id)[0] < row.filled_quantity
-            or order.id in self._index.icebergs
         ):
             return None
         return order

@@ -5,7 +5,7 @@ Scopes nest: ``global`` covers everything, ``user:ID`` the user's accounts and s
 stores the highest version counts, and where two differ at the same version the switch is on.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from uuid import UUID
 
@@ -209,11 +209,8 @@ class KillSwitches:
         """
         if not self._on and (self._last_off is None or self._last_off <= since):
             return None
-        for scope in scopes_of(user_id, account_id, strategy_id, source_id):
-            record = self.records.get(scope)
-            if record is not None and (record.enabled or record.at > since):
-                return record
-        return None
+        scopes = scopes_of(user_id, account_id, strategy_id, source_id)
+        return self._barring(scopes, lambda record: record.at > since)
 
     def barring_order(self, order: Order, turn: int) -> KillRecord | None:
         """Return the widest record that blocks *order*, made at *turn*, or was turned off since; None for neither.
@@ -223,8 +220,12 @@ class KillSwitches:
         """
         if not self._on and not self._released:
             return None
-        for scope in scopes_of(order.user_id, order.account_id, order.strategy_id, order.source_id):
+        scopes = scopes_of(order.user_id, order.account_id, order.strategy_id, order.source_id)
+        return self._barring(scopes, lambda record: self._released.get(record.scope, 0) > turn)
+
+    def _barring(self, scopes: Sequence[str], was_off_since: Callable[[KillRecord], bool]) -> KillRecord | None:
+        for scope in scopes:
             record = self.records.get(scope)
-            if record is not None and (record.enabled or self._released.get(scope, 0) > turn):
+            if record is not None and (record.enabled or was_off_since(record)):
                 return record
         return None
