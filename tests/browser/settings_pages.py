@@ -8,7 +8,7 @@ import httpx
 import msgspec
 import pyotp
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.conftest import Browser
 from tests.browser.console_pages import DESK, PEOPLE_PASSWORD, PHONE, sign_in, violations, width
@@ -103,6 +103,25 @@ def test_first_steps_lead_to_a_filled_order(browser: Browser, engine: EngineProc
         page.goto(f"{engine.base_url}/console")
     expect(page.get_by_role("link", name="Begin")).to_have_count(0)
     assert browser.faults == []
+
+
+def test_page_shows_nothing_to_click_before_it_can_answer_a_click(browser: Browser, engine: EngineProcess) -> None:
+    page = browser.open("about:blank")
+    sign_in(page, engine.base_url)
+    browser.context.route("**/*.js*", late)
+    try:
+        page.goto(f"{engine.base_url}/console/start", wait_until="commit")
+        page.get_by_role("button", name="Change the password").click()
+        expect(dialog_of(page)).to_be_visible()
+    finally:
+        browser.context.unroute("**/*.js*", late)
+    assert browser.faults == []
+
+
+def late(route: Route) -> None:
+    """Let a script through after a second, as over a slow line."""
+    time.sleep(1)
+    route.continue_()
 
 
 def test_keys_of_a_source_are_shown_once_and_work(browser: Browser, engine: EngineProcess) -> None:

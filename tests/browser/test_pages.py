@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent
 
 @pytest.mark.parametrize(
     ("module", "tests"),
-    [("pages.py", 4), ("console_pages.py", 8), ("trading_pages.py", 6), ("settings_pages.py", 8)],
+    [("pages.py", 4), ("console_pages.py", 8), ("trading_pages.py", 6), ("settings_pages.py", 9)],
 )
 def test_pages_for_people_work_in_a_real_browser(module: str, tests: int) -> None:
     if not any(map(shutil.which, NAMES)):

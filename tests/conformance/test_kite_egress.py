@@ -1,5 +1,6 @@
 """By which connections and which address calls leave."""
 
+import errno
 import socket
 
 import pytest
@@ -100,15 +101,29 @@ class BothFamilies(trio.abc.HostnameResolver):
         raise NotImplementedError
 
 
+async def listeners_of_both_families():
+    """Listen at one free port of ::1 and of 127.0.0.1."""
+    for _ in range(20):
+        try:
+            (six,) = await trio.open_tcp_listeners(0, host="::1")
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+        try:
+            (four,) = await trio.open_tcp_listeners(six.socket.getsockname()[1], host="127.0.0.1")
+        except OSError as taken:
+            if taken.errno != errno.EADDRINUSE:
+                raise
+            await six.aclose()  # another test has the port in the other family
+        else:
+            return six, four
+    pytest.fail("no port is free in both families")
+
+
 @pytest.mark.parametrize(("ipv4_only", "peers"), [(False, {"::1"}), (True, {"127.0.0.1"})])
 async def test_ipv4_can_be_forced_on_a_name_that_has_both(ipv4_only, peers):
     stub = KiteStub()
-    try:
-        (six,) = await trio.open_tcp_listeners(0, host="::1")
-    except OSError:
-        pytest.skip("this machine has no IPv6")
+    six, four = await listeners_of_both_families()
     port = six.socket.getsockname()[1]
-    (four,) = await trio.open_tcp_listeners(port, host="127.0.0.1")
     before = trio.socket.set_custom_hostname_resolver(BothFamilies())
     try:
         async with trio.open_nursery() as nursery:

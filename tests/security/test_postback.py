@@ -125,6 +125,6 @@ def test_secret_of_a_deleted_account_opens_nothing(engine: EngineProcess, client
 
 def test_flood_is_429_with_a_time_to_wait(client: httpx.Client, account: dict[str, Any]) -> None:
     answers = [client.post(DOOR, json=postback(secret="guess")) for _ in range(PER_MINUTE + 30)]
-    statuses = {answer.status_code for answer in answers}
-    assert statuses == {401, 429}
-    assert int(answers[-1].headers["retry-after"]) >= 1
+    assert {answer.status_code for answer in answers} == {401, 429}
+    # on a slow machine the last one may be let in again: a second has gone by
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers if answer.status_code == 429)
