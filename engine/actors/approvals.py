@@ -216,7 +216,7 @@ class Approvals:
         if against is not None:
             self._end(intent, IntentStatus.REJECTED, str(against), by=by, action="APPROVAL_REFUSED")
             return
-        approved = msgspec.structs.replace(intent, approved_at=now, updated_at=now)
+        approved = msgspec.structs.replace(intent, approved_at=now, updated_at=now, kill_turn=self._context.kill.turn)
         decision = self._placer.decision(approved, now, only=frozenset(accounts) - frozenset(barred))
         try:
             self._carry_out(intent, approved, decision, barred, by)
@@ -297,10 +297,7 @@ class Approvals:
 
     def _killed(self, intent: Intent) -> dict[UUID, Denial]:
         """Return the accounts of which a kill switch is on, or was since the intent came, with what it says."""
-        found = {
-            account: killed_since(self._context.kill, intent, account, since=intent.received_at)
-            for account in self._accounts(intent)
-        }
+        found = {account: killed_since(self._context.kill, intent, account) for account in self._accounts(intent)}
         return {account: denial for account, denial in found.items() if denial is not None}
 
     # on the record

@@ -263,7 +263,7 @@ def _account(
         return Denied(account_id=account.id, label=account.label, denials=denials, verdict=verdict)
 
     signal = intent.signal
-    killed = killed_since(kill, intent, account.id, since=intent.began_at)
+    killed = killed_since(kill, intent, account.id)
     if killed is not None:
         return no(killed)
     facts.append(_KILL_SWITCH_OFF)

@@ -290,11 +290,8 @@ class Dispatcher:
 
     def outlived(self, order: Order) -> KillRecord | None:
         """Return the kill switch that is on, or was turned off since *order* was made, or None."""
-        kill, turn = self._context.kill, self._made_at.get(order.id)
-        if turn is not None:
-            return kill.barring_order(order, turn)
-        # of an order of an earlier process there is its wall clock alone
-        return kill.barring(
+        return self._context.kill.barring(
+            self._made_at.get(order.id),
             order.created_at,
             user_id=order.user_id,
             account_id=order.account_id,

@@ -48,12 +48,17 @@ _REPLAY_TIMEOUT_S = 120.0
 
 
 class _Take:
-    __slots__ = ("delivery", "elsewhere", "reply")
+    __slots__ = ("delivery", "elsewhere", "kill_turn", "reply")
 
     def __init__(
-        self, delivery: Delivery, elsewhere: Collection[UUID], reply: "Reply[tuple[Passage | Accepted, bool]]"
+        self,
+        delivery: Delivery,
+        kill_turn: int,
+        elsewhere: Collection[UUID],
+        reply: "Reply[tuple[Passage | Accepted, bool]]",
     ) -> None:
         self.delivery = delivery
+        self.kill_turn = kill_turn
         self.elsewhere = elsewhere
         self.reply = reply
 
@@ -180,7 +185,7 @@ class Ingest:
             key = (delivery.source_id, delivery.idempotency_key)
             position = positions[number] if positions else None
             if key not in known and key not in self._recent:
-                taken.append(self._let_in(delivery, position=position))
+                taken.append(self._let_in(delivery, None, position=position))
             elif position is not None:
                 self.pass_by(Mark(position))
         with trio.move_on_after(_REPLAY_TIMEOUT_S) as scope:
@@ -229,13 +234,13 @@ class Ingest:
     async def _pass(self, delivery: Delivery, elsewhere: Collection[UUID]) -> Accepted:
         if self.mailbox.is_waited_on and not self._may_be_earlier(delivery, elsewhere):
             # the actor waits and nothing is before this one: taking it in here is taking it in its turn
-            passage = self._take_new(delivery)
+            passage = self._take_new(delivery, self._kill.turn)
             with trio.move_on_after(_DURABLE_TIMEOUT_S):
                 await passage.wait_durable()
             return await self._answer(passage, duplicate=False)
         reply: Reply[tuple[Passage | Accepted, bool]] = Reply()
         try:
-            self.mailbox.tell_nowait(_Take(delivery, elsewhere, reply))
+            self.mailbox.tell_nowait(_Take(delivery, self._kill.turn, elsewhere, reply))
         except MailboxFull as exc:
             raise UnavailableError("too many signals wait; try again", retry_after_s=1) from exc
         taken: Passage | Accepted | None = None
@@ -306,14 +311,14 @@ class Ingest:
             if earlier is not None:
                 self.duplicates += 1
                 return earlier, True
-        return self._take_new(delivery), False
+        return self._take_new(delivery, take.kill_turn), False
 
-    def _take_new(self, delivery: Delivery) -> Passage:
+    def _take_new(self, delivery: Delivery, kill_turn: int) -> Passage:
         """Take in what no earlier delivery was. Raises KillSwitchError, UnavailableError."""
         self._refuse_if_killed(delivery)
         if self._open_signals + self._waiting_orders() + len(delivery.items) > MAX_WAITING:
             raise UnavailableError("too many signals wait; try again", retry_after_s=5)
-        return self._let_in(delivery, journal=self.journal)
+        return self._let_in(delivery, kill_turn, journal=self.journal)
 
     def _may_be_earlier(self, delivery: Delivery, elsewhere: Collection[UUID]) -> bool:
         """Whether a delivery of this key may have come before; whoever says so has to look."""
@@ -338,11 +343,16 @@ class Ingest:
         return Accepted(found[1], duplicate=True)
 
     def _let_in(
-        self, delivery: Delivery, *, journal: JournalWriter | None = None, position: str | None = None
+        self,
+        delivery: Delivery,
+        kill_turn: int | None,
+        *,
+        journal: JournalWriter | None = None,
+        position: str | None = None,
     ) -> Passage:
         """Start both durable writes; what comes from the journal is in it already, at *position*."""
         key = (delivery.source_id, delivery.idempotency_key)
-        passage = Passage(delivery)
+        passage = Passage(delivery, kill_turn)
         before = self._recent.get(key)
         self.stages.taken(*key, passage.intents)
         passage.on_settled = self._passage_settled

@@ -41,7 +41,8 @@ class Passage:
     Durable as soon as the journal *or* the ledger has it on disk; settled when the ledger has, or never
     will. ``error`` is set when it was given up, and then nothing of it is or will be executed. ``promised``
     is set when a sender was told that it is accepted: from then on nobody can give it up. ``resolutions``
-    are what the symbols of its intents mean, chosen once, by the prices of that moment.
+    are what the symbols of its intents mean, chosen once, by the prices of that moment. *kill_turn* is the
+    `KillSwitches.turn` at which it came; None for one that came to an earlier process.
     """
 
     __slots__ = (
@@ -60,9 +61,9 @@ class Passage:
         "resolutions",
     )
 
-    def __init__(self, delivery: Delivery) -> None:
+    def __init__(self, delivery: Delivery, kill_turn: int | None = None) -> None:
         self.delivery = delivery
-        self.intents: dict[UUID, Intent] = {intent.id: intent for intent in delivery.intents()}
+        self.intents: dict[UUID, Intent] = {intent.id: intent for intent in delivery.intents(kill_turn)}
         self.resolutions: dict[UUID, Resolution] = {}
         self.journal_id: str | None = None
         self.journal_failed = False

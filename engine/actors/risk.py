@@ -406,7 +406,7 @@ class RiskActor:
 
         Raises UnavailableError before the state is rebuilt.
         """
-        passage = Passage(delivery)
+        passage = Passage(delivery, self._context.kill.turn)
         if self._is_ready:
             await self._prices.know(passage, self.state)
         if not self._is_ready:

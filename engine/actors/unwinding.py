@@ -40,7 +40,7 @@ _log = structlog.get_logger(__name__)
 
 def killed(context: RiskContext, intent: Intent, account_id: UUID) -> Denial | None:
     """Return the kill switch that covers an account of *intent* and is on, or was since the intent began."""
-    return killed_since(context.kill, intent, account_id, since=intent.began_at)
+    return killed_since(context.kill, intent, account_id)
 
 
 def group_draft(action: str, intent: Intent, content: dict[str, object], now: datetime) -> AuditDraft:
@@ -61,7 +61,7 @@ class Unwinder:
         instrument = self._context.instruments().get(intent.signal.exchange, intent.signal.symbol)
         if instrument is None:
             return True
-        child = _closing(intent, max(wanted.values()), now)
+        child = _closing(intent, max(wanted.values()), now, self._context.kill.turn)
         return any(
             killed(self._context, intent, account) is None
             and not is_reducing(self._request(child, account, units, instrument, now), self._placer.state)
@@ -82,7 +82,7 @@ class Unwinder:
         Returns that, to be followed; *forget* is told of it when it never comes into the ledger. Raises MailboxFull;
         then nothing was done.
         """
-        child = _closing(ended, max(wanted.values()), now)
+        child = _closing(ended, max(wanted.values()), now, self._context.kill.turn)
         approved: list[Approved] = []
         notes: list[tuple[str, str]] = []
         for account_id, units in wanted.items():
@@ -200,7 +200,7 @@ class Unwinder:
         return str(account_id) if account is None else str(account.label)
 
 
-def _closing(ended: Intent, units: int, now: datetime) -> Intent:
+def _closing(ended: Intent, units: int, now: datetime, kill_turn: int) -> Intent:
     """Return the intent that closes, at the market, what *ended* filled."""
     signal = msgspec.structs.replace(
         ended.signal,
@@ -228,4 +228,5 @@ def _closing(ended: Intent, units: int, now: datetime) -> Intent:
         idempotency_key=unwind_key(ended.id),
         body_sha256=ended.body_sha256,
         request_id=ended.request_id,
+        kill_turn=kill_turn,
     )

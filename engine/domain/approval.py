@@ -47,13 +47,14 @@ def price_moved(seen: Decimal | None, now: Decimal | None, percent: Decimal) -> 
     return None
 
 
-def killed_since(kill: KillSwitches, intent: Intent, account_id: UUID, *, since: datetime) -> Denial | None:
-    """Return the kill switch that covers *intent* on an account and is on, or has been since *since* (UTC).
+def killed_since(kill: KillSwitches, intent: Intent, account_id: UUID) -> Denial | None:
+    """Return the kill switch that covers *intent* on an account and is on, or has been since the intent began.
 
     A switch that was turned off meanwhile counts: what waited when it was on is not to be executed afterwards.
     """
     record = kill.barring(
-        since,
+        intent.kill_turn,
+        intent.began_at,
         user_id=intent.user_id,
         account_id=account_id,
         strategy_id=intent.strategy_id,

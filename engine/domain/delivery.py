@@ -34,8 +34,11 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     request_id: str | None
     items: tuple[Item, ...]
 
-    def intents(self) -> tuple[Intent, ...]:
-        """Return the intents of the delivery, all RECEIVED; the same ones at every replay."""
+    def intents(self, kill_turn: int | None = None) -> tuple[Intent, ...]:
+        """Return the intents of the delivery, all RECEIVED; the same ones at every replay.
+
+        *kill_turn* is the `KillSwitches.turn` at which it came, None at a replay.
+        """
         return tuple(
             Intent(
                 id=intent_id(self.source_id, self.idempotency_key, item.position),
@@ -50,6 +53,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
                 body_sha256=self.body_sha256,
                 position=item.position,
                 request_id=self.request_id,
+                kill_turn=kill_turn,
             )
             for item in self.items
         )

@@ -20,6 +20,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ``written_symbol`` is what the source wrote where that was another name or a contract in words. An intent that
     waits for a person is PENDING_APPROVAL until ``expires_at`` (UTC); ``seen_price`` is the instrument's last price
     (rupees) when it came, ``approved_at`` (UTC) when it was approved: from then on its age counts anew.
+    ``kill_turn`` is the `KillSwitches.turn` at which its age began, None where an earlier process saw that: it is
+    kept nowhere.
     """
 
     id: UUID
@@ -39,6 +41,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     seen_price: Decimal | None = None
     expires_at: datetime | None = None
     approved_at: datetime | None = None
+    kill_turn: int | None = None
 
     @property
     def began_at(self) -> datetime:

@@ -5,7 +5,7 @@ Scopes nest: ``global`` covers everything, ``user:ID`` the user's accounts and s
 stores the highest version counts, and where two differ at the same version the switch is on.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from uuid import UUID
 
@@ -155,7 +155,6 @@ class KillSwitches:
         """Counts the changes taken in: in one process it tells what came first, whatever the wall clock says."""
         self._released: dict[str, int] = {}
         self._on: frozenset[str] = frozenset()
-        self._last_off: datetime | None = None
         self._refresh()
 
     def put(self, record: KillRecord) -> None:
@@ -171,7 +170,6 @@ class KillSwitches:
 
     def _refresh(self) -> None:
         self._on = frozenset(scope for scope, record in self.records.items() if record.enabled)
-        self._last_off = max((record.at for record in self.records.values() if not record.enabled), default=None)
 
     def covering(
         self, *, user_id: UUID, account_id: UUID, strategy_id: UUID | None, source_id: UUID | None = None
@@ -196,6 +194,7 @@ class KillSwitches:
 
     def barring(
         self,
+        turn: int | None,
         since: datetime,
         *,
         user_id: UUID,
@@ -203,29 +202,20 @@ class KillSwitches:
         strategy_id: UUID | None,
         source_id: UUID | None = None,
     ) -> KillRecord | None:
-        """Return the widest record that blocks these, or was turned off after *since* (UTC); None for neither.
+        """Return the widest record that blocks these, or was turned off after they began; None for neither.
 
-        What was on its way when a switch was on is not executed once it is off.
+        What was on its way when a switch was on is not executed once it is off. *turn* is the `turn` at which this
+        process saw it begin: the wall clock may be set back, and then nothing that begins is younger, by that clock,
+        than what was turned off before. What an earlier process saw begin has no turn: it waited through all that
+        this one saw, and of what went before there is only the wall clock to tell whether it was after *since* (UTC).
         """
-        if not self._on and (self._last_off is None or self._last_off <= since):
+        if not self.records:
             return None
-        scopes = scopes_of(user_id, account_id, strategy_id, source_id)
-        return self._barring(scopes, lambda record: record.at > since)
-
-    def barring_order(self, order: Order, turn: int) -> KillRecord | None:
-        """Return the widest record that blocks *order*, made at *turn*, or was turned off since; None for neither.
-
-        As `barring`, for what was made by this process: after a wall clock was set back, nothing that it makes is
-        younger, by that clock, than what was turned off before.
-        """
-        if not self._on and not self._released:
-            return None
-        scopes = scopes_of(order.user_id, order.account_id, order.strategy_id, order.source_id)
-        return self._barring(scopes, lambda record: self._released.get(record.scope, 0) > turn)
-
-    def _barring(self, scopes: Sequence[str], was_off_since: Callable[[KillRecord], bool]) -> KillRecord | None:
-        for scope in scopes:
+        for scope in scopes_of(user_id, account_id, strategy_id, source_id):
             record = self.records.get(scope)
-            if record is not None and (record.enabled or was_off_since(record)):
+            if record is None:
+                continue
+            was_off_since = self._released.get(scope, 0) > (turn or 0) or (turn is None and record.at > since)
+            if record.enabled or was_off_since:
                 return record
         return None

@@ -39,7 +39,7 @@ async def world(autojump_clock):
 
 async def waiting(world, *signals, **fields):
     """Send a signal and return its intent once it waits."""
-    passage = Passage(a_delivery(world, *signals, **fields))
+    passage = Passage(a_delivery(world, *signals, **fields), world.kill.turn)
     world.crew.decide(passage)
     with trio.fail_after(60):
         await passage.wait_settled()
@@ -266,7 +266,7 @@ async def test_signal_that_risk_refuses_asks_nobody(autojump_clock):
 async def test_same_delivery_again_waits_once(world, autojump_clock):
     async with running(world):
         first = await waiting(world)
-        passage = Passage(a_delivery(world))
+        passage = Passage(a_delivery(world), world.kill.turn)
         world.crew.decide(passage)
         with trio.fail_after(60):
             await passage.wait_settled()
@@ -406,3 +406,17 @@ async def test_nothing_is_approved_while_the_state_is_being_rebuilt(world, autoj
         await world.until(lambda: world.crew.risk(USER).is_ready)
         assert sent(world) == 0
         assert world.intent_status(intent.id) is I.PENDING_APPROVAL
+
+
+@pytest.mark.parametrize("step_s", [-3600, 0])
+async def test_approval_counts_kills_by_their_order_and_not_by_the_clock(world, autojump_clock, step_s):
+    async with running(world):
+        before = await waiting(world)
+        world.block()
+        world.release()
+        world.clock.step += step_s
+        after = await waiting(world, key="k2")
+        await trio.sleep(1)
+        assert await approvals(world).approve(after.id, by=BY) is not None
+        assert world.intent_status(before.id) is I.REJECTED
+        await world.until(lambda: sent(world) == 1)

@@ -129,7 +129,7 @@ async def test_exit_signal_is_still_an_exit_beside_the_attached_ones(autojump_cl
         await entered(world)
         await protected(world)
         sell = a_signal(transaction_type=TransactionType.SELL, price=Decimal(101))
-        passage = Passage(a_delivery(world, sell, key="k2"))
+        passage = Passage(a_delivery(world, sell, key="k2"), world.kill.turn)
         world.crew.decide(passage)
         (intent_id,) = passage.intents
         await world.until(lambda: intent_id in world.store.intents)
@@ -235,7 +235,7 @@ async def test_entry_whose_exits_somebody_took_away_leaves_another_s_alone_after
         deliver(world, target=None)
         await world.until(lambda: any(o.broker_order_id for o in of_role(world, OrderRole.ENTRY)))
         older = of_role(world, OrderRole.ENTRY)[0]
-        world.crew.decide(Passage(a_delivery(world, a_signal(stop_loss=Decimal(94)), key="k2")))
+        world.crew.decide(Passage(a_delivery(world, a_signal(stop_loss=Decimal(94)), key="k2"), world.kill.turn))
         await world.until(lambda: sum(bool(o.broker_order_id) for o in of_role(world, OrderRole.ENTRY)) == 2)
         newer = next(o for o in of_role(world, OrderRole.ENTRY) if o.id != older.id)
         world.broker.fill(newer.broker_order_id or "")
@@ -255,16 +255,20 @@ async def test_entry_whose_exits_somebody_took_away_leaves_another_s_alone_after
 async def test_entry_is_covered_when_an_order_in_doubt_turns_out_filled_on_its_side(autojump_clock: Any) -> None:
     world = World()
     async with running(world):
-        long = Passage(a_delivery(world, a_signal(), key="k0"))
+        long = Passage(a_delivery(world, a_signal(), key="k0"), world.kill.turn)
         world.crew.decide(long)
         await entered(world)
         await world.until(lambda: world.held() == 10)
-        world.crew.decide(Passage(a_delivery(world, a_signal(**SHORT, quantity=10, stop_loss=Decimal(105)), key="k1")))
+        world.crew.decide(
+            Passage(
+                a_delivery(world, a_signal(**SHORT, quantity=10, stop_loss=Decimal(105)), key="k1"), world.kill.turn
+            )
+        )
         await world.until(lambda: sum(bool(o.broker_order_id) for o in of_role(world, OrderRole.ENTRY)) == 2)
         short = next(o for o in of_role(world, OrderRole.ENTRY) if o.stop_loss is not None)
         world.broker.answers = [answer(Unknown(reason="lost"), placed=OPEN)]
         world.broker.book_down = BrokerUnavailable("HTTP 503")
-        world.crew.decide(Passage(a_delivery(world, a_signal(**SHORT, quantity=4), key="k2")))
+        world.crew.decide(Passage(a_delivery(world, a_signal(**SHORT, quantity=4), key="k2"), world.kill.turn))
         await world.until(lambda: any(o.status is OrderStatus.UNKNOWN for o in of_role(world, OrderRole.ENTRY)))
         doubted = next(row for row in world.broker.rows.values() if row.quantity == 4)
         world.broker.hide = {doubted.broker_order_id}
@@ -294,7 +298,7 @@ async def test_entries_of_an_earlier_day_place_nothing_on_what_is_bought_today(a
     after.clock.sleep(86_400)
     async with running(after):
         sent = len(after.broker.left)
-        after.crew.decide(Passage(a_delivery(after, a_signal(), key="k2")))
+        after.crew.decide(Passage(a_delivery(after, a_signal(), key="k2"), after.kill.turn))
         await after.until(lambda: len(after.broker.left) == sent + 1)
         after.broker.fill(next(reversed(after.broker.rows)))
         await trio.sleep(10)
@@ -369,7 +373,7 @@ async def test_position_that_is_left_belongs_to_the_entry_that_filled_last(autoj
         deliver(world, target=None)
         await world.until(lambda: any(o.broker_order_id for o in of_role(world, OrderRole.ENTRY)))
         resting = of_role(world, OrderRole.ENTRY)[0]
-        world.crew.decide(Passage(a_delivery(world, a_signal(stop_loss=Decimal(90)), key="k2")))
+        world.crew.decide(Passage(a_delivery(world, a_signal(stop_loss=Decimal(90)), key="k2"), world.kill.turn))
         await world.until(lambda: sum(bool(o.broker_order_id) for o in of_role(world, OrderRole.ENTRY)) == 2)
         early = next(o for o in of_role(world, OrderRole.ENTRY) if o.id != resting.id)
         world.broker.fill(early.broker_order_id or "")

@@ -63,7 +63,7 @@ async def tripped(world, run, account=ACCOUNT):
 
 
 def decide(world, *signals, **fields):
-    passage = Passage(a_delivery(world, *signals, **fields))
+    passage = Passage(a_delivery(world, *signals, **fields), world.kill.turn)
     world.crew.decide(passage)
     return passage
 

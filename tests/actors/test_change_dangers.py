@@ -26,7 +26,7 @@ TOO_LARGE = Refused(code=RefusalCode.FREEZE_QUANTITY, message=TEXT, status=400)
 
 async def decided(world: World) -> tuple[Order, RiskActor]:
     """Have a signal's order rest at the broker; return it and the actor that approved it."""
-    world.crew.decide(Passage(a_delivery(world)))
+    world.crew.decide(Passage(a_delivery(world), world.kill.turn))
     await world.until(lambda: any(o.status is OPEN for o in world.store.orders.values()))
     (order,) = world.store.orders.values()
     return order, world.crew.risk(USER)
@@ -92,7 +92,7 @@ async def test_slices_live_no_longer_than_their_signal(autojump_clock: Any) -> N
         taken = answer(Unknown(reason="lost"), after_s=10, placed=OPEN)
         world.broker.answers = [answer(TOO_LARGE, after_s=25), taken]
         received = world.clock.now() - timedelta(seconds=30)
-        passage = Passage(a_delivery(world, received_at=received))
+        passage = Passage(a_delivery(world, received_at=received), world.kill.turn)
         world.crew.decide(passage)
         (intent_id,) = passage.intents
         await world.until(lambda: intent_id in world.store.intents)
@@ -107,11 +107,11 @@ async def test_slices_come_before_what_was_accepted_after_their_order(autojump_c
     world = World()
     async with running(world):
         world.broker.answers = [answer(TOO_LARGE, after_s=2)]
-        first = Passage(a_delivery(world))
+        first = Passage(a_delivery(world), world.kill.turn)
         world.crew.decide(first)
         await world.until(lambda: len(world.broker.left) == 1)
         closing = a_signal(transaction_type=TransactionType.SELL, quantity=3)
-        world.crew.decide(Passage(a_delivery(world, closing, key="k2")))
+        world.crew.decide(Passage(a_delivery(world, closing, key="k2"), world.kill.turn))
         await world.until(lambda: len(world.broker.left) == 5)
         await world.until(lambda: all(o.status is not OrderStatus.SUBMITTING for o in world.store.orders.values()))
         assert [order.quantity for order in world.broker.left] == [10, 4, 4, 2, 3]
@@ -147,7 +147,7 @@ async def test_slice_of_an_exit_that_cannot_be_sent_is_told_to_a_person(autojump
         no = answer(Refused(code=RefusalCode.OTHER, message="not today", status=400))
         world.broker.answers = [answer(TOO_LARGE), no]
         closing = a_signal(transaction_type=TransactionType.SELL)
-        world.crew.decide(Passage(a_delivery(world, closing, key="k2")))
+        world.crew.decide(Passage(a_delivery(world, closing, key="k2"), world.kill.turn))
         await world.until(lambda: len(world.broker.left) == 5)
         await world.until(lambda: any("EXIT_NOT_DONE" in text for _, text in world.alerts))
     (told,) = [text for _, text in world.alerts if "EXIT_NOT_DONE" in text]

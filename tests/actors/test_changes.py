@@ -119,7 +119,7 @@ async def test_order_that_is_not_open_can_not_be_changed(autojump_clock: Any) ->
 async def test_larger_order_is_held_against_the_limits_and_reserved(autojump_clock: Any) -> None:
     world = World(limits={"max_order_quantity": 15})
     async with running(world):
-        passage = Passage(a_delivery(world))
+        passage = Passage(a_delivery(world), world.kill.turn)
         world.crew.decide(passage)
         await world.until(lambda: any(o.status is OPEN for o in world.store.orders.values()))
         (order,) = world.store.orders.values()
@@ -163,7 +163,7 @@ async def test_quantity_over_the_freeze_quantity_goes_in_slices(autojump_clock: 
     world = World()
     world.freeze(4)
     async with running(world):
-        passage = Passage(a_delivery(world))
+        passage = Passage(a_delivery(world), world.kill.turn)
         world.crew.decide(passage)
         await world.until(lambda: len(world.broker.left) == 3)
         for order in list(world.store.orders.values()):
@@ -181,7 +181,7 @@ async def test_order_refused_for_its_size_is_placed_in_slices_and_the_size_is_le
     text = "The order quantity 10 (10 lots) is higher than the maximum quantity of 4 (4 lots) allowed by the exchanges."
     async with running(world):
         world.broker.answers = [answer(Refused(code=RefusalCode.FREEZE_QUANTITY, message=text, status=400))]
-        passage = Passage(a_delivery(world))
+        passage = Passage(a_delivery(world), world.kill.turn)
         world.crew.decide(passage)
         await world.until(lambda: len(world.broker.left) == 4)
         await world.until(lambda: sum(o.status is OPEN for o in world.store.orders.values()) == 3)
@@ -199,7 +199,7 @@ async def test_absurd_quantity_is_rejected_rather_than_sliced(autojump_clock: An
     world = World()
     world.freeze(1)
     async with running(world):
-        passage = Passage(a_delivery(world, a_signal(quantity=51)))
+        passage = Passage(a_delivery(world, a_signal(quantity=51)), world.kill.turn)
         world.crew.decide(passage)
         (intent_id,) = passage.intents
         await world.until(lambda: intent_id in world.store.intents)

@@ -156,7 +156,7 @@ async def test_loss_limit_counts_charges(autojump_clock):
     async with running(world):
         await fill(world, BUY, 10, "100")
         assert state(world).figures().realised + state(world).figures().unrealised == 0
-        passage = Passage(a_delivery(world))
+        passage = Passage(a_delivery(world), world.kill.turn)
         world.crew.decide(passage)
         await passage.wait_settled()
         (intent,) = passage.intents.values()

@@ -64,7 +64,7 @@ async def ledger(desk):
 
 
 async def test_unrecorded_delivery_is_settled_only_once_its_letter_is_on_disk(desk, autojump_clock):
-    passage = Passage(a_delivery(desk.world))
+    passage = Passage(a_delivery(desk.world), desk.world.kill.turn)
     desk.letters.unrecorded(passage, LedgerRefused("no such column"))
     assert not passage.is_settled
     async with ledger(desk):
@@ -79,7 +79,7 @@ async def test_unrecorded_delivery_is_settled_only_once_its_letter_is_on_disk(de
 
 
 async def test_unrecorded_delivery_whose_letter_is_refused_too_stays_with_the_journal(desk, autojump_clock):
-    passage = Passage(a_delivery(desk.world))
+    passage = Passage(a_delivery(desk.world), desk.world.kill.turn)
     desk.world.store.refuse = lambda _batch: True
     desk.letters.unrecorded(passage, LedgerRefused("no"))
     async with ledger(desk):
@@ -91,7 +91,7 @@ async def test_delivery_that_risk_can_record_neither_as_decided_nor_as_failed_be
     world = desk.world
     world.risk_context = msgspec.structs.replace(world.risk_context, unrecorded=desk.letters.unrecorded)
     world.store.refuse = lambda batch: bool(batch.new_intents)
-    passage = Passage(a_delivery(world))
+    passage = Passage(a_delivery(world), world.kill.turn)
     async with running(world):
         world.crew.decide(passage)
         await passage.wait_settled()
@@ -102,7 +102,7 @@ async def test_delivery_that_risk_can_record_neither_as_decided_nor_as_failed_be
 
 @pytest.mark.parametrize("error", [UnavailableError("withdrawn"), DuplicateIntent("accepted before")])
 async def test_delivery_that_was_refused_to_its_sender_or_is_in_the_ledger_is_no_letter(desk, error):
-    passage = Passage(a_delivery(desk.world))
+    passage = Passage(a_delivery(desk.world), desk.world.kill.turn)
     desk.letters.unrecorded(passage, error)
     assert (passage.error, desk.letters.buried) == (error, 0)
 

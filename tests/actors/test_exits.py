@@ -27,7 +27,7 @@ async def world(autojump_clock):
 
 
 def decide(world, *signals, **fields):
-    passage = Passage(a_delivery(world, *signals, **fields))
+    passage = Passage(a_delivery(world, *signals, **fields), world.kill.turn)
     world.crew.decide(passage)
     return passage
 

@@ -18,7 +18,7 @@ async def world(autojump_clock):
 async def test_promised_delivery_waits_for_room_in_the_ledger_and_is_executed(world, autojump_clock):
     world.ledger._mailbox = Mailbox("audit", capacity=20, overflow=Overflow.REFUSE)
     async with running(world):
-        first = Passage(a_delivery(world, key="k0"))
+        first = Passage(a_delivery(world, key="k0"), world.kill.turn)
         world.crew.decide(first)
         await world.until(lambda: len(world.broker.left) == 1)
         world.broker.fill(next(iter(world.broker.rows)))
@@ -27,7 +27,7 @@ async def test_promised_delivery_waits_for_room_in_the_ledger_and_is_executed(wo
         while world.ledger.in_flight == 0 or world.ledger.mailbox.has_room:
             world.ledger.record()
             await trio.lowlevel.checkpoint()
-        passage = Passage(a_delivery(world))
+        passage = Passage(a_delivery(world), world.kill.turn)
         passage.journalled("1-0")
         passage.promised = True
         world.crew.decide(passage)

@@ -32,7 +32,7 @@ async def world_of(policy, accounts=3, **settings):
 
 async def signal(world, **fields):
     """Send a signal and return its intent once it is decided about."""
-    passage = Passage(a_delivery(world, **fields))
+    passage = Passage(a_delivery(world, **fields), world.kill.turn)
     world.crew.decide(passage)
     with trio.fail_after(60):
         await passage.wait_settled()

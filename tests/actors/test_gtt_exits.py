@@ -26,7 +26,7 @@ LOST = Unknown(reason="lost")
 def deliver(world: World, key: str = "k1", **fields: Any) -> None:
     """Deliver a signal to buy 10 INFY for delivery with a stop at 95 and a target at 110."""
     terms = {"stop_loss": Decimal(95), "target": Decimal(110), "product_type": ProductType.CNC}
-    world.crew.decide(Passage(a_delivery(world, a_signal(**(terms | fields)), key=key)))
+    world.crew.decide(Passage(a_delivery(world, a_signal(**(terms | fields)), key=key), world.kill.turn))
 
 
 def entries(world: World) -> list[Order]:

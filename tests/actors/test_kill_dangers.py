@@ -36,7 +36,7 @@ async def test_signal_that_waited_through_a_kill_is_not_executed_after_it(autoju
     world.prices.clear()
     world.price_delay_s = 2.0
     async with running(world):
-        passage = Passage(a_delivery(world, a_signal(order_type=OrderType.MARKET, price=None)))
+        passage = Passage(a_delivery(world, a_signal(order_type=OrderType.MARKET, price=None)), world.kill.turn)
         world.crew.decide(passage)
         await trio.sleep(0.5)
         world.block()
@@ -78,3 +78,34 @@ async def test_order_that_waited_through_a_kill_is_not_sent_though_the_clock_was
         await world.until_status(waiting, S.CANCELLED, timeout_s=10)
         assert "was blocked while it waited" in world.message(waiting)
         assert waiting.id not in {order.id for order in world.broker.left}
+
+
+async def test_signal_that_comes_after_a_release_is_executed_though_the_clock_was_set_back_since(
+    autojump_clock: Any,
+) -> None:
+    world = World()
+    async with running(world):
+        world.block()
+        await trio.sleep(1)
+        world.release()
+        world.clock.step -= 3600
+        passage = Passage(a_delivery(world), world.kill.turn)
+        world.crew.decide(passage)
+        await passage.wait_settled()
+        await world.until(lambda: len(world.broker.left) == 1)
+
+
+async def test_signal_that_waited_through_a_kill_is_not_executed_though_the_clock_was_ahead_when_it_came(
+    autojump_clock: Any,
+) -> None:
+    world = World()
+    async with running(world):
+        ahead = world.clock.now() + timedelta(seconds=1)
+        passage = Passage(a_delivery(world, received_at=ahead), world.kill.turn)
+        world.block()
+        world.release()
+        world.crew.decide(passage)
+        await passage.wait_settled()
+        (intent,) = passage.intents.values()
+        assert world.intent_status(intent.id) is IntentStatus.REJECTED
+        assert world.broker.left == []

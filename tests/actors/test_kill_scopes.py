@@ -19,7 +19,7 @@ OTHER = UUID(int=78)
 
 
 async def decide(world: World, key: str, *signals: Any, **fields: Any) -> list[UUID]:
-    passage = Passage(a_delivery(world, *signals, key=key, **fields))
+    passage = Passage(a_delivery(world, *signals, key=key, **fields), world.kill.turn)
     world.crew.decide(passage)
     await world.until(lambda: passage.is_settled)
     return list(passage.intents)

@@ -21,7 +21,7 @@ async def world(autojump_clock):
 
 
 async def executing(world):
-    passage = Passage(a_delivery(world))
+    passage = Passage(a_delivery(world), world.kill.turn)
     world.crew.decide(passage)
     await passage.wait_settled()
     (intent,) = passage.intents.values()

@@ -473,7 +473,8 @@ async def test_entries_that_wait_for_the_store_leave_room_for_cancels_and_square
         await trio.sleep(5)
         world.store.is_stuck = True
         passages = [
-            Passage(a_delivery(world, key=f"k{number}", body=bytes([number % 256]) * 32)) for number in range(450)
+            Passage(a_delivery(world, key=f"k{number}", body=bytes([number % 256]) * 32), world.kill.turn)
+            for number in range(450)
         ]
         for passage in passages:
             world.crew.decide(passage)

@@ -80,7 +80,7 @@ async def test_order_outside_is_refused_and_without_bounds_the_broker_judges(aut
         world.risk_context, bounds=lambda key: DAY if key == "NSE:INFY" else NO_BOUNDS
     )
     async with running(world):
-        passage = Passage(a_delivery(world))
+        passage = Passage(a_delivery(world), world.kill.turn)
         world.crew.decide(passage)
         await passage.wait_settled()
         (intent,) = passage.intents.values()

@@ -770,7 +770,7 @@ async def test_parked_order_keeps_its_intent_executing_and_both_end_when_the_boo
 
 
 async def decide(world: World) -> None:
-    world.crew.risk(USER).tell(Decide(passage=Passage(a_delivery(world, a_signal()))))
+    world.crew.risk(USER).tell(Decide(passage=Passage(a_delivery(world, a_signal()), world.kill.turn)))
     await world.until(lambda: bool(world.store.orders))
 
 

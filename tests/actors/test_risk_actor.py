@@ -30,7 +30,7 @@ async def world(autojump_clock):
 
 
 def decide(world, *signals, **fields):
-    passage = Passage(a_delivery(world, *signals, **fields))
+    passage = Passage(a_delivery(world, *signals, **fields), world.kill.turn)
     world.crew.decide(passage)
     return passage
 
@@ -187,7 +187,7 @@ async def test_repeat_after_a_restart_changes_nothing(world, autojump_clock):
         await world.until(lambda: bool(world.broker.rows))
     after = await crashed(world)
     async with running(after):
-        again = Passage(a_delivery(world))
+        again = Passage(a_delivery(world), world.kill.turn)
         after.crew.decide(again)
         await settled(again)
         assert isinstance(again.error, DuplicateIntent)
@@ -204,7 +204,7 @@ async def test_repeat_of_a_finished_intent_after_a_restart_sends_nothing(world, 
         await world.until(lambda: world.intent_status(intent.id) is I.EXECUTED)
     after = await crashed(world)
     async with running(after):
-        again = Passage(a_delivery(world))
+        again = Passage(a_delivery(world), world.kill.turn)
         after.crew.decide(again)
         await settled(again)
         await trio.sleep(5)
@@ -239,7 +239,7 @@ async def test_decision_that_can_not_be_recorded_at_all_tells_so(world, autojump
 
 async def test_delivery_taken_back_by_its_sender_is_not_decided(world, autojump_clock):
     async with running(world):
-        passage = Passage(a_delivery(world))
+        passage = Passage(a_delivery(world), world.kill.turn)
         passage.give_up(UnavailableError("gave up"))
         world.crew.decide(passage)
         await trio.sleep(5)

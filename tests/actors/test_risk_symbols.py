@@ -42,7 +42,7 @@ def in_words(text="NIFTY ATM CE", **fields):
 
 
 def decide(world, *signals, **fields):
-    passage = Passage(a_delivery(world, *signals, **fields))
+    passage = Passage(a_delivery(world, *signals, **fields), world.kill.turn)
     world.crew.decide(passage)
     return passage
 

@@ -84,7 +84,7 @@ def a_world(**limits):
 
 
 async def send(world, key, **signal):
-    passage = Passage(a_delivery(world, a_signal(**signal), key=key))
+    passage = Passage(a_delivery(world, a_signal(**signal), key=key), world.kill.turn)
     world.crew.decide(passage)
     with trio.fail_after(60):
         await passage.wait_settled()
@@ -151,7 +151,7 @@ async def test_after_the_cooldown_one_entry_is_tried_and_its_success_closes_it(a
         await world.until(switches.is_on)
         await world.until(lambda: not switches.is_on(), timeout_s=31)
         await world.until(lambda: breaker(world).state is BreakerState.HALF_OPEN)
-        passages = [Passage(a_delivery(world, a_signal("SBIN"), key=f"t{n}")) for n in range(3)]
+        passages = [Passage(a_delivery(world, a_signal("SBIN"), key=f"t{n}"), world.kill.turn) for n in range(3)]
         for passage in passages:
             world.crew.decide(passage)
         for passage in passages:
@@ -191,7 +191,7 @@ async def test_breaker_on_an_account_that_a_person_blocks_leaves_that_block_alon
     world, switches = a_world(circuit_breaker_failures=1)
     async with running(world):
         world.broker.answers.append(answer(Refused(code=RefusalCode.FUNDS, message="x"), after_s=5))
-        passage = Passage(a_delivery(world))
+        passage = Passage(a_delivery(world), world.kill.turn)
         world.crew.decide(passage)
         await passage.wait_settled()
         await trio.sleep(1)

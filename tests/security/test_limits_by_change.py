@@ -19,7 +19,7 @@ async def test_sec_088_attached_exit_can_be_made_smaller_but_never_larger(autoju
     # would sell what nobody holds, and no limit would see it
     world = World()
     async with running(world):
-        world.crew.decide(Passage(a_delivery(world)))
+        world.crew.decide(Passage(a_delivery(world), world.kill.turn))
         await world.until(lambda: any(o.status is OrderStatus.OPEN for o in world.store.orders.values()))
         (entry,) = world.store.orders.values()
         out = msgspec.structs.replace(entry, role=role, parent_id=entry.id, transaction_type=TransactionType.SELL)

@@ -23,7 +23,7 @@ ENGINE = Path(decisions.__file__).parents[1]
 
 
 async def decided(world: World, *signals: Any, key: str = "k1") -> None:
-    passage = Passage(a_delivery(world, *signals, key=key))
+    passage = Passage(a_delivery(world, *signals, key=key), world.kill.turn)
     world.crew.decide(passage)
     await world.until(lambda: all(i in world.store.intents for i in passage.intents))
 
@@ -33,7 +33,7 @@ async def test_sec_086_five_hundred_signals_that_each_fit_do_not_pass_the_limit_
     world = World(limits={"max_position_pct": Decimal(5)}, orders_per_second=1000, orders_per_minute=10_000)
     async with running(world):
         for number in range(5):
-            world.crew.decide(Passage(a_delivery(world, *[a_signal()] * 100, key=f"k{number}")))
+            world.crew.decide(Passage(a_delivery(world, *[a_signal()] * 100, key=f"k{number}"), world.kill.turn))
         await world.until(lambda: len(world.store.intents) == 500)
         statuses = [intent.status for intent in world.store.intents.values()]
         assert statuses.count(IntentStatus.REJECTED) == 450
@@ -118,7 +118,7 @@ async def test_sec_101_check_of_risk_that_fails_denies(
     world = World()
     async with running(world):
         monkeypatch.setattr(exchange_terms if broken == "check_order" else decisions, broken, fail)
-        world.crew.decide(Passage(a_delivery(world)))
+        world.crew.decide(Passage(a_delivery(world), world.kill.turn))
         await world.until(lambda: world.clock.boottime_ns() > 1000 * 10**9 + 5 * 10**9)
         assert world.broker.left == []
         assert world.store.orders == {}

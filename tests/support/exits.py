@@ -13,7 +13,7 @@ from tests.support.desk import World, a_delivery, a_signal
 def deliver(world: World, *, key: str = "k1", **fields: Any) -> Passage:
     """Deliver a signal to buy 10 INFY with a stop at 95 and a target at 110."""
     exits = {"stop_loss": Decimal(95), "target": Decimal(110)}
-    passage = Passage(a_delivery(world, a_signal(**(exits | fields)), key=key))
+    passage = Passage(a_delivery(world, a_signal(**(exits | fields)), key=key), world.kill.turn)
     world.crew.decide(passage)
     return passage
 

@@ -63,11 +63,26 @@ def test_price_may_move_so_far(seen, now, code):
 def test_kill_counts_while_it_is_on_and_when_it_was_since(scope, state, after_s, covers):
     at = NOW + timedelta(seconds=after_s)
     record = KillRecord(scope=scope, version=1, state=state, reason="r", actor="a", at=at)
-    found = killed_since(KillSwitches([record]), waiting(), ACCOUNT, since=NOW)
+    found = killed_since(KillSwitches([record]), waiting(), ACCOUNT)
     assert (found == killed_text(record)) is covers
     assert (found is not None) is covers
 
 
 def test_kill_of_somebody_else_is_none():
     record = KillRecord(scope="account:x", version=1, state=KillState.BLOCKED, reason="r", actor="a", at=NOW)
-    assert killed_since(KillSwitches([record]), waiting(), ACCOUNT, since=NOW) is None
+    assert killed_since(KillSwitches([record]), waiting(), ACCOUNT) is None
+
+
+@pytest.mark.parametrize(
+    ("began_at_turn", "covers"),
+    [(0, True), (1, True), (2, False), (None, True)],
+    ids=["before it", "while it was on", "after it", "in an earlier process"],
+)
+@pytest.mark.parametrize("clock_s", [-3600, 3600], ids=["clock set on", "clock set back"])
+def test_order_of_things_tells_what_waited_through_a_kill_and_not_the_clock(began_at_turn, covers, clock_s):
+    kill = KillSwitches()
+    for version, state in ((1, KillState.BLOCKED), (2, KillState.ARMED)):
+        at = NOW + timedelta(seconds=clock_s)
+        kill.put(KillRecord(scope="global", version=version, state=state, reason="r", actor="a", at=at))
+    found = killed_since(kill, msgspec.structs.replace(waiting(), kill_turn=began_at_turn), ACCOUNT)
+    assert (found is not None) is covers
