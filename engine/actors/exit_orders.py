@@ -16,16 +16,11 @@ def is_exit(desk: OrderDesk, order: Order) -> bool:
     quantity = 0 if held is None else held.quantity
     if not reduces(quantity, order.transaction_type, order.quantity):
         return False
-    claimed = 0
-    created_at, side = order.created_at, order.transaction_type
-    # behind a busy instrument hundreds may wait, and this is asked of the first of them at every turn
-    for other in desk.index.alive_in(order.key):
-        if (
-            other.created_at <= created_at
-            and other.transaction_type is side
-            and other.product_type is order.product_type
-            and not other.is_attached
-            and (other.created_at, other.id) < (created_at, order.id)
-        ):
-            claimed += other.remaining_quantity
+    claimed = sum(
+        other.remaining_quantity
+        for other in desk.index.alive_before(order)
+        if other.transaction_type is order.transaction_type
+        and other.product_type is order.product_type
+        and not other.is_attached
+    )
     return reduces(quantity, order.transaction_type, order.quantity, claimed=claimed)

@@ -1,7 +1,7 @@
 """Where an order of an account is found: by id, by the broker's id, by tag, and by what it still needs."""
 
 from collections.abc import Iterable, Iterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from uuid import UUID
 
 from engine.broker.values import BrokerOrder
@@ -46,6 +46,8 @@ class OrderIndex:
         self._by_instrument: dict[tuple[Exchange, str], dict[UUID, None]] = {}
         # those of them that are not over
         self._unended: dict[tuple[Exchange, str], dict[UUID, None]] = {}
+        # when the last of those was made, while each was made no earlier than the one before it
+        self._in_turn: dict[tuple[Exchange, str], datetime | None] = {}
         self._sets = (
             *(self.open, self.open_external, self.complete, self.given_up, self.unplaced, self.submitting),
             self.icebergs,
@@ -57,6 +59,7 @@ class OrderIndex:
         for found in (self.orders, self.by_broker_id, self._by_tag, self._tags, self._by_instrument, self._belongs):
             found.clear()
         self._unended.clear()
+        self._in_turn.clear()
         for index in self._sets:
             index.clear()
         self.live_legs.clear()
@@ -82,7 +85,7 @@ class OrderIndex:
         if status.is_terminal:
             self._end(order)
         elif before is None or before.status.is_terminal:
-            self._unended.setdefault(order.key, {})[order_id] = None
+            self._begin(order)
         is_open, is_working, is_short = _OF_STATUS[status]
         is_ours = not order.is_external
         given_up = is_short and order.broker_order_id is None
@@ -105,12 +108,19 @@ class OrderIndex:
             elif was_in and not is_in:
                 index.discard(order_id)
 
+    def _begin(self, order: Order) -> None:
+        alive = self._unended.setdefault(order.key, {})
+        last = self._in_turn.get(order.key) if alive else order.created_at
+        # once out of turn they stay so until all of them are over
+        self._in_turn[order.key] = order.created_at if last is not None and last <= order.created_at else None
+        alive[order.id] = None
+
     def _end(self, order: Order) -> None:
         alive = self._unended.get(order.key)
         if alive is not None:
             alive.pop(order.id, None)
             if not alive:
-                del self._unended[order.key]
+                del self._unended[order.key], self._in_turn[order.key]
 
     def drop(self, order_id: UUID) -> Order | None:
         """Forget an order; return it as it was."""
@@ -143,6 +153,18 @@ class OrderIndex:
     def alive_in(self, key: tuple[Exchange, str]) -> Iterator[Order]:
         """Yield the orders in an instrument that are not over."""
         return map(self.orders.__getitem__, self._unended.get(key, ()))
+
+    def alive_before(self, order: Order) -> Iterator[Order]:
+        """Yield the orders in the instrument of *order* that are not over and were made before it.
+
+        Those of one instant are taken in the sequence of their ids.
+        """
+        at, is_in_turn = order.created_at, self._in_turn.get(order.key) is not None
+        for other in self.alive_in(order.key):
+            if other.created_at < at or (other.created_at == at and other.id < order.id):
+                yield other
+            elif is_in_turn and other.created_at > at:
+                return
 
     def sole_of(self, row: BrokerOrder) -> Order | None:
         """Return the order that *row* alone shows, by the broker's id; None for a leg, a slice or a stranger's."""
