@@ -2,9 +2,9 @@
 
 Owns the end of the audit chain and the ledger's connection. Everybody hands it `LedgerEntry`s; it
 packs all that waits into one transaction (natural group commit: while one is in flight the next
-gathers) and calls back when it is on disk. Every transaction checks the fencing epoch. What somebody
-waits for never waits for company; what tells of the past (the broker's answer, a fill) does for 20 ms,
-or each order's answer would start a commit of its own in front of the next decision's.
+gathers) and calls back when it is on disk. Every transaction checks the fencing epoch. Nothing waits for
+company by a timer; of what nobody waits for (the broker's answer, a fill) few are taken at once, for the
+next decision's commit comes behind theirs.
 Mailbox: bounded; full is a fault of the box, not of a signal: ingest stops taking signals in long
 before. Restart: permanent; entries in hand outlive a restart. A lost lease escalates.
 
@@ -40,7 +40,6 @@ _BATCH = 512
 # Of what nobody waits for only so many at once: a decision that comes meanwhile waits for the whole of it.
 _UNHURRIED_BATCH = 128
 _COMMIT_TIMEOUT_S = 5.0
-_COMPANY_S = 0.02
 _RETRY_S = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
@@ -84,8 +83,8 @@ class AuditWriter:
         """Is told what the store refuses for good; must not wait and must not raise."""
         self.on_audit: Callable[[Sequence[AuditRecord]], None] = lambda _records: None
         """Is given the audit records that are on disk now; must not wait and must not raise."""
-        # set while something is in the mailbox that is waited for
-        self._pressing = trio.Event()
+        # whether something is in the mailbox that is waited for
+        self._is_pressing = False
         self._appended = 0
         self._settled = 0
         self._waiters: list[tuple[int, trio.Event]] = []
@@ -121,7 +120,7 @@ class AuditWriter:
         self._mailbox.tell_nowait(entry)
         self._appended += 1
         if not entry.can_wait:
-            self._pressing.set()
+            self._is_pressing = True
 
     def record(self, *drafts: AuditDraft) -> None:
         """Queue audit records that go with no row."""
@@ -164,7 +163,7 @@ class AuditWriter:
             return True
         event = trio.Event()
         self._waiters.append((target, event))
-        self._pressing.set()
+        self._is_pressing = True
         with trio.move_on_after(timeout_s):
             await event.wait()
         return event.is_set()
@@ -183,13 +182,8 @@ class AuditWriter:
                         # whoever was woken by the same thing adds to this batch, not to one of its own: the order
                         # that goes next beside the outcome of the one that made way for it
                         await trio.lowlevel.checkpoint()
-                        if not self._pressing.is_set() and self._mailbox.depth < _UNHURRIED_BATCH:
-                            with trio.move_on_after(_COMPANY_S):
-                                await self._pressing.wait()
-                        is_pressing = self._pressing.is_set()
-                        self._in_hand = self._mailbox.take_all(_BATCH if is_pressing else _UNHURRIED_BATCH)
-                        if not self._mailbox.depth:
-                            self._pressing = trio.Event()
+                        self._in_hand = self._mailbox.take_all(_BATCH if self._is_pressing else _UNHURRIED_BATCH)
+                        self._is_pressing = self._is_pressing and bool(self._mailbox.depth)
                 await self._commit_in_hand()
         finally:
             self.available = False

@@ -68,19 +68,19 @@ async def test_entry_withdrawn_under_a_commit_that_took_place_counts_as_written(
     assert (told, store.writes) == (["commit"], [WRITE])
 
 
-async def test_what_nobody_waits_for_goes_with_what_somebody_does_and_soon_in_any_case(autojump_clock, nursery):
+async def test_what_nobody_waits_for_goes_at_once_and_gathers_while_a_commit_is_under_way(autojump_clock, nursery):
     store = MemoryStore()
     ledger = AuditWriter(store, epoch=1)
     await nursery.start(ledger.run)
     await ledger.write(LedgerEntry())
-    ledger.append(LedgerEntry(writes=(WRITE,), can_wait=True))
-    await trio.sleep(0.01)
-    assert not store.writes
-    # before it, in its order, and in one commit
-    later = Write(sql="UPDATE", args=(2,))
+    writes = [Write(sql="UPDATE", args=(number,)) for number in range(5)]
+    store.delay_s = 1.0
     batches = ledger.batches
-    await ledger.write(LedgerEntry(writes=(later,)))
-    assert (store.writes, ledger.batches) == ([WRITE, later], batches + 1)
-    ledger.append(LedgerEntry(writes=(WRITE,), can_wait=True))
-    await trio.sleep(0.05)
-    assert store.writes == [WRITE, later, WRITE]
+    began = trio.current_time()
+    for write in writes[:4]:
+        ledger.append(LedgerEntry(writes=(write,), can_wait=True))
+        await trio.sleep(0.1)
+    # what somebody waits for comes behind it, in its order, and with what waits already
+    await ledger.write(LedgerEntry(writes=(writes[4],)))
+    assert (store.writes, ledger.batches) == (writes, batches + 2)
+    assert trio.current_time() - began == pytest.approx(2.0)

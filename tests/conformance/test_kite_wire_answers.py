@@ -456,7 +456,12 @@ async def test_read_without_an_answer_is_unavailable(stub, hasty):
         await hasty.orders()
 
 
-async def test_read_that_drips_for_ever_is_unavailable(stub):
+each_way = pytest.mark.parametrize("read", ["orders", "holdings"])
+"""What the order protocol reads goes over lean connections, everything else over httpx."""
+
+
+@each_way
+async def test_read_that_drips_for_ever_is_unavailable(stub, read):
     async def drip(wire, _) -> None:
         await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n")
         while wire.is_open:
@@ -467,32 +472,36 @@ async def test_read_that_drips_for_ever_is_unavailable(stub):
     broker = KiteBroker(stub.base_url, "k", "t", SystemClock(), reads=reads)
     stub.next(drip)
     with pytest.raises(BrokerUnavailable, match="no answer within"):
-        await broker.orders()
+        await getattr(broker, read)()
     await reads.aclose()
     await broker.aclose()
 
 
-async def test_read_that_is_compressed_is_read(stub, broker):
-    book = json.dumps({"status": "success", "data": [{"order_id": "1", "tag": "T"}] * 5000}).encode()
+@each_way
+async def test_read_that_is_compressed_is_read(stub, broker, read):
+    rows = [{"order_id": str(n), "tag": "T", "tradingsymbol": "INFY", "exchange": "NSE"} for n in range(5000)]
+    book = json.dumps({"status": "success", "data": rows}).encode()
     stub.next(answer(200, gzip.compress(book), extra="Content-Encoding: gzip\r\n"))
-    assert len(await broker.orders()) == 5000
+    assert len(await getattr(broker, read)()) == 5000
 
 
-async def test_read_refused_connection_is_unavailable():
+@each_way
+async def test_read_refused_connection_is_unavailable(read):
     broker = KiteBroker(free_port_url(), "k", "t", SystemClock())
     with pytest.raises(BrokerUnavailable):
-        await broker.orders()
+        await getattr(broker, read)()
     await broker.aclose()
 
 
-async def test_reads_cancelled_under_contention_do_not_leak_the_pool(stub):
+@each_way
+async def test_reads_cancelled_under_contention_do_not_leak_the_pool(stub, read):
     reads = KiteReads(Origin.parse(stub.base_url), max_connections=2)
     broker = KiteBroker(stub.base_url, "k", "t", SystemClock(), reads=reads)
 
     async def impatient(steps: int) -> None:
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(broker.orders)
+                nursery.start_soon(getattr(broker, read))
                 for _ in range(steps):
                     await trio.lowlevel.checkpoint()
                 scope.cancel()
@@ -504,18 +513,19 @@ async def test_reads_cancelled_under_contention_do_not_leak_the_pool(stub):
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             for _ in range(6):
-                nursery.start_soon(broker.orders)
+                nursery.start_soon(getattr(broker, read))
     await reads.aclose()
     await broker.aclose()
 
 
-async def test_reads_over_the_bound_wait_for_a_connection(stub):
+@each_way
+async def test_reads_over_the_bound_wait_for_a_connection(stub, read):
     reads = KiteReads(Origin.parse(stub.base_url), max_connections=2)
     broker = KiteBroker(stub.base_url, "k", "t", SystemClock(), reads=reads)
     stub.next(*[hang] * 6)
     async with trio.open_nursery() as nursery:
         for _ in range(6):
-            nursery.start_soon(broker.orders)
+            nursery.start_soon(getattr(broker, read))
         while len(stub.requests) < 2:
             await stub.arrived.wait()
             await trio.testing.wait_all_tasks_blocked()
@@ -550,16 +560,17 @@ def test_broker_over_plain_http_outside_loopback_is_refused():
         KiteBroker("http://api.kite.trade", "k", "t", SystemClock())
 
 
-async def test_read_tells_the_date_of_every_answer_whatever_its_status(stub):
+@each_way
+async def test_read_tells_the_date_of_every_answer_whatever_its_status(stub, read):
     heard = []
     reads = KiteReads(Origin.parse(stub.base_url), heard=lambda date, elapsed_s: heard.append((date, elapsed_s)))
     broker = KiteBroker(stub.base_url, stub.api_key, stub.access_token, SystemClock(), reads=reads)
     date = "Wed, 18 Nov 2026 04:30:00 GMT"
     stub.next(answer(200, b'{"status": "success", "data": []}', extra=f"Date: {date}\r\n"))
-    await broker.orders()
+    await getattr(broker, read)()
     stub.next(answer(503, b"{}", extra=f"Date: {date}\r\n"))
     with pytest.raises(BrokerUnavailable):
-        await broker.orders()
+        await getattr(broker, read)()
     assert [seen for seen, _ in heard] == [date, date]
     assert all(elapsed_s >= 0 for _, elapsed_s in heard)
     await reads.aclose()

@@ -1,12 +1,13 @@
 """KiteBroker: one Zerodha account, or one of any exchange that speaks Kite Connect v3.
 
-Writes go over the order wire, reads over an httpx client; both may be shared by all accounts of an
+Writes go over the order wire, reads over `KiteReads`; both may be shared by all accounts of an
 origin. It keeps no state but the session: what an outcome means is the executor's to decide.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -207,32 +208,32 @@ class KiteBroker(Broker):
 
     async def gtts(self) -> list[BrokerGtt]:
         """Return the triggers that are active or ended lately."""
-        return await _decoded(codec.decode_gtts, await self._get(routes.GTTS))
+        return await _decoded(codec.decode_gtts, await self._look(routes.GTTS))
 
     async def orders(self) -> Book[BrokerOrder]:
         """Return the order book of the day."""
-        book, known = await _decoded(self._orders.read, await self._get(routes.ORDERS))
+        book, known = await _decoded(self._orders.read, await self._look(routes.ORDERS))
         self._orders.keep(known)
         return book
 
     async def order_history(self, broker_order_id: str) -> list[BrokerOrder]:
         """Return the snapshots of one order, oldest first."""
-        return codec.decode_orders(await self._get(_path_of(routes.ORDER_INFO, broker_order_id)))
+        return codec.decode_orders(await self._look(_path_of(routes.ORDER_INFO, broker_order_id)))
 
     async def trades(self) -> Book[BrokerTrade]:
         """Return the trade book of the day."""
-        book, known = await _decoded(self._trades.read, await self._get(routes.TRADES))
+        book, known = await _decoded(self._trades.read, await self._look(routes.TRADES))
         self._trades.keep(known)
         return book
 
     async def order_trades(self, broker_order_id: str) -> list[BrokerTrade]:
         """Return the trades of one order."""
-        body = await self._get(_path_of(routes.ORDER_TRADES, broker_order_id))
+        body = await self._look(_path_of(routes.ORDER_TRADES, broker_order_id))
         return codec.decode_trades(body, self._clock.now())
 
     async def positions(self) -> BrokerPositions:
         """Return net and day positions."""
-        return codec.decode_positions(await self._get(routes.POSITIONS))
+        return codec.decode_positions(await self._look(routes.POSITIONS))
 
     async def holdings(self) -> list[BrokerHolding]:
         """Return the shares in the demat account."""
@@ -300,14 +301,20 @@ class KiteBroker(Broker):
         )
 
     async def _get(self, path: str, params: Params = ()) -> bytes:
+        return await self._read(path, partial(self._reads.get, params=params))
+
+    async def _look(self, path: str) -> bytes:
+        return await self._read(path, self._reads.look)
+
+    async def _read(self, path: str, read: Callable[..., Awaitable[bytes]]) -> bytes:
         if self._authorization is None:
             raise BrokerAuthError(f"{path}: no access token: log in first")
         pacer = self._read_pacer
         if pacer is None:
-            return await self._reads.get(path, headers=self._read_headers, params=params)
+            return await read(path, headers=self._read_headers)
         await pacer.turn(path)
         try:
-            return await self._reads.get(path, headers=self._read_headers, params=params)
+            return await read(path, headers=self._read_headers)
         except ReadRateLimited:
             pacer.limited(path)
             raise

@@ -1,15 +1,15 @@
 """The broker's reads, and the token exchange: one of these per origin, shared by the accounts.
 
-Apart from the order wire, so that a slow read never stands in an order's way. Reads go over connections of their own
-(`ReadWire`), what belongs to logins over httpx. A limiter as large as httpx's pool stands in front of both: without
-one, cancelling under contention leaks the pool's slots (encode/httpcore#1093).
+Apart from the order wire, so that a slow read never stands in an order's way. What the order protocol reads (where
+orders, trades, positions and triggers stand) goes over lean connections (`ReadWire`), everything else over httpx:
+instruments, prices, funds, holdings, the profile, logins. A limiter as large as httpx's pool stands in front of both:
+without one, cancelling under contention leaks the pool's slots (encode/httpcore#1093).
 """
 
 import ssl
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode
 
 import httpx
 import msgspec
@@ -94,12 +94,16 @@ class KiteReads:
 
     async def get(self, path: str, *, headers: Mapping[str, str], params: Params = ()) -> bytes:
         """Return the body of a 200 answer. Raises BrokerUnavailable, BrokerAuthError for a dead session."""
-        target = f"{path}?{urlencode(params)}" if params else path
+        status, _, body = await self.request("GET", path, headers=headers, params=params)
+        return checked(path, status, body)
+
+    async def look(self, path: str, *, headers: Mapping[str, str]) -> bytes:
+        """As `get`, by the lean wire: for what the order protocol reads."""
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         try:
             with trio.fail_after(self._total_s):
                 async with self._limiter:
-                    answer = await self._wire.get(target, f"{head}Accept: */*\r\nAccept-Encoding: gzip\r\n")
+                    answer = await self._wire.get(path, f"{head}Accept: */*\r\nAccept-Encoding: gzip\r\n")
                 body = await _unpacked(path, answer.body) if answer.encoding == "gzip" else answer.body
         except trio.TooSlowError as exc:
             raise BrokerUnavailable(f"{path}: no answer within {self._total_s:g} s") from exc
