@@ -434,6 +434,7 @@ class Trading:
             tell_risk=self.crew.tell_risk,
             account_status=self._account_status,
             multiplier=self._multiplier,
+            note_queued=self.crew.note_queued,
             orders_per_second=kite.orders_per_second,
             orders_per_minute=kite.orders_per_minute,
             orders_per_day=kite.orders_per_day,

@@ -46,6 +46,8 @@ class Crew:
         self.risk_actors: dict[UUID, RiskActor] = {}
         self.executors: dict[UUID, Executor] = {}
         self._draining = False
+        # accounts of which orders have waited since they were looked at
+        self._queued: set[UUID] = set()
         self._waiting_orders = 0
         self._count_again_at = 0.0
         self.users = Supervisor("risk", Strategy.ONE_FOR_ONE)
@@ -196,10 +198,18 @@ class Crew:
         """Orders that wait for their turn, of all accounts, as counted within the last 20 ms."""
         now = trio.current_time()
         if now >= self._count_again_at:
-            # asked for with every signal, while accounts may be thousands
             self._count_again_at = now + _COUNT_S
-            self._waiting_orders = sum(len(executor.queue) for executor in self.executors.values())
+            self._waiting_orders = self._count_waiting()
         return self._waiting_orders
+
+    def note_queued(self, account_id: UUID) -> None:
+        """An order of the account waits: with every signal it is asked how many do, and accounts may be thousands."""
+        self._queued.add(account_id)
+
+    def _count_waiting(self) -> int:
+        found = {each: len(self.executors[each].queue) for each in self._queued if each in self.executors}
+        self._queued = {each for each, waiting in found.items() if waiting}
+        return sum(found.values())
 
     @property
     def in_flight(self) -> int:

@@ -5,9 +5,10 @@ exchange is open: the figures, and the loss limits on them, then stand on the la
 once when it begins and once when it is over. What was confirmed counts, not what changed: a quiet share is not stale.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 from uuid import UUID
 
 import structlog
@@ -32,6 +33,8 @@ _IDLE_S = 5.0
 # A new peak is what a restart must not forget; all else of a day under way can be worked out again.
 _PEAK_NS = 3_000_000_000
 _FIGURES_NS = 60_000_000_000
+# Rows at once: with a thousand accounts all of them would hold up what is decided meanwhile.
+_MOST_ROWS = 100
 _NAMED = 5
 
 Instrument = tuple[Exchange, str]
@@ -48,14 +51,16 @@ class DayKeeper:
         # since when (boot time) the price of what is held is waited for
         self._waiting: dict[Instrument, int] = {}
         self._is_told = False
-        self._kept = (0, 0)
-        self._kept_ns = 0
+        # what has changed and is not with the ledger yet; and when (boot time) changes were last looked for
+        self._owed: dict[Part, None] = {}
+        self._peaks_ns = 0
+        self._figures_ns = 0
         self._swept: date | None = None
 
     def restore(self, history: UserHistory, state: RiskState) -> None:
         """Take what the ledger holds of positions, books and the day into *state*, at the prices of now."""
         self._waiting.clear()
-        self._kept = (0, 0)
+        self._owed.clear()
         stored = (history.positions, history.books, history.trips, history.peaks)
         state.take_stored_day(*stored, price=self._context.prices.get)
 
@@ -80,19 +85,36 @@ class DayKeeper:
         if state.day == today or self._context.clock_suspect() is not None:
             return
         if state.day is not None and today > state.day:
-            self._write(state)
+            state.pnl.take_moved()
+            self._owed.clear()
+            self._write(state, state.pnl.all_figures())
         state.roll_day(today)
 
     def _keep(self, state: RiskState) -> None:
-        peaks, figures = state.pnl.peaks_version, state.pnl.version
-        since_ns = self._clock.boottime_ns() - self._kept_ns
-        if (peaks != self._kept[0] and since_ns >= _PEAK_NS) or (figures != self._kept[1] and since_ns >= _FIGURES_NS):
-            self._write(state)
+        now_ns = self._clock.boottime_ns()
+        if now_ns - self._figures_ns >= _FIGURES_NS and (moved := state.pnl.take_moved()):
+            self._owe(moved)
+            self._figures_ns = now_ns
+        if now_ns - self._peaks_ns >= _PEAK_NS and (peaked := state.pnl.take_peaked()):
+            self._owe(peaked)
+            self._peaks_ns = now_ns
+        due = list(islice(self._owed, _MOST_ROWS))
+        if self._write(state, due):
+            for part in due:
+                del self._owed[part]
 
-    def _write(self, state: RiskState) -> None:
-        figures = state.pnl.all_figures()
-        if not figures or state.day is None or not self._context.ledger.mailbox.has_room:
-            return
+    def _owe(self, parts: Iterable[Part]) -> None:
+        """Keep *parts* in their turn; of those that come now the wide ones first: limits stand on them."""
+        for part in sorted(parts, key=_narrowness):
+            self._owed.setdefault(part)
+
+    def _write(self, state: RiskState, parts: Iterable[Part]) -> bool:
+        """Keep the figures of *parts*; False when there is no room for them now."""
+        figures = {part: state.pnl.figures(part) for part in parts}
+        if not figures or state.day is None:
+            return True
+        if not self._context.ledger.mailbox.has_room:
+            return False
         capital: dict[Part, Decimal] = {(None, None): Decimal(0)}
         for account in self._context.directory.accounts_of(self._user_id):
             capital[account.id, None] = account.capital
@@ -105,13 +127,12 @@ class DayKeeper:
         if self._swept != state.day:
             writes.append(forget_points(self._user_id, now - timedelta(days=KEEP_DAYS)))
         try:
-            self._context.ledger.append(LedgerEntry(writes=tuple(writes)))
+            self._context.ledger.append(LedgerEntry(writes=tuple(writes), can_wait=True))
         except MailboxFull as error:
             _log.warning("day.not_kept", user=str(self._user_id), error=str(error))
-            return
+            return False
         self._swept = state.day
-        self._kept = (state.pnl.peaks_version, state.pnl.version)
-        self._kept_ns = self._clock.boottime_ns()
+        return True
 
     # prices
 
@@ -149,3 +170,7 @@ class DayKeeper:
                 "loss limits stand on the last ones known"
             )
         self._context.alert(f"user:{self._user_id}", text)
+
+
+def _narrowness(part: Part) -> int:
+    return sum(word is not None for word in part)

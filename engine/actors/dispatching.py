@@ -127,6 +127,7 @@ class Dispatcher:
         """Queue an order behind those of its instrument, or *first*; until it is recorded it only keeps its place."""
         deadline_ns = self._note_made(order, self._instant())
         self.queue.push(order.key, order.id, deadline_ns, recorded=recorded, first=first)
+        self._context.note_queued(self._desk.account_id)
 
     def push_restored(self, orders: Iterable[Order], unrecorded: Collection[UUID]) -> None:
         """Queue *orders*, in their order, which an earlier life had queued; *unrecorded* only keep their places."""
@@ -134,6 +135,7 @@ class Dispatcher:
         for order in orders:
             deadline_ns = self._freshness.note(order, *instant)
             self.queue.push(order.key, order.id, deadline_ns, recorded=order.id not in unrecorded)
+        self._context.note_queued(self._desk.account_id)
 
     def _note_made(self, order: Order, instant: tuple[datetime, int]) -> int:
         """Take note of when an order was made, in this life of the process, and return its deadline (boot time, ns)."""

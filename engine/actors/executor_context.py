@@ -166,8 +166,8 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     ``session_window`` says why only exits of an account may go now because its session may vanish, None otherwise.
     ``is_open`` tells whether an exchange takes orders at an instant; what flattening was asked for outside its hours
     is done when it opens only with ``flatten_at_open``. ``flatten_file`` takes write-ahead rows while the ledger is
-    away. ``rush`` counts the orders of the process that are on their way. ``look_at_kill_file`` takes over what another
-    program has written to the kill switch's file.
+    away. ``note_queued`` is told that an order of the account waits. ``rush`` counts the orders of the process that are
+    on their way. ``look_at_kill_file`` takes over what another program has written to the kill switch's file.
     """
 
     clock: Any
@@ -181,6 +181,7 @@ class ExecutorContext(msgspec.Struct, frozen=True, kw_only=True):
     tell_risk: Callable[[UUID, Any], None]
     account_status: Callable[[UUID, AccountStatus, str | None], None]
     multiplier: Callable[[Exchange, str], Decimal]
+    note_queued: Callable[[UUID], None]
     orders_per_second: int
     orders_per_minute: int
     orders_per_day: int

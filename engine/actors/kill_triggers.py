@@ -35,6 +35,8 @@ _log = structlog.get_logger(__name__)
 _TICK_S = 1.0
 _READ_EVERY_S = 30.0
 _FIRST_READ_S = 5.0
+# Of a thousand accounts, or of what they add to the audit log, so many before others have their turn.
+_AT_ONCE = 100
 
 
 class TriggerKeeper:
@@ -94,7 +96,7 @@ class TriggerKeeper:
             task_status.started()
             while True:
                 await beat(_TICK_S)
-                self.look()
+                await self.look()
 
     async def _read_on(self) -> None:
         """Read from the store what has to be, apart: a store that hangs must not keep the rest from being seen."""
@@ -103,8 +105,13 @@ class TriggerKeeper:
             await self._read()
             await trio.sleep(_READ_EVERY_S)
 
-    def look(self) -> None:
+    async def look(self) -> None:
         """Look at everything now, and trip what begins to hold."""
+        sights: list[AccountSight] = []
+        for number, executor in enumerate(list(self._executors()), 1):
+            sights.append(self._sight(executor))
+            if not number % _AT_ONCE:
+                await trio.lowlevel.checkpoint()
         self.looked_at = trio.current_time()
         lag_s, self._lag_s = self._lag_s, 0.0
         engine = EngineSight(
@@ -115,7 +122,7 @@ class TriggerKeeper:
             parked=self._parked,
             journal_wipes=self._wipes,
         )
-        for trip in self._watch.look(trio.current_time(), engine, [self._sight(each) for each in self._executors()]):
+        for trip in self._watch.look(trio.current_time(), engine, sights):
             self._act(trip)
 
     def _act(self, trip: Trip) -> None:
@@ -174,6 +181,10 @@ class TriggerKeeper:
         if not records or records[0].hash != last.hash:
             self._broken = last.seq
             return
-        self._broken = verify(records[1:], prev=last.hash, first_seq=last.seq + 1)
-        if self._broken is None:
-            self._proved = records[-1]
+        for start in range(1, len(records), _AT_ONCE):
+            part = records[start : start + _AT_ONCE]
+            self._broken = verify(part, prev=last.hash, first_seq=last.seq + 1)
+            if self._broken is not None:
+                return
+            last = self._proved = part[-1]
+            await trio.lowlevel.checkpoint()

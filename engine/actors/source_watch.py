@@ -255,7 +255,7 @@ class SourceWatch:
             return
         try:
             self._ledger.append(
-                LedgerEntry(writes=tuple(write_heard(source_id, self._heard[source_id], at=now) for source_id in known))
+                LedgerEntry(writes=(write_heard({each: self._heard[each] for each in known}, at=now),), can_wait=True)
             )
         except MailboxFull:
             return  # the next look tries again

@@ -16,7 +16,7 @@ from engine.actors.crew import Crew
 from engine.domain.directory import Directory
 from engine.domain.enums import AccountStatus
 from engine.runtime.beat import beat
-from engine.runtime.garbage import accounts_opened, make_room, tidy
+from engine.runtime.garbage import MANY, accounts_opened, make_room, tidy
 
 MOST = 2_000
 """The most executors there are ahead of need: each costs some memory, and a read of its books now and then."""
@@ -25,7 +25,11 @@ _LEAST_APART_S = 0.005
 _MOST_APART_S = 0.25
 _EVERY_S = 20
 _OPENING_S = 5
-_WORTH_IT = 20
+# Between the beats, at which much else is done.
+_TIDIES = 2
+_TIDY_APART_S = 0.3
+_TRIES = 20
+_TRY_AGAIN_S = 0.005
 
 
 class WarmUp:
@@ -46,10 +50,12 @@ class WarmUp:
             for second in range(_EVERY_S):
                 await beat(1.0)
                 opened = len(self._crew.executors)
-                if second == _OPENING_S and opened - left_alone >= _WORTH_IT:
+                if second == _OPENING_S and opened - left_alone >= MANY:
                     accounts_opened()
                     left_alone = opened
-                self._tidy()
+                for _ in range(_TIDIES if opened >= MANY else 0):
+                    await trio.sleep(_TIDY_APART_S)
+                    await self._tidy_soon()
 
     async def look(self) -> int:
         """Open the accounts that are logged in and traded by a strategy, so far apart that no signal notices.
@@ -76,9 +82,18 @@ class WarmUp:
                 await trio.sleep(_LEAST_APART_S)
                 before, used_s = used_s, self._cpu_s()
                 await trio.sleep(min(used_s - before, _MOST_APART_S))
-                self._tidy()
+                if not self._crew.in_flight:
+                    self._tidy()
         return opened
 
+    async def _tidy_soon(self) -> None:
+        """Tidy in the next moment in which nothing is on the wire, or in the midst of it when none comes."""
+        for _ in range(_TRIES):
+            if not self._crew.in_flight:
+                break
+            await trio.sleep(_TRY_AGAIN_S)
+        self._tidy()
+
     def _tidy(self) -> None:
-        if len(self._crew.executors) >= _WORTH_IT and not self._crew.in_flight:
+        if len(self._crew.executors) >= MANY:
             tidy()

@@ -75,10 +75,9 @@ class DayPnl:
         self._sums: defaultdict[Part, _Sum] = defaultdict(_Sum)
         self._accounts: set[UUID] = set()
         self._stale: dict[tuple[Exchange, str], datetime] = {}
-        self.version = 0
-        """Grows with every change of a figure."""
-        self.peaks_version = 0
-        """Grows with every new peak, and every trip that ended."""
+        # parts of which some figure changed since `take_moved`, and of those which have a new peak or a trip that ended
+        self._moved: set[Part] = set()
+        self._peaked: set[Part] = set()
 
     # what is told
 
@@ -112,8 +111,8 @@ class DayPnl:
 
     def end_trip(self, trip: RoundTrip) -> None:
         """Count a round trip that ended today, in the order in which they did."""
-        self.peaks_version += 1
         for part in self._parts(trip.account_id, trip.strategy_id or HAND):
+            self._peaked.add(part)
             figures = self._sums[part]
             figures.trades += 1
             if trip.result < 0:
@@ -142,8 +141,23 @@ class DayPnl:
         self._open.clear()
         self._worth.clear()
         self._sums.clear()
-        self.version += 1
+        self._moved.clear()
+        self._peaked.clear()
         self._put(held)
+
+    # what is to be kept
+
+    def take_peaked(self) -> set[Part]:
+        """Return the parts that have a new peak, or a round trip that ended, since they were last taken."""
+        found, self._peaked = self._peaked, set()
+        self._moved -= found
+        return found
+
+    def take_moved(self) -> set[Part]:
+        """Return the parts of which any figure has changed since they were last taken."""
+        found = self._moved | self._peaked
+        self._moved, self._peaked = set(), set()
+        return found
 
     # what is asked
 
@@ -236,14 +250,12 @@ class DayPnl:
                 figures.open += after.open - before.open
                 figures.charges += after.charges - before.charges
                 touched.add(part)
-        if not touched:
-            return
-        self.version += 1
+        self._moved |= touched
         for part in touched:
             figures = self._sums[part]
             if figures.net > figures.peak:
                 figures.peak = figures.net
-                self.peaks_version += 1
+                self._peaked.add(part)
 
 
 def _parts(account_id: UUID, owner: UUID) -> tuple[Part, ...]:

@@ -13,6 +13,11 @@ _log = structlog.get_logger(__name__)
 
 # Objects made and not freed before the young ones are looked at; and how many such looks make an older generation due.
 _THRESHOLDS = (25_000, 20, 50)
+MANY = 20
+"""So many accounts make enough for a collection to be felt in the midst of a signal."""
+# With many accounts: what is worth a look of a few milliseconds, and how many such looks make an older generation due.
+_TIDY_FROM = 1_000
+_TIDY_BETWEEN = 1_200
 # What one account's part in a signal may make before the first of it is freed again.
 _OF_AN_ACCOUNT = 150
 _LONG_S = 0.05
@@ -81,17 +86,22 @@ def accounts_opened() -> None:
 def make_room(accounts: int) -> None:
     """Look at young objects so seldom that a signal to so many *accounts* is carried out without, from `settle` on.
 
-    What is due then is collected in a quiet moment: see `tidy`.
+    What is due then is collected in quiet moments: see `tidy`.
     """
     global _accounts
     _accounts = accounts
     if _is_settled:
-        young, *older = _THRESHOLDS
-        gc.set_threshold(max(young, accounts * _OF_AN_ACCOUNT), *older)
+        young, between, old = _THRESHOLDS
+        if accounts >= MANY:
+            between = _TIDY_BETWEEN
+        gc.set_threshold(max(young, accounts * _OF_AN_ACCOUNT), between, old)
 
 
 def tidy() -> None:
-    """Collect what is due already where accounts are few: called when nothing is under way."""
+    """Look at what is young while that is little: called every second, with many accounts, when nothing is under way.
+
+    What a thousand accounts make in ten seconds takes a tenth of a second to look at, in which a signal would wait.
+    """
     young, between, _ = gc.get_count()
-    if _is_settled and young > _THRESHOLDS[0]:
-        gc.collect(1 if between >= _THRESHOLDS[1] else 0)
+    if _is_settled and young > _TIDY_FROM:
+        gc.collect(1 if between >= _TIDY_BETWEEN else 0)

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 import trio
 
+from engine.actors import day_keeper
 from engine.actors.capital_keeper import CapitalKeeper
 from engine.actors.intake import Passage
 from engine.actors.prices import Prices
@@ -19,6 +20,7 @@ from engine.clock import trading_day
 from engine.domain.books import HAND, RoundTrip
 from engine.domain.enums import AccountStatus, CapitalFrom, Exchange, ProductType
 from engine.errors import BrokerUnavailable
+from engine.store.books import scope_name, scope_of
 from tests.support.desk import World, a_delivery, crashed, running
 from tests.support.trade import ACCOUNT, BUY, SELL, STRATEGY, USER, a_position
 
@@ -30,14 +32,14 @@ async def world(autojump_clock):
     return World()
 
 
-async def fill(world, side, quantity, price, **fields):
+async def fill(world, side, quantity, price, *, symbol="INFY", **fields):
     """Send an order and have it filled."""
-    before = world.held()
-    order = world.order(quantity=quantity, transaction_type=side, **fields)
+    before = world.held(symbol)
+    order = world.order(symbol, quantity=quantity, transaction_type=side, **fields)
     world.submit(order)
     await world.until(lambda: bool(world.row(order).broker_order_id) if order.id in world.store.orders else False)
     world.broker.fill(world.row(order).broker_order_id, quantity, price)
-    await world.until(lambda: world.held() == before + quantity * side.sign)
+    await world.until(lambda: world.held(symbol) == before + quantity * side.sign)
     return order
 
 
@@ -289,3 +291,41 @@ async def test_trip_that_was_told_before_a_restart_counts_once(autojump_clock):
         await world.until(lambda: actor.is_ready)
         await trio.sleep(1)
         assert actor.state.figures(ACCOUNT).trades == 1
+
+
+async def test_what_the_day_has_come_to_is_kept_whole_though_only_a_few_changed_rows_go_at_once(
+    world, autojump_clock, monkeypatch
+):
+    monkeypatch.setattr(day_keeper, "_MOST_ROWS", 1)
+    async with running(world):
+        await fill(world, BUY, 10, "100")
+        await fill(world, BUY, 5, "100", symbol="SBIN", strategy_id=None)
+        await trio.sleep(120)
+        for price in (150, 90, 120):
+            for symbol in ("INFY", "SBIN"):
+                world.prices[f"NSE:{symbol}"] = Decimal(price)
+                state(world).set_price(Exchange.NSE, symbol, Decimal(price))
+            await trio.sleep(120)
+        figures = state(world).pnl.all_figures()
+        assert len(figures) > 4
+        kept = {row["scope"]: row for row in world.store.results.values()}
+        assert {scope_of(scope) for scope in kept} == set(figures)
+        for part, of in figures.items():
+            row = kept[scope_name(part)]
+            assert (row["realised"], row["unrealised"], row["charges"]) == (of.realised, of.unrealised, of.charges)
+            assert (row["peak"], row["trades"]) == (of.peak, of.trades)
+
+
+async def test_row_of_the_day_that_did_not_change_is_not_written_again(world, autojump_clock):
+    async with running(world):
+        await fill(world, BUY, 10, "100")
+        await fill(world, BUY, 5, "100", symbol="SBIN", strategy_id=None)
+        await trio.sleep(130)
+        at = {scope_of(row["scope"]): row["updated_at"] for row in world.store.results.values()}
+        world.prices["NSE:INFY"] = Decimal(150)
+        state(world).set_price(Exchange.NSE, "INFY", Decimal(150))
+        await trio.sleep(130)
+        now = {scope_of(row["scope"]): row["updated_at"] for row in world.store.results.values()}
+        assert {part for part in at if now[part] != at[part]} == {
+            *((None, None), (ACCOUNT, None), (None, STRATEGY), (ACCOUNT, STRATEGY)),
+        }

@@ -172,7 +172,7 @@ async def test_state_is_written_within_a_tick_and_again_when_there_was_no_room(a
     rig.full = False
     await trio.sleep(1.5)
     (write,) = rig.written
-    assert write.args[0] == rig.source.id
+    assert write.args[0] == [rig.source.id]
     await trio.sleep(10)
     assert len(rig.written) == 1
 

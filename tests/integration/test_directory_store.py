@@ -209,7 +209,7 @@ async def test_what_was_heard_of_a_source_comes_back_at_the_next_start(office):
         Heard(),
         Heard(heard_at=now, last_signal_at=now, last_sequence=2**53 - 1, missing=((1, 2), (9, 9)), silent_since=now),
     ):
-        await office.ledger.write(LedgerEntry(writes=(write_heard(source.id, heard, at=now),)))
+        await office.ledger.write(LedgerEntry(writes=(write_heard({source.id: heard}, at=now),)))
         assert await office.database.run(all_heard) == {source.id: heard}
 
 

@@ -116,6 +116,7 @@ class World:
             tell_risk=self.crew.tell_risk,
             account_status=self._status,
             multiplier=lambda _exchange, _symbol: Decimal(1),
+            note_queued=self.crew.note_queued,
             forget_broker=self.forgotten.append,
             alert=lambda subject, text: self.alerts.append((subject, text)),
             account_status_now=lambda account: self.directory.accounts[account].status,
