@@ -213,8 +213,18 @@ def test_busy_port_is_one_line_that_names_the_mend(tour: EngineProcess, tmp_path
     assert "Traceback" not in busy.stderr
 
 
+def settled_orders(tour: EngineProcess) -> dict[str, str]:
+    """Return the status of each order, once none is on its way any more."""
+
+    def statuses() -> dict[str, str] | None:
+        found = {order["id"]: order["status"] for order in tour.get("/executions/orders")}
+        return None if {"PENDING", "SUBMITTING", "SUBMITTED"} & set(found.values()) else found
+
+    return tour.wait_for("the orders", statuses)
+
+
 def test_stop_and_start_again_keeps_everything(tour: EngineProcess) -> None:
-    before = {order["id"]: order["status"] for order in tour.get("/executions/orders")}
+    before = settled_orders(tour)
     positions = tour.get("/executions/positions")
     assert tour.stop() == 0
     assert "STOPPING=1" in tour.manager.heard()  # type: ignore[attr-defined]
@@ -239,7 +249,7 @@ def test_stop_and_start_again_keeps_everything(tour: EngineProcess) -> None:
 
 
 def test_start_after_kill_nine_cleans_up_and_keeps_everything(tour: EngineProcess) -> None:
-    before = {order["id"]: order["status"] for order in tour.get("/executions/orders")}
+    before = settled_orders(tour)
     tour.kill()
     tour.start()
     assert {order["id"]: order["status"] for order in tour.get("/executions/orders")} == before
