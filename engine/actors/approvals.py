@@ -80,6 +80,12 @@ class Approvals:
         """The intents that a person can decide about now."""
         return tuple(self._waiting.values())
 
+    @property
+    def intents(self) -> tuple[Intent, ...]:
+        """The intents that wait, on their way to the ledger or back from a decision too."""
+        settling = (each.intent for each in self._settling.values() if each.intent is not None)
+        return (*self._coming.values(), *self._waiting.values(), *settling)
+
     def find(self, intent_id: UUID) -> Intent | None:
         """Return a waiting intent, None when it does not wait or is being decided about."""
         return self._waiting.get(intent_id)

@@ -78,6 +78,11 @@ class LiveIntents:
     def __contains__(self, intent_id: UUID) -> bool:
         return intent_id in self._intents
 
+    @property
+    def intents(self) -> tuple[Intent, ...]:
+        """The intents of which orders still go on."""
+        return tuple(self._intents.values())
+
     def restore(
         self,
         found: Sequence[tuple[Intent, Sequence[IntentOrder]]],

@@ -254,8 +254,14 @@ class RiskActor:
             else:
                 self.state.track(order)
             self._placer.made_until(order.created_at)
-        self._live.restore(history.live_intents, self.state, history.order_accounts)
-        self.approvals.restore(intent for intent, _ in history.live_intents)
+        # what this process saw begin, in an earlier life of this actor, was after the kills of before
+        turns = {each.id: each.kill_turn for each in (*self._live.intents, *self.approvals.intents)}
+        intents = [
+            (msgspec.structs.replace(intent, kill_turn=turns.get(intent.id)), orders)
+            for intent, orders in history.live_intents
+        ]
+        self._live.restore(intents, self.state, history.order_accounts)
+        self.approvals.restore(intent for intent, _ in intents)
         self.watch.restore(history.latest_orders)
 
     # deciding

@@ -420,3 +420,35 @@ async def test_approval_counts_kills_by_their_order_and_not_by_the_clock(world, 
         assert await approvals(world).approve(after.id, by=BY) is not None
         assert world.intent_status(before.id) is I.REJECTED
         await world.until(lambda: sent(world) == 1)
+
+
+async def test_approval_is_granted_after_a_restart_of_the_actor_though_a_kill_was_on_before_it_came(
+    world, autojump_clock
+):
+    async with running(world) as run:
+        world.block()
+        world.release()
+        world.clock.step -= 60
+        intent = await waiting(world)
+        await run.restart_risk()
+        await world.until(lambda: world.crew.risk(USER).is_ready)
+        assert await approvals(world).approve(intent.id, by=BY) is not None
+        await world.until(lambda: sent(world) == 1)
+
+
+async def test_approval_is_refused_after_a_restart_of_the_engine_when_a_kill_was_on_meanwhile(world, autojump_clock):
+    async with running(world):
+        # by a clock that is ahead, as far as is let pass, which the next start finds corrected
+        world.clock.step += 1.8
+        intent = await waiting(world)
+    after = by_hand(await crashed(world))
+    after.clock.step -= 1.8
+    async with running(after):
+        await after.until(lambda: after.crew.risk(USER).is_ready)
+        assert after.clock.now() < intent.received_at
+        after.block()
+        after.release()
+        assert await approvals(after).approve(intent.id, by=BY) is not None
+        await trio.sleep(1)
+        assert "KILL_SWITCH" in after.store.intents[intent.id].reason
+        assert sent(after) == 0
