@@ -5,8 +5,7 @@ and is told to the user's risk actor, positions before orders: an order is belie
 as far as its fills are in the books, so that its units never count nowhere.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -19,7 +18,8 @@ from engine.actors.audit_writer import AuditWriter
 from engine.actors.ledger_entry import LedgerEntry
 from engine.actors.order_index import ClosedOrders, OrderIndex
 from engine.actors.position_desk import PositionDesk
-from engine.actors.risk_messages import OrderChanged, PositionsChanged
+from engine.actors.risk_messages import OrderChanged
+from engine.actors.risk_teller import RiskTeller
 from engine.actors.settled_trades import SettledTrades
 from engine.broker.book import book_of
 from engine.broker.values import BrokerTrade
@@ -32,7 +32,6 @@ from engine.domain.fill import Fill
 from engine.domain.gtt import Gtt
 from engine.domain.order import Order, OrderEvent, OrderReport, fold, move
 from engine.domain.position import Position
-from engine.errors import MailboxFull
 
 _log = structlog.get_logger(__name__)
 
@@ -82,12 +81,12 @@ class OrderDesk:
         self.account_id = account_id
         self._clock = clock
         self._ledger = ledger
-        self._tell_risk = tell
+        self.telling = RiskTeller(account_id, tell)
         self.holdings = PositionDesk(
             account_id,
             clock=clock,
             ledger=ledger,
-            tell=self._tell,
+            tell=self.telling.tell,
             multiplier=multiplier,
             stir=self._stir,
             owner_of=self._strategy_of,
@@ -108,8 +107,6 @@ class OrderDesk:
         # terms that the broker was asked for and whose change its book has not shown yet
         self._expected: dict[UUID, tuple[dict[str, Any], int]] = {}
         self._settled_trades = SettledTrades(self._has_trade)
-        # what risk is told at the end of `told_together`, None outside of it
-        self._held_back: list[Any] | None = None
 
     # start and turn of the day
 
@@ -277,13 +274,13 @@ class OrderDesk:
     def made(self, order: Order) -> None:
         """An order of the executor's own making is on its way to the ledger: tell those who follow orders."""
         self._stir(order.key)
-        self._tell(OrderChanged(order=order))
+        self.telling.tell(OrderChanged(order=order))
         self.on_order(order)
 
     def unmade(self, order: Order) -> None:
         """The ledger never will have it."""
         failed = msgspec.structs.replace(order, status=OrderStatus.FAILED, updated_at=self._clock.now())
-        self._tell(OrderChanged(order=failed))
+        self.telling.tell(OrderChanged(order=failed))
         self.on_order(failed)
 
     def adopt(self, order: Order, detail: str, *, anomaly: bool) -> None:
@@ -336,39 +333,7 @@ class OrderDesk:
 
     def _tell_changed(self, order: Order) -> None:
         terms, _ = self._expected.get(order.id, ({}, 0))
-        self._tell(OrderChanged(order=order, larger=terms.get("quantity", 0)))
-
-    @contextmanager
-    def told_together(self) -> Iterator[None]:
-        """Tell risk what changes within the block at its end, positions first and all at once.
-
-        Of what one look shows it must not judge a half: a hedge whose one leg is closed, and the other not yet, has a
-        loss, or a peak, that never was.
-        """
-        if self._held_back is not None:
-            yield
-            return
-        self._held_back = []
-        try:
-            yield
-        finally:
-            held, self._held_back = self._held_back, None
-            moved = [message for message in held if isinstance(message, PositionsChanged)]
-            if moved:
-                self._tell(_merged(moved))
-            for message in held:
-                if not isinstance(message, PositionsChanged):
-                    self._tell(message)
-
-    def _tell(self, message: Any) -> None:
-        if self._held_back is not None:
-            self._held_back.append(message)
-            return
-        try:
-            self._tell_risk(message)
-        except MailboxFull as error:
-            # the user is blocked when its risk actor is gone; orders must be followed to their end all the same
-            _log.error("risk.does_not_listen", account=str(self.account_id), error=str(error))
+        self.telling.tell(OrderChanged(order=order, larger=terms.get("quantity", 0)))
 
     # what is in the books
 
@@ -434,15 +399,6 @@ def _ignore(_order: Order) -> None:
 
 def _nobodys(_order: Order) -> UUID | None:
     return None
-
-
-def _merged(messages: Sequence[PositionsChanged]) -> PositionsChanged:
-    """Return several changes as one, each position and book as it is in the last."""
-    return PositionsChanged(
-        positions=tuple({position.key: position for told in messages for position in told.positions}.values()),
-        books=tuple({(book.key, book.owner): book for told in messages for book in told.books}.values()),
-        trips=tuple(trip for told in messages for trip in told.trips),
-    )
 
 
 def _audit(order: Order, event: OrderEvent, action: str) -> AuditDraft:

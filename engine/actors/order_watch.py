@@ -270,7 +270,7 @@ class OrderWatch:
             self._session.alive()
             self._told(trio.current_time(), asked_s, has_trades=trades is not None)
             stirs = self._desk.stirs
-            with self._desk.told_together():
+            with self._desk.telling.together():
                 if not urgent:
                     await self._take_progress(book, trades or ())
                 self._desk.take_trades(trades or ())
