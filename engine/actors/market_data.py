@@ -5,7 +5,8 @@ price of what their users hold or have an order in, the newest of each instrumen
 and a bounded number in all, so that one instrument held by thousands cannot crowd out signals.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Protocol
 from uuid import UUID
@@ -14,7 +15,7 @@ import structlog
 import trio
 
 from engine.actors.prices import Prices
-from engine.actors.risk import PriceChanged, RiskActor
+from engine.actors.risk import PricesChanged, RiskActor
 from engine.domain.enums import Exchange
 from engine.domain.instruments import InstrumentBook
 from engine.errors import MailboxFull
@@ -25,7 +26,7 @@ Key = tuple[Exchange, str]
 
 _FLUSH_S = 0.25
 # Messages in one flush, over all users: 2,000 a second.
-_FLUSH_MESSAGES = 500
+_FLUSH_PRICES = 500
 # A risk actor that is behind with its work is not given more of what is only a newer price.
 _BUSY_DEPTH = 100
 
@@ -155,21 +156,30 @@ class MarketData:
             for user in self._users.get((Exchange(exchange), symbol), ()):
                 self._pending.setdefault((user, key))
         self._dirty.clear()
-        for user, key in list(self._pending)[:_FLUSH_MESSAGES]:
+        due: defaultdict[UUID, list[str]] = defaultdict(list)
+        for user, key in list(self._pending)[:_FLUSH_PRICES]:
             del self._pending[user, key]
-            self._tell(user, key)
+            due[user].append(key)
+        for user, keys in due.items():
+            self._tell(user, keys)
 
-    def _tell(self, user: UUID, key: str) -> None:
-        listener, price = self._listener(user), self._prices.get(key)
-        if listener is None or price is None:
+    def _tell(self, user: UUID, keys: Sequence[str]) -> None:
+        listener = self._listener(user)
+        if listener is None:
             return
         if listener.mailbox.depth >= _BUSY_DEPTH:
-            self._pending[user, key] = None
+            self._pending.update({(user, key): None for key in keys})
             return
-        exchange, _, symbol = key.partition(":")
+        prices = []
+        for key in keys:
+            exchange, _, symbol = key.partition(":")
+            if (price := self._prices.get(key)) is not None:
+                prices.append((Exchange(exchange), symbol, price))
+        if not prices:
+            return
         try:
-            listener.tell(PriceChanged(exchange=Exchange(exchange), symbol=symbol, price=price))
+            listener.tell(PricesChanged(prices=tuple(prices)))
         except MailboxFull as error:
             _log.warning("price.not_told", user=str(user), error=str(error))
         else:
-            self.told += 1
+            self.told += len(prices)

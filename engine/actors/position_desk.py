@@ -17,7 +17,7 @@ import structlog
 from engine.actors.audit_writer import AuditWriter
 from engine.actors.book_desk import BookDesk
 from engine.actors.ledger_entry import LedgerEntry
-from engine.actors.risk import PositionsChanged, PriceChanged
+from engine.actors.risk import PositionsChanged, PricesChanged
 from engine.broker.values import BrokerPositions, BrokerTrade
 from engine.clock import Clock, trading_day
 from engine.domain.audit import AuditDraft
@@ -275,6 +275,7 @@ class PositionDesk:
         Else from the broker's own rows, whose prices lag. Nothing else of the rows is believed here.
         """
         changed: list[Position] = []
+        prices: list[tuple[Exchange, str, Decimal]] = []
         for row in positions.net:
             try:
                 key = (self.account_id, Exchange(row.exchange), row.symbol, ProductType(row.product))
@@ -288,7 +289,9 @@ class PositionDesk:
                 continue
             self.positions[key] = with_last_price(held, price)
             changed.append(self.positions[key])
-            self._tell(PriceChanged(exchange=key[1], symbol=row.symbol, price=price))
+            prices.append((key[1], row.symbol, price))
+        if prices:
+            self._tell(PricesChanged(prices=tuple(prices)))
         self._save(changed)
 
     def adopt(self, theirs: Position, *, action: str) -> None:

@@ -33,7 +33,7 @@ from engine.actors.risk_messages import (
     OrderChanged,
     Orders,
     PositionsChanged,
-    PriceChanged,
+    PricesChanged,
     RiskContext,
     UserHistory,
 )
@@ -62,7 +62,7 @@ __all__ = [
     "OrderChanged",
     "Orders",
     "PositionsChanged",
-    "PriceChanged",
+    "PricesChanged",
     "RiskActor",
     "RiskContext",
     "UserHistory",
@@ -213,8 +213,13 @@ class RiskActor:
                     new = [trip for trip in trips if _trip_key(trip) not in self._restored_trips]
                     self.state.take_positions(positions, books, new)
                     self.watch.changed({position.account_id for position in positions})
-                case PriceChanged(exchange=exchange, symbol=symbol, price=price):
-                    self.state.set_price(exchange, symbol, price)
+                case PricesChanged(prices=prices):
+                    for number, (exchange, symbol, price) in enumerate(prices):
+                        if number:
+                            # one may move a thousand accounts: what comes meanwhile has its turn, all of them are
+                            # judged at the end
+                            await trio.lowlevel.checkpoint()
+                        self.state.set_price(exchange, symbol, price)
                     # what the price of a decision moved is among them
                     moved = self.state.take_moved()
                     if moved:

@@ -53,15 +53,16 @@ class PositionsChanged(msgspec.Struct, frozen=True, kw_only=True):
     trips: tuple[RoundTrip, ...] = ()
 
 
-class PriceChanged(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The last price of an instrument, rupees."""
+class PricesChanged(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Last prices of instruments, rupees, as one read or one moment showed them.
 
-    exchange: Exchange
-    symbol: str
-    price: Decimal
+    Together, for of two legs of a hedge none is judged at the new price beside the other's old one.
+    """
+
+    prices: tuple[tuple[Exchange, str, Decimal], ...]
 
 
-Message = Decide | OrderChanged | PositionsChanged | PriceChanged
+Message = Decide | OrderChanged | PositionsChanged | PricesChanged
 
 
 IntentOrder = tuple[UUID, OrderStatus, int, int, str | None]

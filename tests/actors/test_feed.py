@@ -419,7 +419,7 @@ async def test_instrument_of_thousands_of_users_does_not_crowd_out_what_else_the
             self.heard = []
 
         def tell(self, message):
-            self.heard.append(message.price)
+            self.heard += [price for _, _, price in message.prices]
 
     users = {UUID(int=number): Listener() for number in range(2000)}
     busy = users[UUID(int=5)]

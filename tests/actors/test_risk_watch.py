@@ -9,7 +9,7 @@ import trio
 
 from engine.actors.intake import Passage
 from engine.actors.killswitch_guardian import DAY_LOSS
-from engine.actors.risk import PositionsChanged, PriceChanged
+from engine.actors.risk import PositionsChanged, PricesChanged
 from engine.actors.risk_watch import BREAKER, LIMIT
 from engine.broker.base import RefusalCode, Refused, Unknown
 from engine.clock import IST
@@ -296,7 +296,7 @@ def held_position():
 
 def tick(world, price):
     world.prices["NSE:INFY"] = Decimal(price)
-    world.crew.risk(USER).tell(PriceChanged(exchange=Exchange.NSE, symbol="INFY", price=Decimal(price)))
+    world.crew.risk(USER).tell(PricesChanged(prices=((Exchange.NSE, "INFY", Decimal(price)),)))
 
 
 def lose(world, price):
@@ -399,6 +399,24 @@ async def test_switch_that_is_on_already_is_made_harder_and_never_softer(autojum
         assert switches.record(name).mode is KillMode.SQUARE_OFF
 
 
+async def test_hedge_is_judged_at_the_new_prices_of_both_legs_and_of_no_leg_alone(autojump_clock):
+    world, switches = a_world(max_daily_loss_amount=Decimal(100))
+    cost = {"sell_value": Decimal(1000), "day_sell_value": Decimal(1000), "last_price": Decimal(100)}
+    short = a_position(symbol="SBIN", quantity=-10, sell_quantity=10, day_sell_quantity=10, **cost)
+    fall = tuple((Exchange.NSE, symbol, Decimal(80)) for symbol in ("INFY", "SBIN"))
+    async with running(world):
+        world.prices |= {"NSE:INFY": Decimal(80), "NSE:SBIN": Decimal(80)}
+        actor = world.crew.risk(USER)
+        actor.tell(PositionsChanged(positions=(held_position(), short)))
+        actor.tell(PricesChanged(prices=fall))
+        await trio.sleep(2)
+        assert actor.state.day_pnl() == 0
+        assert not switches.is_on(f"user:{USER}")
+        # one leg alone would have
+        actor.tell(PricesChanged(prices=((Exchange.NSE, "SBIN", Decimal(100)),)))
+        await world.until(lambda: switches.is_on(f"user:{USER}"))
+
+
 async def test_next_day_begins_anew(autojump_clock):
     world, switches = a_world(max_daily_loss_amount=Decimal(100))
     name = f"user:{USER}"
@@ -411,5 +429,5 @@ async def test_next_day_begins_anew(autojump_clock):
         world.crew.risk(USER).tell(PositionsChanged(positions=(held,)))
         await trio.sleep(1)
         assert not switches.is_on(name)
-        world.crew.risk(USER).tell(PriceChanged(exchange=Exchange.NSE, symbol="INFY", price=Decimal(85)))
+        world.crew.risk(USER).tell(PricesChanged(prices=((Exchange.NSE, "INFY", Decimal(85)),)))
         await world.until(lambda: switches.is_on(name))
