@@ -3,7 +3,8 @@
 Every row runs a real engine with stores of its own that sync, against a broker that only answers; orders are matched
 to signals one for one. ``--only ROW`` measures a row alone, ``--quick`` all of them in small. Prints the table and
 writes ``table.json`` and ``table.svg`` (latency against rate, throughput against accounts) into ``--out``;
-``--write-readme`` puts both between the markers of the README. The Node peer runs with ``--peer DIR`` or
+``--write-readme`` puts both between the markers of the README. ``--keep DIR`` takes rows that are not measured now, as
+the one that takes an hour, from the table that an earlier run wrote there. The Node peer runs with ``--peer DIR`` or
 ``ENGINE_BENCH_PEER``, otherwise the rows say that it was not compared. Nothing else should run on the machine
 meanwhile. Exits 1 when a target was missed.
 """
@@ -15,6 +16,7 @@ import sys
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import msgspec
 import structlog
 import trio
 
@@ -22,7 +24,7 @@ from engine.bench.rows import Row, latency, latency_row, throughput, throughput_
 from engine.bench.stand import BrokerSide, running_broker, running_engine
 from engine.clock import SystemClock
 from tests.benchmarks import big_rows, peer
-from tests.benchmarks.report import RESULTS, ROOT, Table, into_readme, open_folder, text, verdicts, write
+from tests.benchmarks.report import RESULTS, ROOT, Table, into_readme, open_folder, rows_before, text, verdicts, write
 from tests.benchmarks.sizes import Sizes, add_arguments, chosen, peer_path
 
 ROWS = ("latency", "throughput", "fanout", "accounts", "kill9", "killswitch", "idle", "growth")
@@ -99,6 +101,9 @@ def main() -> int:
     parser.add_argument("--only", choices=ROWS, action="append", help="this row alone; repeatable")
     parser.add_argument("--peer", type=peer_path, default=None, help="folder of the Node peer to compare with")
     parser.add_argument("--out", type=Path, default=None, help="where JSON and plot go; tests/benchmarks/results")
+    parser.add_argument(
+        "--keep", type=Path, default=None, help="folder of an earlier table, whose rows stand where none is measured"
+    )
     parser.add_argument("--write-readme", action="store_true", help="renew the table of the README")
     add_arguments(parser)
     asked = parser.parse_args()
@@ -108,6 +113,10 @@ def main() -> int:
         source = peer_path(os.environ["ENGINE_BENCH_PEER"])
     names = set(asked.only or ROWS)
     table = trio.run(lambda: measure(chosen(asked), names, source, plot=asked.only is None or asked.out is not None))
+    if asked.keep is not None:
+        measured = {row.name for row in table.rows}
+        rows = [*table.rows, *(row for row in rows_before(asked.keep) if row.name not in measured)]
+        table = msgspec.structs.replace(table, rows=sorted(rows, key=lambda row: ROWS.index(row.name)))
     print(text(table))
     print(verdicts(table.rows))
     # a row alone is no table: it is kept only where that is asked for

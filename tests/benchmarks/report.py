@@ -107,6 +107,24 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def rows_before(folder: Path) -> list[Row]:
+    """Return the rows of the table that `write` left in *folder*, each with the day on which it was measured.
+
+    Raises OSError, ValueError where there is none.
+    """
+    found = json.loads((folder / "table.json").read_text(encoding="utf-8"))
+    rows = []
+    for raw in found["rows"]:
+        for figure in raw["figures"].values():
+            figure.update({name: math.nan for name, value in figure.items() if value is None})
+        row = msgspec.convert(raw, Row)
+        when = f"measured {found['at'][:10]}"
+        if when not in row.note:
+            row = msgspec.structs.replace(row, note=f"{row.note}; {when}" if row.note else when)
+        rows.append(row)
+    return rows
+
+
 def into_readme(readme: Path, table: Table, image: str) -> None:
     """Put the table and its plot between the markers of *readme*. Raises ValueError where they are not."""
     whole = readme.read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 import pytest
 
 from engine.bench.rows import latency_row, throughput_row
-from tests.benchmarks.report import BEGIN, END, Table, into_readme, text, write
+from tests.benchmarks.report import BEGIN, END, Table, into_readme, rows_before, text, write
 from tests.benchmarks.svg import Chart, Line, drawn, ticks
 
 COUNTS = {"sent": 10.0, "accepted": 10.0, "lost": 0.0, "doubled": 0.0, "refused": 0.0, "foreign": 0.0}
@@ -87,3 +87,15 @@ def test_picture_survives_names_points_and_their_absence() -> None:
 def test_ticks_cover_what_they_are_for() -> None:
     assert ticks(25, 800) == [20, 50, 100, 200, 500, 1000]
     assert ticks(1, 1) == [1]
+
+
+def test_rows_of_an_earlier_table_are_as_they_were_and_say_of_which_day_they_are(tmp_path: Path) -> None:
+    before = table()
+    write(before, tmp_path)
+    (row,) = rows_before(tmp_path)
+    assert row.note == "peer: not compared; measured 2026-11-30"
+    assert (row.name, row.shown, row.ok) == ("latency", before.rows[0].shown, None)
+    assert row.figures["order_p50_ms"] == before.rows[0].figures["order_p50_ms"]
+    before.rows = [row]
+    write(before, tmp_path)
+    assert rows_before(tmp_path) == [row], "said once"
