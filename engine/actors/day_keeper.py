@@ -33,9 +33,11 @@ _IDLE_S = 5.0
 # A new peak is what a restart must not forget; all else of a day under way can be worked out again.
 _PEAK_NS = 3_000_000_000
 _FIGURES_NS = 60_000_000_000
-# Rows at once: with a thousand accounts all of them would hold up what is decided meanwhile.
-_MOST_ROWS = 100
+# Rows at once: with a thousand accounts all of them would hold up what is decided meanwhile. Most are for what limits
+# stand on: the user, the accounts, the strategies.
+_MOST_WIDE, _MOST_NARROW = 150, 50
 _NAMED = 5
+_WHOLE: Part = (None, None)
 
 Instrument = tuple[Exchange, str]
 
@@ -52,7 +54,8 @@ class DayKeeper:
         self._waiting: dict[Instrument, int] = {}
         self._is_told = False
         # what has changed and is not with the ledger yet; and when (boot time) changes were last looked for
-        self._owed: dict[Part, None] = {}
+        self._owed_wide: dict[Part, None] = {}
+        self._owed_narrow: dict[Part, None] = {}
         self._peaks_ns = 0
         self._figures_ns = 0
         self._swept: date | None = None
@@ -60,7 +63,7 @@ class DayKeeper:
     def restore(self, history: UserHistory, state: RiskState) -> None:
         """Take what the ledger holds of positions, books and the day into *state*, at the prices of now."""
         self._waiting.clear()
-        self._owed.clear()
+        self._forget_owed()
         stored = (history.positions, history.books, history.trips, history.peaks)
         state.take_stored_day(*stored, price=self._context.prices.get)
 
@@ -68,7 +71,7 @@ class DayKeeper:
         """Look every second, less often while nothing is held, until cancelled."""
         while True:
             self.tick()
-            await beat(_TICK_S if self._waiting else _IDLE_S)
+            await beat(_TICK_S if self._waiting or self._owed_wide or self._owed_narrow else _IDLE_S)
 
     def tick(self) -> None:
         """Do what is due."""
@@ -86,7 +89,7 @@ class DayKeeper:
             return
         if state.day is not None and today > state.day:
             state.pnl.take_moved()
-            self._owed.clear()
+            self._forget_owed()
             self._write(state, state.pnl.all_figures())
         state.roll_day(today)
 
@@ -98,15 +101,23 @@ class DayKeeper:
         if now_ns - self._peaks_ns >= _PEAK_NS and (peaked := state.pnl.take_peaked()):
             self._owe(peaked)
             self._peaks_ns = now_ns
-        due = list(islice(self._owed, _MOST_ROWS))
-        if self._write(state, due):
-            for part in due:
-                del self._owed[part]
+        wide, narrow = list(islice(self._owed_wide, _MOST_WIDE)), list(islice(self._owed_narrow, _MOST_NARROW))
+        if _WHOLE in self._owed_wide and _WHOLE not in wide:
+            wide.append(_WHOLE)
+        if self._write(state, (*wide, *narrow)):
+            for part in wide:
+                del self._owed_wide[part]
+            for part in narrow:
+                del self._owed_narrow[part]
 
     def _owe(self, parts: Iterable[Part]) -> None:
-        """Keep *parts* in their turn; of those that come now the wide ones first: limits stand on them."""
-        for part in sorted(parts, key=_narrowness):
-            self._owed.setdefault(part)
+        """Keep *parts*, each in its turn."""
+        for part in parts:
+            (self._owed_wide if None in part else self._owed_narrow).setdefault(part)
+
+    def _forget_owed(self) -> None:
+        self._owed_wide.clear()
+        self._owed_narrow.clear()
 
     def _write(self, state: RiskState, parts: Iterable[Part]) -> bool:
         """Keep the figures of *parts*; False when there is no room for them now."""
@@ -170,7 +181,3 @@ class DayKeeper:
                 "loss limits stand on the last ones known"
             )
         self._context.alert(f"user:{self._user_id}", text)
-
-
-def _narrowness(part: Part) -> int:
-    return sum(word is not None for word in part)

@@ -5,9 +5,9 @@ price of what their users hold or have an order in, the newest of each instrumen
 and a bounded number in all, so that one instrument held by thousands cannot crowd out signals.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Protocol
 from uuid import UUID
 
@@ -15,9 +15,10 @@ import structlog
 import trio
 
 from engine.actors.prices import Prices
-from engine.actors.risk import PricesChanged, RiskActor
+from engine.actors.risk import PricesWait, RiskActor
 from engine.domain.enums import Exchange
 from engine.domain.instruments import InstrumentBook
+from engine.domain.marks import Priced
 from engine.errors import MailboxFull
 
 _log = structlog.get_logger(__name__)
@@ -25,7 +26,7 @@ _log = structlog.get_logger(__name__)
 Key = tuple[Exchange, str]
 
 _FLUSH_S = 0.25
-# Messages in one flush, over all users: 2,000 a second.
+# In one flush, over all users: 2,000 a second. Those of one user go together: two may be the legs of a hedge.
 _FLUSH_PRICES = 500
 # A risk actor that is behind with its work is not given more of what is only a newer price.
 _BUSY_DEPTH = 100
@@ -60,7 +61,9 @@ class MarketData:
         self._keys: dict[int, str] = {}
         self._users: Mapping[Key, set[UUID]] = {}
         self._dirty: dict[str, None] = {}
-        self._pending: dict[tuple[UUID, str], None] = {}
+        # of each user what has changed and was not taken yet; and who was told that something has
+        self._pending: dict[UUID, dict[str, None]] = {}
+        self._told: set[UUID] = set()
         self._some = trio.Event()
         self.told = 0
 
@@ -150,36 +153,42 @@ class MarketData:
             await trio.sleep(_FLUSH_S)
 
     def flush(self) -> None:
-        """Tell what has changed, those first that have waited longest; what is too much waits for the next time."""
+        """Tell whose prices have changed, those first that have waited longest; what is too much waits for later."""
         for key in self._dirty:
             exchange, _, symbol = key.partition(":")
             for user in self._users.get((Exchange(exchange), symbol), ()):
-                self._pending.setdefault((user, key))
+                self._pending.setdefault(user, {})[key] = None
         self._dirty.clear()
-        due: defaultdict[UUID, list[str]] = defaultdict(list)
-        for user, key in list(self._pending)[:_FLUSH_PRICES]:
-            del self._pending[user, key]
-            due[user].append(key)
-        for user, keys in due.items():
-            self._tell(user, keys)
+        told = 0
+        for user, keys in list(self._pending.items()):
+            if told >= _FLUSH_PRICES:
+                break
+            if self._tell(user):
+                told += len(keys)
 
-    def _tell(self, user: UUID, keys: Sequence[str]) -> None:
+    def _tell(self, user: UUID) -> bool:
         listener = self._listener(user)
         if listener is None:
-            return
-        if listener.mailbox.depth >= _BUSY_DEPTH:
-            self._pending.update({(user, key): None for key in keys})
-            return
-        prices = []
-        for key in keys:
+            del self._pending[user]
+            return False
+        depth = listener.mailbox.depth
+        if depth >= _BUSY_DEPTH or (depth and user in self._told):
+            return False  # what it has not read yet will have the newest
+        try:
+            listener.tell(PricesWait(take=partial(self._take, user)))
+        except MailboxFull as error:
+            _log.warning("price.not_told", user=str(user), error=str(error))
+            return False
+        self._told.add(user)
+        return True
+
+    def _take(self, user: UUID) -> list[Priced]:
+        """Return all that has changed for a user, at the prices of now."""
+        self._told.discard(user)
+        prices: list[Priced] = []
+        for key in self._pending.pop(user, ()):
             exchange, _, symbol = key.partition(":")
             if (price := self._prices.get(key)) is not None:
                 prices.append((Exchange(exchange), symbol, price))
-        if not prices:
-            return
-        try:
-            listener.tell(PricesChanged(prices=tuple(prices)))
-        except MailboxFull as error:
-            _log.warning("price.not_told", user=str(user), error=str(error))
-        else:
-            self.told += len(prices)
+        self.told += len(prices)
+        return prices

@@ -34,6 +34,7 @@ from engine.actors.risk_messages import (
     Orders,
     PositionsChanged,
     PricesChanged,
+    PricesWait,
     RiskContext,
     UserHistory,
 )
@@ -49,6 +50,7 @@ from engine.domain.directory import Directory
 from engine.domain.enums import IntentStatus
 from engine.domain.intent import Intent
 from engine.domain.killswitch import KillSwitches
+from engine.domain.marks import Priced
 from engine.domain.order import Order
 from engine.domain.risk_state import RiskState
 from engine.errors import MailboxFull, StoreUnavailable, UnavailableError
@@ -63,6 +65,7 @@ __all__ = [
     "Orders",
     "PositionsChanged",
     "PricesChanged",
+    "PricesWait",
     "RiskActor",
     "RiskContext",
     "UserHistory",
@@ -75,6 +78,7 @@ _BARRIER_S = 30.0
 _REBUILD_RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _MAX_TRIES = 2
 _ROOM_LOOK_S = 0.5
+_MARKS_AT_ONCE = 1000
 
 
 class RiskActor:
@@ -102,6 +106,8 @@ class RiskActor:
         # in this life messages are taken; a caretaker who reads the mailbox of a dead one decides otherwise
         self._is_taking = False
         self._restored_trips: frozenset[object] = frozenset()
+        # of the intents of the life before this one: when this process saw them begin
+        self._turns: dict[UUID, int | None] = {}
         self._day_keeper = DayKeeper(user_id, context, lambda: self.state)
         self.watch = RiskWatch(user_id, context, lambda: self.state)
         self._placer = Placer(context, lambda: self.state)
@@ -214,16 +220,26 @@ class RiskActor:
                     self.state.take_positions(positions, books, new)
                     self.watch.changed({position.account_id for position in positions})
                 case PricesChanged(prices=prices):
-                    for number, (exchange, symbol, price) in enumerate(prices):
-                        if number:
-                            # one may move a thousand accounts: what comes meanwhile has its turn, all of them are
-                            # judged at the end
-                            await trio.lowlevel.checkpoint()
-                        self.state.set_price(exchange, symbol, price)
-                    # what the price of a decision moved is among them
-                    moved = self.state.take_moved()
-                    if moved:
-                        self.watch.changed(moved)
+                    await self._take_prices(prices)
+                case PricesWait(take=take):
+                    await self._take_prices(take())
+
+    async def _take_prices(self, prices: Sequence[Priced]) -> None:
+        """Mark at *prices*, in one step unless a thousand accounts hold them: others have their turn then between."""
+        part: list[Priced] = []
+        marks = 0
+        for priced in prices:
+            marks += self.state.marked(*priced[:2])
+            if part and marks > _MARKS_AT_ONCE:
+                self.state.set_prices(part)
+                part, marks = [], self.state.marked(*priced[:2])
+                await trio.lowlevel.checkpoint()
+            part.append(priced)
+        self.state.set_prices(part)
+        # what the price of a decision moved is among them
+        moved = self.state.take_moved()
+        if moved:
+            self.watch.changed(moved)
 
     async def _history(self) -> tuple[UserHistory, date]:
         """Read what the ledger knows, once it knows all that this user's actors handed it."""
@@ -260,13 +276,14 @@ class RiskActor:
                 self.state.track(order)
             self._placer.made_until(order.created_at)
         # what this process saw begin, in an earlier life of this actor, was after the kills of before
-        turns = {each.id: each.kill_turn for each in (*self._live.intents, *self.approvals.intents)}
+        self._turns |= {each.id: each.kill_turn for each in (*self._live.intents, *self.approvals.intents)}
         intents = [
-            (msgspec.structs.replace(intent, kill_turn=turns.get(intent.id)), orders)
+            (msgspec.structs.replace(intent, kill_turn=self._turns.get(intent.id)), orders)
             for intent, orders in history.live_intents
         ]
         self._live.restore(intents, self.state, history.order_accounts)
         self.approvals.restore(intent for intent, _ in intents)
+        self._turns.clear()
         self.watch.restore(history.latest_orders)
 
     # deciding

@@ -11,12 +11,13 @@ import msgspec
 from engine.actors.decision import Rules
 from engine.domain.books import Book, RoundTrip
 from engine.domain.day_pnl import Part
-from engine.domain.enums import Exchange, KillMode, OrderStatus
+from engine.domain.enums import KillMode, OrderStatus
 from engine.domain.instruments import InstrumentBook
 from engine.domain.intent import Intent
 from engine.domain.killswitch import KillRecord
 from engine.domain.limits import RiskLimits
 from engine.domain.live_units import NO_BOUNDS, Bounds
+from engine.domain.marks import Priced
 from engine.domain.order import Order
 from engine.domain.position import Position
 from engine.observability.stages import NO_STAGES, StageClock
@@ -54,15 +55,21 @@ class PositionsChanged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PricesChanged(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Last prices of instruments, rupees, as one read or one moment showed them.
+    """Last prices of instruments, as one read showed them.
 
     Together, for of two legs of a hedge none is judged at the new price beside the other's old one.
     """
 
-    prices: tuple[tuple[Exchange, str, Decimal], ...]
+    prices: tuple[Priced, ...]
 
 
-Message = Decide | OrderChanged | PositionsChanged | PricesChanged
+class PricesWait(msgspec.Struct, frozen=True, kw_only=True):
+    """Prices have moved; *take* returns them as they are by then, so that one such message is enough."""
+
+    take: Callable[[], Sequence[Priced]]
+
+
+Message = Decide | OrderChanged | PositionsChanged | PricesChanged | PricesWait
 
 
 IntentOrder = tuple[UUID, OrderStatus, int, int, str | None]

@@ -17,7 +17,7 @@ from engine.domain.book_changes import roll_books
 from engine.domain.books import HAND, Book, Books, RoundTrip, as_hand, closable, remarked
 from engine.domain.day_figures import DayFigures
 from engine.domain.enums import Exchange
-from engine.domain.marks import Marks
+from engine.domain.marks import Marks, Priced
 from engine.domain.position import Position, PositionKey, at_close, m2m, unrealised
 
 Part = tuple[UUID | None, UUID | None]
@@ -100,14 +100,21 @@ class DayPnl:
             after.setdefault(book.key, {})[book.owner] = book
         self._put(remarked(book, prices.get(key, _ZERO)) for key, of_key in after.items() for book in of_key.values())
 
-    def set_price(self, exchange: Exchange, symbol: str, price: Decimal) -> set[UUID]:
-        """Mark every book of an instrument at *price* (rupees); return the accounts of those that stood at another."""
-        if not price:
-            return set()
-        found = [self.books.get(*moved) for moved in self._marks.move((exchange, symbol), price)]
-        moved = [book for book in found if book is not None and book.position.last_price != price]
-        self._put([remarked(book, price) for book in moved])
-        return {book.position.account_id for book in moved}
+    def set_prices(self, prices: Iterable[Priced]) -> set[UUID]:
+        """Mark every book at *prices* (rupees), all in one; return the accounts of those that stood at another.
+
+        Between two of them a hedge would have a peak that never was.
+        """
+        marked: list[Book] = []
+        for exchange, symbol, price in prices:
+            if not price:
+                continue
+            found = [self.books.get(*moved) for moved in self._marks.move((exchange, symbol), price)]
+            marked += [
+                remarked(book, price) for book in found if book is not None and book.position.last_price != price
+            ]
+        self._put(marked)
+        return {book.position.account_id for book in marked}
 
     def end_trip(self, trip: RoundTrip) -> None:
         """Count a round trip that ended today, in the order in which they did."""

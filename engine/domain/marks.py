@@ -15,6 +15,9 @@ H = TypeVar("H")
 Name = tuple[Exchange, str]
 """An instrument, as exchange and symbol."""
 
+Priced = tuple[Exchange, str, Decimal]
+"""An instrument, as exchange and symbol, and its last price in rupees."""
+
 
 class Marks(Generic[H]):
     """The price that each instrument is marked at, and the holdings of it that are at that price or are not."""
@@ -45,6 +48,10 @@ class Marks(Generic[H]):
         at |= off
         off.clear()
         return moved
+
+    def count(self, name: Name) -> int:
+        """Return how many holdings there are of an instrument."""
+        return len(self._at.get(name, ())) + len(self._off.get(name, ()))
 
     def clear(self) -> None:
         """Forget everything."""

@@ -10,7 +10,7 @@ the order; the other way round its units would for a moment count nowhere.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -24,7 +24,7 @@ from engine.domain.enums import Exchange, TransactionType
 from engine.domain.fill import Fill
 from engine.domain.limits import OrderRequest
 from engine.domain.live_units import NO_BOUNDS, Bounds, Live, MinuteCount, Reservation, Sides
-from engine.domain.marks import Marks
+from engine.domain.marks import Marks, Priced
 from engine.domain.order import Order
 from engine.domain.position import Position, PositionKey, apply_fill, roll_day, with_last_price
 
@@ -268,10 +268,8 @@ class RiskState:
         self.take_positions(positions, books, trips)
         for part, peak in peaks:
             self.pnl.set_peak(part, peak)
-        for exchange, symbol in self.pnl.open_instruments():
-            found = price(f"{exchange}:{symbol}")
-            if found is not None:
-                self.set_price(exchange, symbol, found)
+        held = [(exchange, symbol, price(f"{exchange}:{symbol}")) for exchange, symbol in self.pnl.open_instruments()]
+        self.set_prices([(exchange, symbol, found) for exchange, symbol, found in held if found is not None])
 
     def _marked(self, position: Position) -> Position:
         price = position.last_price or self._prices.get((position.exchange, position.symbol), _ZERO)
@@ -292,13 +290,22 @@ class RiskState:
 
     def set_price(self, exchange: Exchange, symbol: str, price: Decimal) -> None:
         """Mark every position in an instrument at *price* (rupees)."""
-        self._prices[(exchange, symbol)] = price
-        for key in self._marks.move((exchange, symbol), price):
-            position = self._positions[key]
-            if position.last_price != price:
-                self._put(with_last_price(position, price))
-                self._moved.add(key[0])
-        self._moved |= self.pnl.set_price(exchange, symbol, price)
+        self.set_prices(((exchange, symbol, price),))
+
+    def set_prices(self, prices: Collection[Priced]) -> None:
+        """Mark every position at *prices* (rupees), all in one: no hedge has one leg's new price alone."""
+        for exchange, symbol, price in prices:
+            self._prices[(exchange, symbol)] = price
+            for key in self._marks.move((exchange, symbol), price):
+                position = self._positions[key]
+                if position.last_price != price:
+                    self._put(with_last_price(position, price))
+                    self._moved.add(key[0])
+        self._moved |= self.pnl.set_prices(prices)
+
+    def marked(self, exchange: Exchange, symbol: str) -> int:
+        """Return how many positions a price of an instrument marks."""
+        return self._marks.count((exchange, symbol))
 
     def take_moved(self) -> set[UUID]:
         """Return the accounts of which a price has moved something since this was last asked."""

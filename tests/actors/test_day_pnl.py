@@ -296,7 +296,8 @@ async def test_trip_that_was_told_before_a_restart_counts_once(autojump_clock):
 async def test_what_the_day_has_come_to_is_kept_whole_though_only_a_few_changed_rows_go_at_once(
     world, autojump_clock, monkeypatch
 ):
-    monkeypatch.setattr(day_keeper, "_MOST_ROWS", 1)
+    monkeypatch.setattr(day_keeper, "_MOST_WIDE", 1)
+    monkeypatch.setattr(day_keeper, "_MOST_NARROW", 1)
     async with running(world):
         await fill(world, BUY, 10, "100")
         await fill(world, BUY, 5, "100", symbol="SBIN", strategy_id=None)

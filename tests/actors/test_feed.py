@@ -419,7 +419,7 @@ async def test_instrument_of_thousands_of_users_does_not_crowd_out_what_else_the
             self.heard = []
 
         def tell(self, message):
-            self.heard += [price for _, _, price in message.prices]
+            self.heard += [price for _, _, price in message.take()]
 
     users = {UUID(int=number): Listener() for number in range(2000)}
     busy = users[UUID(int=5)]
@@ -441,3 +441,33 @@ async def test_instrument_of_thousands_of_users_does_not_crowd_out_what_else_the
     for _ in range(5):
         market.flush()
     assert busy.heard[-1] == Decimal(9)
+
+
+async def test_user_is_told_once_of_all_that_moved_until_he_has_read_the_newest_of_it(autojump_clock):
+    class Busy:
+        def __init__(self):
+            self.mailbox = self
+            self.depth = 0
+            self.waiting = []
+
+        def tell(self, message):
+            self.waiting.append(message)
+            self.depth = len(self.waiting)
+
+    busy, user = Busy(), UUID(int=1)
+    prices = Prices(any_broker=None, changed=lambda key, price: market.changed(key, price))
+    market = MarketData(prices, book=lambda: BOOK, listener={user: busy}.get)
+    market.interest({(BOOK.get("NSE", symbol).exchange, symbol): {user} for symbol in ("INFY", "SBIN")})
+    for price in range(1, 10):
+        for symbol in ("INFY", "SBIN"):
+            prices.tick(f"NSE:{symbol}", Decimal(price))
+            market.flush()
+    (message,) = busy.waiting
+    assert sorted((symbol, price) for _, symbol, price in message.take()) == [("INFY", 9), ("SBIN", 9)]
+    busy.waiting.clear()
+    busy.depth = 0
+    market.flush()
+    assert busy.waiting == [], "nothing has moved since"
+    prices.tick("NSE:INFY", Decimal(10))
+    market.flush()
+    assert [(symbol, price) for _, symbol, price in busy.waiting[0].take()] == [("INFY", 10)]

@@ -399,21 +399,25 @@ async def test_switch_that_is_on_already_is_made_harder_and_never_softer(autojum
         assert switches.record(name).mode is KillMode.SQUARE_OFF
 
 
-async def test_hedge_is_judged_at_the_new_prices_of_both_legs_and_of_no_leg_alone(autojump_clock):
-    world, switches = a_world(max_daily_loss_amount=Decimal(100))
+@pytest.mark.parametrize(
+    "limit", [{"max_daily_loss_amount": Decimal(100)}, {"max_drawdown_amount": Decimal(100)}], ids=["loss", "drawdown"]
+)
+@pytest.mark.parametrize("price", [80, 120])
+async def test_hedge_is_judged_at_the_new_prices_of_both_legs_and_of_no_leg_alone(autojump_clock, limit, price):
+    world, switches = a_world(**limit)
     cost = {"sell_value": Decimal(1000), "day_sell_value": Decimal(1000), "last_price": Decimal(100)}
     short = a_position(symbol="SBIN", quantity=-10, sell_quantity=10, day_sell_quantity=10, **cost)
-    fall = tuple((Exchange.NSE, symbol, Decimal(80)) for symbol in ("INFY", "SBIN"))
+    moved = tuple((Exchange.NSE, symbol, Decimal(price)) for symbol in ("INFY", "SBIN"))
     async with running(world):
-        world.prices |= {"NSE:INFY": Decimal(80), "NSE:SBIN": Decimal(80)}
+        world.prices |= {"NSE:INFY": Decimal(price), "NSE:SBIN": Decimal(price)}
         actor = world.crew.risk(USER)
         actor.tell(PositionsChanged(positions=(held_position(), short)))
-        actor.tell(PricesChanged(prices=fall))
+        actor.tell(PricesChanged(prices=moved))
         await trio.sleep(2)
-        assert actor.state.day_pnl() == 0
+        assert (actor.state.day_pnl(), actor.state.figures().peak) == (0, 0)
         assert not switches.is_on(f"user:{USER}")
         # one leg alone would have
-        actor.tell(PricesChanged(prices=((Exchange.NSE, "SBIN", Decimal(100)),)))
+        actor.tell(PricesChanged(prices=((Exchange.NSE, "INFY", Decimal(80)), (Exchange.NSE, "SBIN", Decimal(100)))))
         await world.until(lambda: switches.is_on(f"user:{USER}"))
 
 

@@ -575,3 +575,16 @@ async def test_read_tells_the_date_of_every_answer_whatever_its_status(stub, rea
     assert all(elapsed_s >= 0 for _, elapsed_s in heard)
     await reads.aclose()
     await broker.aclose()
+
+
+@each_way
+async def test_cookie_that_an_answer_to_one_account_sets_goes_out_with_no_request_of_another(stub, read):
+    reads = KiteReads(Origin.parse(stub.base_url))
+    first, second = (KiteBroker(stub.base_url, key, "t", SystemClock(), reads=reads) for key in ("one", "two"))
+    body = b'{"status": "success", "data": []}'
+    stub.next(answer(200, body, extra="Set-Cookie: session=secret-of-one; Path=/\r\n"))
+    await getattr(first, read)()
+    stub.next(answer(200, body))
+    await getattr(second, read)()
+    assert [request.headers.get("cookie") for request in stub.requests] == [None, None]
+    await reads.aclose()

@@ -9,6 +9,7 @@ without one, cancelling under contention leaks the pool's slots (encode/httpcore
 import ssl
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx
@@ -78,6 +79,8 @@ class KiteReads:
         )
         self._client = httpx.AsyncClient(
             base_url=str(origin),
+            # shared by the accounts: what an answer to one of them sets must not go out with another's request
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             trust_env=False,
             follow_redirects=False,
             timeout=httpx.Timeout(timeout_s),
