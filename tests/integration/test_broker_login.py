@@ -406,11 +406,11 @@ def test_address_that_may_not_order_blocks_orders_names_it_and_leaves_reads(desk
     alerts = [r for r in desk.engine.get("/audit", limit=200) if r["action"] == "ALERT"]
     assert any("STATIC_IP" in alert["data"]["text"] for alert in alerts)
     # a session that only seemed dead does not lift what stands against orders
-    desk.exchange.set_faults({"on": "orders", "takes": "never", "answer": "token", "count": 1})
+    desk.exchange.set_faults({"on": "orders", "takes": "never", "answer": "token"})
     assert desk.engine.request("POST", f"/accounts/{desk.account_id}/reconcile").status_code == 409
+    desk.exchange.set_faults()
     desk.engine.wait_for("the session living again", lambda: desk.account["status"] != "LOGIN_REQUIRED")
     assert desk.account["statusReason"] == account["statusReason"]
-    desk.exchange.set_faults()
     path = f"/accounts/{desk.account_id}/unblock"
     assert desk.post(path, {})["status"] == "ACTIVE"
     assert desk.trade()["status"] == "EXECUTED"
