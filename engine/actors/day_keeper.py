@@ -88,7 +88,6 @@ class DayKeeper:
         if state.day == today or self._context.clock_suspect() is not None:
             return
         if state.day is not None and today > state.day:
-            state.pnl.take_moved()
             self._forget_owed()
             self._write(state, state.pnl.all_figures())
         state.roll_day(today)
@@ -101,19 +100,20 @@ class DayKeeper:
         if now_ns - self._peaks_ns >= _PEAK_NS and (peaked := state.pnl.take_peaked()):
             self._owe(peaked)
             self._peaks_ns = now_ns
-        wide, narrow = list(islice(self._owed_wide, _MOST_WIDE)), list(islice(self._owed_narrow, _MOST_NARROW))
-        if _WHOLE in self._owed_wide and _WHOLE not in wide:
-            wide.append(_WHOLE)
-        if self._write(state, (*wide, *narrow)):
-            for part in wide:
-                del self._owed_wide[part]
-            for part in narrow:
-                del self._owed_narrow[part]
+        # of the whole there is one, and it never waits
+        first = (_WHOLE,) if _WHOLE in self._owed_wide else ()
+        turn = (*first, *islice(self._owed_wide, _MOST_WIDE), *islice(self._owed_narrow, _MOST_NARROW))
+        if self._write(state, turn):
+            for part in turn:
+                self._owed(part).pop(part, None)
 
     def _owe(self, parts: Iterable[Part]) -> None:
         """Keep *parts*, each in its turn."""
         for part in parts:
-            (self._owed_wide if None in part else self._owed_narrow).setdefault(part)
+            self._owed(part).setdefault(part)
+
+    def _owed(self, part: Part) -> dict[Part, None]:
+        return self._owed_wide if None in part else self._owed_narrow
 
     def _forget_owed(self) -> None:
         self._owed_wide.clear()

@@ -62,7 +62,7 @@ class MarketData:
         self._users: Mapping[Key, set[UUID]] = {}
         self._dirty: dict[str, None] = {}
         # of each user what has changed and was not taken yet; and who was told that something has
-        self._pending: dict[UUID, dict[str, None]] = {}
+        self._pending: dict[UUID, dict[Key, None]] = {}
         self._told: set[UUID] = set()
         self._some = trio.Event()
         self.told = 0
@@ -156,15 +156,16 @@ class MarketData:
         """Tell whose prices have changed, those first that have waited longest; what is too much waits for later."""
         for key in self._dirty:
             exchange, _, symbol = key.partition(":")
-            for user in self._users.get((Exchange(exchange), symbol), ()):
-                self._pending.setdefault(user, {})[key] = None
+            instrument = (Exchange(exchange), symbol)
+            for user in self._users.get(instrument, ()):
+                self._pending.setdefault(user, {})[instrument] = None
         self._dirty.clear()
         told = 0
-        for user, keys in list(self._pending.items()):
+        for user, instruments in list(self._pending.items()):
             if told >= _FLUSH_PRICES:
                 break
             if self._tell(user):
-                told += len(keys)
+                told += len(instruments)
 
     def _tell(self, user: UUID) -> bool:
         listener = self._listener(user)
@@ -186,9 +187,8 @@ class MarketData:
         """Return all that has changed for a user, at the prices of now."""
         self._told.discard(user)
         prices: list[Priced] = []
-        for key in self._pending.pop(user, ()):
-            exchange, _, symbol = key.partition(":")
-            if (price := self._prices.get(key)) is not None:
-                prices.append((Exchange(exchange), symbol, price))
+        for exchange, symbol in self._pending.pop(user, ()):
+            if (price := self._prices.get(f"{exchange}:{symbol}")) is not None:
+                prices.append((exchange, symbol, price))
         self.told += len(prices)
         return prices

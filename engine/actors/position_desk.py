@@ -24,6 +24,7 @@ from engine.domain.audit import AuditDraft
 from engine.domain.books import Book
 from engine.domain.enums import Exchange, ProductType
 from engine.domain.fill import Fill, incremental_price
+from engine.domain.marks import Priced
 from engine.domain.order import Order
 from engine.domain.position import Position, PositionKey, apply_fill, roll_day, undo_fill, with_last_price
 from engine.errors import BrokerUnavailable, MailboxFull
@@ -275,7 +276,7 @@ class PositionDesk:
         Else from the broker's own rows, whose prices lag. Nothing else of the rows is believed here.
         """
         changed: list[Position] = []
-        prices: list[tuple[Exchange, str, Decimal]] = []
+        prices: list[Priced] = []
         for row in positions.net:
             try:
                 key = (self.account_id, Exchange(row.exchange), row.symbol, ProductType(row.product))

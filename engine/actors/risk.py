@@ -228,13 +228,14 @@ class RiskActor:
         """Mark at *prices*, in one step unless a thousand accounts hold them: others have their turn then between."""
         part: list[Priced] = []
         marks = 0
-        for priced in prices:
-            marks += self.state.marked(*priced[:2])
-            if part and marks > _MARKS_AT_ONCE:
+        for exchange, symbol, price in prices:
+            held = self.state.marked(exchange, symbol)
+            if part and marks + held > _MARKS_AT_ONCE:
                 self.state.set_prices(part)
-                part, marks = [], self.state.marked(*priced[:2])
+                part, marks = [], 0
                 await trio.lowlevel.checkpoint()
-            part.append(priced)
+            part.append((exchange, symbol, price))
+            marks += held
         self.state.set_prices(part)
         # what the price of a decision moved is among them
         moved = self.state.take_moved()

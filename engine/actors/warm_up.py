@@ -1,8 +1,9 @@
 """Opens the accounts that a signal may be for ahead of the signal, so that none waits for its books to be read.
 
 An executor is made on demand: its first order would wait until the ledger and the broker's books have been read, and
-that of a signal to a thousand accounts for a thousand of those reads. Collects garbage too while nothing is under
-way, where accounts are many enough for a collection to be felt in the midst of a signal.
+that of a signal to a thousand accounts for a thousand of those reads. Collects garbage too, little at a time and
+where a quiet moment can be had in one, where accounts are many enough for a collection to be felt in the midst of a
+signal.
 
 No mailbox. Restart: permanent.
 """
@@ -82,8 +83,8 @@ class WarmUp:
                 await trio.sleep(_LEAST_APART_S)
                 before, used_s = used_s, self._cpu_s()
                 await trio.sleep(min(used_s - before, _MOST_APART_S))
-                if not self._crew.in_flight:
-                    self._tidy()
+                if len(executors) >= MANY and not self._crew.in_flight:
+                    tidy()
         return opened
 
     async def _tidy_soon(self) -> None:
@@ -92,8 +93,4 @@ class WarmUp:
             if not self._crew.in_flight:
                 break
             await trio.sleep(_TRY_AGAIN_S)
-        self._tidy()
-
-    def _tidy(self) -> None:
-        if len(self._crew.executors) >= MANY:
-            tidy()
+        tidy()

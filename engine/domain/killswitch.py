@@ -154,7 +154,9 @@ class KillSwitches:
         self.turn = 0
         """Counts the changes taken in: in one process it tells what came first, whatever the wall clock says."""
         self._released: dict[str, int] = {}
+        self._last_released = 0
         self._on: frozenset[str] = frozenset()
+        self._last_off: datetime | None = None
         self._refresh()
 
     def put(self, record: KillRecord) -> None:
@@ -165,11 +167,12 @@ class KillSwitches:
         if held is not before:
             self.turn += 1
             if not held.enabled:
-                self._released[held.scope] = self.turn
+                self._released[held.scope] = self._last_released = self.turn
         self._refresh()
 
     def _refresh(self) -> None:
         self._on = frozenset(scope for scope, record in self.records.items() if record.enabled)
+        self._last_off = max((record.at for record in self.records.values() if not record.enabled), default=None)
 
     def covering(
         self, *, user_id: UUID, account_id: UUID, strategy_id: UUID | None, source_id: UUID | None = None
@@ -209,7 +212,8 @@ class KillSwitches:
         than what was turned off before. What an earlier process saw begin has no turn: it waited through all that
         this one saw, and of what went before there is only the wall clock to tell whether it was after *since* (UTC).
         """
-        if not self.records:
+        by_clock = turn is None and self._last_off is not None and self._last_off > since
+        if not self._on and self._last_released <= (turn or 0) and not by_clock:
             return None
         for scope in scopes_of(user_id, account_id, strategy_id, source_id):
             record = self.records.get(scope)

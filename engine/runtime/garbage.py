@@ -98,7 +98,7 @@ def make_room(accounts: int) -> None:
 
 
 def tidy() -> None:
-    """Look at what is young while that is little: called every second, with many accounts, when nothing is under way.
+    """Look at what is young while that is little: called twice a second with many accounts, in a quiet moment if any.
 
     What a thousand accounts make in ten seconds takes a tenth of a second to look at, in which a signal would wait.
     """

@@ -411,16 +411,27 @@ async def test_another_feed_takes_over_and_the_lost_one_is_not_believed(autojump
     assert prices.live("NSE:INFY") == Decimal(12)
 
 
+class Listener:
+    """A user's risk, which takes each price at once."""
+
+    def __init__(self):
+        self.mailbox = self
+        self.depth = 0
+        self.heard = []
+
+    def tell(self, message):
+        self.heard += [price for _, _, price in message.take()]
+
+
+class Busy(Listener):
+    """One that has not come to what it is told."""
+
+    def tell(self, message):
+        self.heard.append(message)
+        self.depth = len(self.heard)
+
+
 async def test_instrument_of_thousands_of_users_does_not_crowd_out_what_else_they_are_told(autojump_clock):
-    class Listener:
-        def __init__(self):
-            self.mailbox = self
-            self.depth = 0
-            self.heard = []
-
-        def tell(self, message):
-            self.heard += [price for _, _, price in message.take()]
-
     users = {UUID(int=number): Listener() for number in range(2000)}
     busy = users[UUID(int=5)]
     busy.depth = 1000
@@ -444,16 +455,6 @@ async def test_instrument_of_thousands_of_users_does_not_crowd_out_what_else_the
 
 
 async def test_user_is_told_once_of_all_that_moved_until_he_has_read_the_newest_of_it(autojump_clock):
-    class Busy:
-        def __init__(self):
-            self.mailbox = self
-            self.depth = 0
-            self.waiting = []
-
-        def tell(self, message):
-            self.waiting.append(message)
-            self.depth = len(self.waiting)
-
     busy, user = Busy(), UUID(int=1)
     prices = Prices(any_broker=None, changed=lambda key, price: market.changed(key, price))
     market = MarketData(prices, book=lambda: BOOK, listener={user: busy}.get)
@@ -462,12 +463,12 @@ async def test_user_is_told_once_of_all_that_moved_until_he_has_read_the_newest_
         for symbol in ("INFY", "SBIN"):
             prices.tick(f"NSE:{symbol}", Decimal(price))
             market.flush()
-    (message,) = busy.waiting
+    (message,) = busy.heard
     assert sorted((symbol, price) for _, symbol, price in message.take()) == [("INFY", 9), ("SBIN", 9)]
-    busy.waiting.clear()
+    busy.heard.clear()
     busy.depth = 0
     market.flush()
-    assert busy.waiting == [], "nothing has moved since"
+    assert busy.heard == [], "nothing has moved since"
     prices.tick("NSE:INFY", Decimal(10))
     market.flush()
-    assert [(symbol, price) for _, symbol, price in busy.waiting[0].take()] == [("INFY", 10)]
+    assert [(symbol, price) for _, symbol, price in busy.heard[0].take()] == [("INFY", 10)]

@@ -49,13 +49,18 @@ async def test_signal_that_waited_through_a_kill_is_not_executed_after_it(autoju
         assert world.broker.left == []
 
 
+async def killed_and_clock_set_back(world: World) -> None:
+    """Turn the switch on and off, then set the clock back past both."""
+    world.block()
+    await trio.sleep(1)
+    world.release()
+    world.clock.step -= 3600
+
+
 async def test_order_made_after_a_release_goes_though_the_clock_was_set_back_since(autojump_clock: Any) -> None:
     world = World()
     async with running(world):
-        world.block()
-        await trio.sleep(1)
-        world.release()
-        world.clock.step -= 3600
+        await killed_and_clock_set_back(world)
         fresh = world.submit(world.order())
         await world.until_status(fresh, S.OPEN, timeout_s=5)
 
@@ -85,10 +90,7 @@ async def test_signal_that_comes_after_a_release_is_executed_though_the_clock_wa
 ) -> None:
     world = World()
     async with running(world):
-        world.block()
-        await trio.sleep(1)
-        world.release()
-        world.clock.step -= 3600
+        await killed_and_clock_set_back(world)
         passage = Passage(a_delivery(world), world.kill.turn)
         world.crew.decide(passage)
         await passage.wait_settled()

@@ -1,4 +1,4 @@
-"""The wire of the broker's reads: what the order wire is for orders, without its care for the bytes that left.
+"""The wire of what the order protocol reads: as the order wire, without its care for the bytes that left.
 
 A general HTTP client spends most of a millisecond on a request, which is most of what an idle engine does and of what
 it takes to open a thousand accounts. One request in flight per connection; a connection that died while idle is found
